@@ -1,0 +1,61 @@
+"""Tailrace: models that learn from your Kafka topics while they serve.
+
+The map of the package. Floors, and what each room is for:
+
+    floor 3   main       composition root: settings → objects → worker        settings   tailrace.toml + environment
+              cli        one file per command group                            demo       what `tailrace demo` shows
+    floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
+    floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments and logs
+    floor 0   domain     decides and does nothing: pure and deterministic
+
+The walk of one event and its label: `streams.score_agent` decodes it (`wire`), reads it by the contract
+(`domain.contract`), scores it (`domain.scoring`), sends a prediction and a scored row. `streams.join_agent` hands the
+row to `domain.join`, where it waits for its label; both become an example in a block of the training log.
+`streams.learn_agent` folds the block (`domain.learning`): the served prediction is judged, the model learns.
+Snapshots (`domain.snapshots`, `stores`) are caches of that fold at a position; the log is the truth.
+
+Arrows point down only. What a room may import of ours, and which third-party packages belong to it alone, is in
+`ARROWS` and `OWNED`; a test holds the code against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__version__ = "0.1.0"
+
+ARROWS: Final[Mapping[str, frozenset[str]]] = {
+    "domain": frozenset(),
+    "wire": frozenset({"domain"}),
+    "stores": frozenset({"domain"}),
+    "telemetry": frozenset({"domain"}),
+    "streams": frozenset({"domain", "wire", "stores", "telemetry"}),
+    "web": frozenset({"domain", "wire", "telemetry"}),
+    "settings": frozenset({"domain"}),
+    "main": frozenset({"domain", "wire", "stores", "telemetry", "streams", "web", "settings"}),
+    "demo": frozenset({"main", "settings", "domain", "wire"}),
+    "cli": frozenset({"main", "settings", "demo", "domain", "wire", "stores", "telemetry"}),
+}
+"""Room → the rooms of ours that it may import. Every room may import `tailrace` itself, for the version."""
+
+OWNED: Final[Mapping[str, frozenset[str]]] = {
+    "river": frozenset({"domain", "main", "demo"}),
+    "msgpack": frozenset({"domain"}),
+    "numpy": frozenset({"domain", "wire", "streams", "main"}),
+    "scipy": frozenset({"domain", "main"}),
+    "orjson": frozenset({"wire", "streams", "cli", "demo", "settings"}),
+    "fastavro": frozenset({"wire"}),
+    "prometheus_client": frozenset({"telemetry", "web"}),
+    "structlog": frozenset({"telemetry", "streams", "main", "cli", "demo"}),
+    "faust": frozenset({"streams", "main"}),
+    "mode": frozenset({"streams", "main"}),
+    "aiokafka": frozenset({"streams"}),
+    "starlette": frozenset({"web"}),
+    "uvicorn": frozenset({"streams"}),
+    "pydantic": frozenset({"settings"}),
+    "pydantic_settings": frozenset({"settings"}),
+    "cyclopts": frozenset({"cli"}),
+    "rich": frozenset({"cli", "demo"}),
+}
+"""Third-party package → the rooms that may import it."""

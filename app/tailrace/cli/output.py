@@ -1,0 +1,86 @@
+"""What commands print: data on stdout as a table or JSON lines, talk and errors on stderr.
+
+A table on a terminal, JSON lines in a pipe, unless `-o` says otherwise. JSON keys are the names of the columns.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Format: TypeAlias = Literal["table", "json"]
+
+PIPE_WIDTH_CHARS: Final = 200
+"""Width of a table that goes to no terminal: wide enough not to break an id or a topic name."""
+
+
+def chosen(output: Format | None) -> Format:
+    """Return the format to print in."""
+    return output or ("table" if sys.stdout.isatty() else "json")
+
+
+def rows(records: Iterable[Mapping[str, Any]], columns: Sequence[str], output: Format | None = None) -> None:
+    """Print records, one row or one JSON line each.
+
+    Args:
+        columns: Which keys a table shows, in order. JSON holds all keys.
+    """
+    if chosen(output) == "json":
+        for each in records:
+            json_line(each)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for each in records:
+        table.add_row(*(Text(_cell(each.get(column))) for column in columns))
+    _console().print(table)
+
+
+def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
+    """Print one record: a line per key, or one JSON line."""
+    if chosen(output) == "json":
+        json_line(fields)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for key, value in fields.items():
+        table.add_row(Text(key.replace("_", " ")), Text(_cell(value)))
+    _console().print(table)
+
+
+def json_line(fields: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of its own."""
+    print(json.dumps(fields, ensure_ascii=False, default=str))
+
+
+def talk(text: str) -> None:
+    """Say something to the person at the terminal, beside the data."""
+    print(text, file=sys.stderr)
+
+
+def fail(text: str) -> None:
+    """Print an error: what was found, what was allowed, what to do next."""
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else PIPE_WIDTH_CHARS
+    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,128 @@
+"""The error tree. Expected things (late, duplicate, poison) are outcomes, never errors.
+
+    TailraceError
+    ├── SettingsError          the configuration cannot be used; carries every problem at once
+    │   └── ExpressionError    a model expression cannot be accepted; carries the position
+    ├── ContractError          our own caller broke a promise about shapes or types
+    ├── CodecError             bytes are not what their format promises
+    ├── SnapshotRefused        a snapshot failed one step of the load order
+    ├── StoreUnavailable       the snapshot store takes or gives nothing (retriable)
+    ├── FoldError              a model raised while it learned one example
+    ├── LogError               the log cannot be used as it is
+    │   ├── ForeignLogError    truncated, recreated or another log than the one that was folded
+    │   ├── RecordTooLarge     one record is larger than the topic accepts
+    │   ├── LogUnavailable     the log does not answer (retriable)
+    │   └── UnexplainedState   a client of the log is in a state that only a new process gets out of
+    └── OwnershipLost          another process owns this partition now (retriable)
+
+Each class says with `retriable` whether the same act may succeed later without a person doing something.
+A message has three parts: what was found, what was allowed, what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+def is_stop(error: BaseException) -> bool:
+    """Return whether an exception ends the process or the task, and so is no answer of the model it came through.
+
+    A cancellation is known by its name: the class lives in asyncio, which nothing here imports.
+    """
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or type(error).__name__ == "CancelledError"
+
+
+class TailraceError(Exception):
+    """Base of every error that Tailrace raises on purpose."""
+
+    retriable: ClassVar[bool] = False
+
+
+class SettingsError(TailraceError):
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: One line per problem: key, what was found, what was allowed, nearest valid name.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ExpressionError(SettingsError):
+    """A model expression cannot be accepted.
+
+    Attributes:
+        column: 0-based position in the expression at which the refused part begins.
+    """
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__([message])
+        self.column = column
+
+
+class ContractError(TailraceError):
+    """A caller inside Tailrace passed columns that do not fit the feature contract."""
+
+
+class CodecError(TailraceError):
+    """Bytes are not what their format promises: cut, foreign, of an unknown version."""
+
+
+class SnapshotRefused(TailraceError):
+    """A snapshot failed one step of the load order.
+
+    Attributes:
+        reason: Stable name of the step, e.g. "digest", "lineage", "too_large".
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreUnavailable(TailraceError):
+    """The snapshot store takes or gives nothing: no space, no permission, not mounted."""
+
+    retriable = True
+
+
+class FoldError(TailraceError):
+    """A model raised while it learned the example at `position`.
+
+    The state that was being folded is half-changed and must be thrown away.
+    """
+
+    def __init__(self, position: int, cause: BaseException) -> None:
+        super().__init__(f"the model raised {type(cause).__name__} while it learned position {position}")
+        self.position = position
+        self.cause = cause
+
+
+class LogError(TailraceError):
+    """The log cannot be used as it is."""
+
+
+class ForeignLogError(LogError):
+    """The log is not the one that was folded: truncated, recreated, or another one."""
+
+
+class RecordTooLarge(LogError):
+    """One record is larger than its topic accepts; it was not sent."""
+
+
+class LogUnavailable(LogError):
+    """The log does not answer."""
+
+    retriable = True
+
+
+class UnexplainedState(LogError):
+    """A client of the log is in a state that nobody can explain; the process ends and is started anew."""
+
+
+class OwnershipLost(TailraceError):
+    """Another process owns this partition of the log now."""
+
+    retriable = True

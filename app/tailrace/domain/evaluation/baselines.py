@@ -1,0 +1,173 @@
+"""Baselines: trivial models that every served prediction should beat, judged by the same metrics.
+
+`no_change` says the last target again; `prior` says the distribution of all targets so far, for numbers their mean.
+They are River's dummy models, asked and taught in the order of the log: each knows every label before the one it is
+asked about, which is more than a model in service can know. They answer every example, also where the model abstained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tailrace.domain.evaluation.metrics import (
+    HitRate,
+    MeanLoss,
+    Metric,
+    RootMeanLoss,
+    cross_entropies,
+    log_losses,
+    number_errors,
+    squared_errors,
+)
+from tailrace.domain.records import Task
+
+NO_CHANGE: Final = "no_change"
+PRIOR: Final = "prior"
+
+
+class ClassBaselines:
+    """Baselines of a binary or multiclass task.
+
+    Attributes:
+        metrics: Baseline → metric → its values.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._binary = task is Task.BINARY
+        self._last: float | None = None
+        self._most: float | None = None
+        self._counts: dict[float, int] = {}  # in the order in which classes were first seen: it decides ties
+        self._total = 0
+        self._unchanged, self._likeliest = HitRate(), HitRate()
+        self._log_loss, self._brier = MeanLoss(), MeanLoss()
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Metric]]:
+        """Baseline → metric → its values."""
+        prior: dict[str, Metric] = {"accuracy": self._likeliest}
+        prior |= {"log_loss": self._log_loss, "brier": self._brier} if self._binary else {"cross_entropy": self._log_loss}
+        return {NO_CHANGE: {"accuracy": self._unchanged}, PRIOR: prior}
+
+    def update_many(self, ys: Sequence[float]) -> None:
+        """Judge the baselines on each target, then show it to them."""
+        unchanged: list[bool] = []
+        likeliest: list[bool] = []
+        ps: list[float] = []
+        last, most, counts, total = self._last, self._most, self._counts, self._total
+        binary = self._binary
+        for y in ys:
+            if total:
+                unchanged.append(y == last)
+                likeliest.append(y == most)
+                count = counts.get(1.0 if binary else y)
+                ps.append(_NAN_OR_ZERO[binary] if count is None else count / total)
+            last = y
+            total += 1
+            counts[y] = count = counts.get(y, 0) + 1
+            if y != most and (most is None or count >= counts[most]):
+                most = _leader(counts, most, y)
+        self._last, self._most, self._total = last, most, total
+        self._unchanged.update_many(unchanged)
+        self._likeliest.update_many(likeliest)
+        self._judge(ys[len(ys) - len(ps) :], ps)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the plain form, for the codec."""
+        return {
+            "last": self._last,
+            "most": self._most,
+            "counts": list(self._counts.items()),
+            "total": self._total,
+            "metrics": dump_metrics(self.metrics),
+        }
+
+    @classmethod
+    def load(cls, plain: Mapping[str, Any], task: Task) -> ClassBaselines:
+        """Make baselines from their plain form."""
+        made = cls(task)
+        made._last, made._most, made._total = plain["last"], plain["most"], plain["total"]
+        made._counts = dict(plain["counts"])
+        unchanged, prior = plain["metrics"][NO_CHANGE], plain["metrics"][PRIOR]
+        made._unchanged = HitRate.load(unchanged["accuracy"])
+        made._likeliest = HitRate.load(prior["accuracy"])
+        made._log_loss = MeanLoss.load(prior["log_loss" if made._binary else "cross_entropy"])
+        if made._binary:
+            made._brier = MeanLoss.load(prior["brier"])
+        return made
+
+    def _judge(self, ys: Sequence[float], ps: list[float]) -> None:
+        if self._binary:
+            self._log_loss.update_many(log_losses(ys, ps))
+            self._brier.update_many(squared_errors(ys, ps))
+        else:
+            self._log_loss.update_many(cross_entropies(ps))
+
+
+class NumberBaselines:
+    """Baselines of a regression task; as River's, the mean of nothing is 0."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._mean = 0.0
+        self._total = 0
+        self._unchanged = (MeanLoss(), RootMeanLoss())
+        self._average = (MeanLoss(), RootMeanLoss())
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Metric]]:
+        """Baseline → metric → its values."""
+        return {
+            NO_CHANGE: {"mae": self._unchanged[0], "rmse": self._unchanged[1]},
+            PRIOR: {"mae": self._average[0], "rmse": self._average[1]},
+        }
+
+    def update_many(self, ys: Sequence[float]) -> None:
+        """Judge the baselines on each target, then show it to them."""
+        means: list[float] = []
+        mean, total = self._mean, self._total
+        for y in ys:
+            means.append(mean)
+            total += 1
+            mean += 1.0 / total * (y - mean)
+        followed = ys if self._last is not None else ys[1:]
+        lasts = [*ys[:-1]] if self._last is None else [self._last, *ys[:-1]]
+        _judge_numbers(self._average, ys, means)
+        _judge_numbers(self._unchanged, followed, lasts)
+        self._mean, self._total, self._last = mean, total, ys[-1]
+
+    def dump(self) -> dict[str, Any]:
+        """Return the plain form, for the codec."""
+        return {"last": self._last, "mean": self._mean, "total": self._total, "metrics": dump_metrics(self.metrics)}
+
+    @classmethod
+    def load(cls, plain: Mapping[str, Any]) -> NumberBaselines:
+        """Make baselines from their plain form."""
+        made = cls()
+        made._last, made._mean, made._total = plain["last"], plain["mean"], plain["total"]
+        unchanged, average = plain["metrics"][NO_CHANGE], plain["metrics"][PRIOR]
+        made._unchanged = MeanLoss.load(unchanged["mae"]), RootMeanLoss.load(unchanged["rmse"])
+        made._average = MeanLoss.load(average["mae"]), RootMeanLoss.load(average["rmse"])
+        return made
+
+
+def dump_metrics(metrics: Mapping[str, Mapping[str, Metric]]) -> dict[str, Any]:
+    """Return the plain form of metrics by baseline and name."""
+    return {owner: {name: metric.dump() for name, metric in named.items()} for owner, named in metrics.items()}
+
+
+_NAN_OR_ZERO: Final = {False: float("nan"), True: 0.0}
+"""What River's prior says of a class it has not seen: nothing of one of many, zero of True."""
+
+
+def _leader(counts: Mapping[float, int], most: float | None, y: float) -> float:
+    # Called when y has just reached or passed the count of the likeliest class; ties go to the class first seen.
+    if most is None or counts[y] > counts[most]:
+        return y
+    return next(name for name in counts if name in (most, y))
+
+
+def _judge_numbers(pair: tuple[MeanLoss, RootMeanLoss], ys: Sequence[float], y_preds: Sequence[float]) -> None:
+    absolutes, squares = number_errors(ys, y_preds)
+    pair[0].update_many(absolutes)
+    pair[1].update_many(squares)

@@ -1,0 +1,11 @@
+"""The join: scored events and labels become examples, dead letters and forwards, one partition at a time.
+
+`machine` decides, `memory` keeps, `state` says where it stands, `batch` is what goes out, `recovery` makes a join
+again from what was written. Pure: the caller reads, sends and commits.
+"""
+
+from tailrace.domain.join.batch import Batch, JoinLimits, JoinSpec, PausedInputs
+from tailrace.domain.join.machine import LabelJoin
+from tailrace.domain.join.recovery import recover
+
+__all__ = ["Batch", "JoinLimits", "JoinSpec", "LabelJoin", "PausedInputs", "recover"]

@@ -1,0 +1,172 @@
+"""What the join hands to its caller: bounds, paused inputs, and the contents of one training block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from tailrace.domain.blocks import (
+    Dropped,
+    Examples,
+    Rows,
+    ScoredBlock,
+    TrainingBlock,
+    Vector,
+    row_bytes,
+    text_bytes,
+)
+from tailrace.domain.records import DeadLabel, Forward, Label, Mark, Owner
+from tailrace.domain.times import JoinTimes
+
+Settled: TypeAlias = tuple[ScoredBlock, int, int, float, Label | None]
+"""A row that is not yet written: where its event is, its kind, its target, its label (None: implicit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinLimits:
+    """Bounds of one partition's join.
+
+    Attributes:
+        max_rows: Rows of one training block.
+        max_bytes: Of the rows of one training block, estimated from above; its last row may pass it.
+        max_waiting: Waiting events, early labels and remembered identities together; then inputs pause.
+    """
+
+    max_rows: int = 500
+    max_bytes: int = 400_000
+    max_waiting: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSpec:
+    """Everything that one partition's join is told.
+
+    Attributes:
+        partitions: How many partitions `scored`, `labels` and `relabelled` have.
+        implicit: The target of an event whose horizon passes without a label; None: it is dropped.
+    """
+
+    partition: int
+    partitions: int
+    times: JoinTimes
+    implicit: float | None = None
+    limits: JoinLimits = field(default_factory=JoinLimits)
+
+
+class PausedInputs(NamedTuple):
+    """Which inputs must not be read on. `relabelled` never pauses: it carries the marks that free memory."""
+
+    scored: bool = False
+    labels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The contents of one training block, and what must be acknowledged before it is sent.
+
+    Attributes:
+        contract_id: Of the examples; None when there are none.
+        dead: Labels for the dead-letter topic; each record names this block.
+        forwards: (home partition, label) for `relabelled`.
+        mark: For each other partition of `relabelled`, after the block is acknowledged and the positions of its
+            vector are committed.
+    """
+
+    contract_id: str | None
+    examples: Examples
+    dropped: Dropped
+    dead: Sequence[DeadLabel]
+    forwards: Sequence[tuple[int, Forward]]
+    vector: Vector
+    mark: Mark
+
+    def block(self, contract_id: str, log_id: str, owner: Owner, number: int) -> TrainingBlock:
+        """Return the block to send; `contract_id` is its contract when it has no examples."""
+        return TrainingBlock(
+            self.contract_id or contract_id,
+            log_id,
+            self.mark.partition,
+            owner,
+            number,
+            self.examples,
+            self.dropped,
+            self.vector,
+        )
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """What happened since the last block; its examples are of one contract.
+
+    Attributes:
+        contract_id: Of the examples; None while there are none.
+        row_bytes: Of one example, without its text.
+    """
+
+    limits: JoinLimits
+    settled: list[Settled] = field(default_factory=list)
+    dropped: list[tuple[ScoredBlock, int]] = field(default_factory=list)
+    dead: list[DeadLabel] = field(default_factory=list)
+    forwards: list[tuple[int, Forward]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    contract_id: str | None = None
+    row_bytes: int = 0
+    bytes_estimate: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the block must be taken before anything more is read."""
+        rows = len(self.settled) + len(self.dropped)
+        return rows >= self.limits.max_rows or self.bytes_estimate >= self.limits.max_bytes
+
+    def add_example(self, row: Settled) -> None:
+        """Put in line a joined or implicit row."""
+        block = row[0]
+        if self.contract_id is None:
+            self.contract_id, self.row_bytes = block.contract_id, row_bytes(block)
+        self.settled.append(row)
+        self.bytes_estimate += self.row_bytes + 4 * len(block.ids[row[1]])
+        if texts := block.x.strings[row[1]]:
+            self.bytes_estimate += text_bytes(texts)
+
+    def add_dropped(self, block: ScoredBlock, row: int) -> None:
+        """Put in line a dropped row."""
+        self.dropped.append((block, row))
+        self.bytes_estimate += 32 + 4 * len(block.ids[row])
+
+    def batch(self, vector: Vector, mark: Mark) -> Batch:
+        """Build the columns."""
+        examples, dropped = _examples(self.settled), _dropped(self.dropped)
+        return Batch(self.contract_id, examples, dropped, self.dead, self.forwards, vector, mark)
+
+    def counted(self) -> Mapping[str, int]:
+        """Return the outcomes that happened, by name in order."""
+        return dict(sorted(self.counts.items()))
+
+
+def _examples(settled: Sequence[Settled]) -> Examples:
+    rows = Rows([(block, row) for block, row, _, _, _ in settled])
+    labels = [label for _, _, _, _, label in settled]
+    return Examples(
+        kinds=np.array([kind for _, _, kind, _, _ in settled], dtype=np.int64),
+        ids=rows.ids(),
+        times_ms=rows.times_ms(),
+        y=np.array([y for _, _, _, y, _ in settled], dtype=np.float64),
+        source_partitions=rows.source_partitions(),
+        source_offsets=rows.source_offsets(),
+        label_partitions=np.array([-1 if label is None else label.partition for label in labels], dtype=np.int64),
+        label_offsets=np.array([-1 if label is None else label.offset for label in labels], dtype=np.int64),
+        label_broker_ms=np.array([-1 if label is None else label.broker_ms for label in labels], dtype=np.int64),
+        state_positions=rows.state_positions(),
+        served=rows.served(),
+        x=rows.x(),
+    )
+
+
+def _dropped(pairs: Sequence[tuple[ScoredBlock, int]]) -> Dropped:
+    rows = Rows(pairs)
+    return Dropped(rows.ids(), rows.times_ms(), rows.source_partitions(), rows.source_offsets())

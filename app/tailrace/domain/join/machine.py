@@ -1,0 +1,331 @@
+"""The state machine of one partition's join.
+
+What is decided depends on prefixes of single inputs only, never on how inputs interleave: a watermark is the
+greatest time in one partition's prefix, and every record is judged by the watermark just before it. Below, T is
+an event's time and H, D, S, C, K are the spans of `times.JoinTimes`.
+
+    Events    stale        the scored watermark is past T + D; asked first, leaves no trace
+              repeated     an accepted event has this id and time, or this id and a time t with the watermark
+                           in [t, t + K]
+              joined       a label came in time: max(label time, its watermark) <= T + H
+              implicit     none came, and `missing` is a value
+              dropped      none came
+    Labels    joined       the first one in time
+              duplicate    its event is joined, with the same target
+              conflicting  its event is joined, with another target: the first wins (dead letter)
+              late         its event waits but is past T + H, is dropped or implicit (dead letter)
+              orphaned     no event came until the scored watermark was past label time + D + S (dead letter)
+              forwarded    its id is at home on another partition
+    Forwards  received     taken, and judged like a label by the watermark of its own labels partition
+              redelivered  below a mark of its partition, or taken before
+
+A label belongs to the event with T - S <= label time and max(label time, its watermark) <= T + H + C. Until there
+is one it is early: kept, and judged in reading order when the event comes. An event's wait ends when the scored
+watermark, the own labels watermark and the marks of all other labels partitions have passed T + H.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappush
+
+from tailrace.domain import blocks
+from tailrace.domain.blocks import ScoredBlock
+from tailrace.domain.join.batch import Batch, JoinSpec, PausedInputs, Unwritten
+from tailrace.domain.join.memory import DROPPED, IMPLICIT, JOINED, EarlyLabel, Identity, OpenForward
+from tailrace.domain.join.state import JoinState
+from tailrace.domain.positions import Position, position_of
+from tailrace.domain.records import Code, DeadLabel, Forward, Label, Mark
+from tailrace.domain.times import EventTimeMs
+
+
+class LabelJoin:
+    """The join of one partition.
+
+    Feed each input in the order of its offsets. After each call, while `is_full` or `expire()` says that more is
+    left: `take` a batch, have its dead letters and forwards acknowledged, then its block, tell `acknowledged`,
+    commit, and send its mark. `recovery.recover` makes a join again from what was written.
+    """
+
+    def __init__(self, spec: JoinSpec, state: JoinState | None = None) -> None:
+        self.spec = spec
+        self._state = state or JoinState.empty(spec)
+        self._unwritten = Unwritten(spec.limits)
+        self._sealed: deque[Batch] = deque()
+        self._moved = False
+        self._mark = self._mark_here()
+
+    # Inputs
+
+    def on_scored(self, offset: int, block: ScoredBlock, row: int = 0) -> int:
+        """Read the rows of a block of `scored`, from `row` on.
+
+        Returns:
+            The first row that was not read: less than the number of rows when the training block became full.
+        """
+        if self.is_full or self._sealed_for(block):
+            return row
+        state, identities = self._state, self._state.identities
+        by_id, arrived, by_time = identities.by_id, identities.arrived, identities.by_time
+        early, disorder_ms, watermark = state.early.by_id, state.times.disorder_ms, state.scored_watermark
+        ids, times_ms, first = block.ids, block.times_ms.tolist(), position_of(offset)
+        stale = repeated = 0
+        end = len(ids)
+        for at in range(row, end):
+            event_id, time_ms, before = ids[at], times_ms[at], watermark
+            if time_ms > watermark:
+                watermark = time_ms
+            if before > time_ms + disorder_ms:
+                stale += 1
+                continue
+            known = by_id.get(event_id)
+            if known is not None and state.is_repeated(known, time_ms, before):
+                repeated += 1
+                continue
+            identity = by_id[event_id] = Identity(time_ms, first + at, before, known, block, at)
+            arrived.append(identity)
+            heappush(by_time, (time_ms, event_id, identity))
+            if event_id in early and self._judge_early(event_id):
+                end = at + 1
+                break
+        identities.added(end - row - stale - repeated)
+        state.scored_watermark = watermark
+        state.scored_next = first + end if end < len(ids) else position_of(offset + 1)
+        self._count("stale", stale)
+        self._count("repeated", repeated)
+        self._bury_orphans()
+        self._moved = True
+        return end
+
+    def on_label(self, label: Label, home: int) -> None:
+        """Read one label of the own labels partition; `home` is the partition of its id."""
+        state = self._state
+        before = state.labels_watermark
+        is_home = home == self.spec.partition
+        identity = state.find(label, before) if is_home else None
+        if identity is not None:
+            self._sealed_for(identity.block)
+        if label.time_ms > before:
+            state.labels_watermark = label.time_ms
+        state.labels_next = label.offset + 1
+        self._moved = True
+        if is_home:
+            self._on_label(identity, EarlyLabel(label, before), None)
+        else:
+            self._unwritten.forwards.append((home, Forward(label, before)))
+            self._unwritten.counts["forwarded"] += 1
+
+    def on_relabelled(self, offset: int, record: Forward | Mark) -> None:
+        """Read one record of `relabelled`."""
+        state = self._state
+        if isinstance(record, Mark):
+            state.marked(record)
+        else:
+            self._on_forward(offset, record)
+        state.relabelled_next = offset + 1
+        self._moved = True
+
+    def on_rejected_label(self, offset: int) -> None:
+        """Pass a record of `labels` that could not be used; it has no time, so no watermark moves."""
+        self._state.labels_next = offset + 1
+        self._moved = True
+
+    def on_rejected_relabelled(self, offset: int) -> None:
+        """Pass a record of `relabelled` that could not be used."""
+        self._state.relabelled_next = offset + 1
+        self._moved = True
+
+    # Time
+
+    def expire(self) -> bool:
+        """Give their outcome to the events whose wait is over, by time and id, as far as the block has room.
+
+        Returns:
+            Whether more are left; they still wait until the next block.
+        """
+        state = self._state
+        passed = min(state.scored_watermark, state.heard()) - self.spec.times.horizon_ms
+        for identity in state.identities.before(passed):
+            if self.is_full or (self.spec.implicit is not None and self._sealed_for(identity.block)):
+                return True
+            self._settle_unlabelled(identity)
+        return False
+
+    def idle(self, labels_end_reached: bool) -> bool:  # noqa: FBT001
+        """Move a quiet labels partition up to the scored watermark, never further.
+
+        Call when the partition has been at its end for `idle_after`. The move counts once a block has carried it:
+        take, acknowledge and commit that block before the next label is read, and only then send its mark.
+
+        Returns:
+            Whether the watermark moved.
+        """
+        if not labels_end_reached or not self._state.move_labels():
+            return False
+        self._moved = True
+        return True
+
+    # Output
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a batch must be taken before anything more is read."""
+        return bool(self._sealed) or self._unwritten.is_full
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a batch would carry anything: rows, counts or positions that moved."""
+        return self._moved or bool(self._sealed or self._unwritten.settled or self._unwritten.dropped)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether a batch would carry rows, dead letters or forwards: what others wait for."""
+        waiting = self._unwritten
+        return bool(self._sealed or waiting.settled or waiting.dropped or waiting.dead or waiting.forwards)
+
+    @property
+    def scored_next(self) -> Position:
+        """The position of `scored` to read next."""
+        return self._state.scored_next
+
+    @property
+    def labels_next(self) -> int:
+        """The offset of `labels` to read next."""
+        return self._state.labels_next
+
+    def take(self) -> Batch:
+        """Return what happened since the last batch, with the vector as of its last row."""
+        batch = self._sealed.popleft() if self._sealed else self._close()
+        self._mark = batch.mark
+        return batch
+
+    def acknowledged(self, log_offset: int) -> None:
+        """Tell where the block of the last batch lies in the log."""
+        self._state.acknowledged = log_offset
+
+    def mark(self) -> Mark:
+        """Return the mark of the last batch; send it only after that batch's positions were committed."""
+        return self._mark
+
+    # Bounds
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for their label."""
+        return self._state.identities.waiting
+
+    @property
+    def early(self) -> int:
+        """How many labels wait for their event."""
+        return self._state.early.count
+
+    @property
+    def remembered(self) -> int:
+        """How many identities are in memory, waiting ones included."""
+        return self._state.identities.count
+
+    def paused_inputs(self) -> PausedInputs:
+        """Say which inputs must pause because memory is full: those whose watermark is ahead.
+
+        The input with the least watermark of all partitions always reads on, so no two joins wait for each other.
+        """
+        state = self._state
+        if self.remembered + self.early < self.spec.limits.max_waiting:
+            return PausedInputs()
+        return PausedInputs(
+            scored=state.scored_watermark > state.heard(), labels=state.labels_watermark > state.scored_watermark
+        )
+
+    # Batches
+
+    def _close(self) -> Batch:
+        unwritten, state = self._unwritten, self._state
+        self._unwritten = Unwritten(self.spec.limits)
+        self._moved = False
+        state.forget()
+        return unwritten.batch(state.vector(unwritten.counted()), self._mark_here())
+
+    def _sealed_for(self, block: ScoredBlock | None) -> bool:
+        """Close the batch, as of now, if a row of `block` cannot stand in it; return whether it was closed.
+
+        A block has one feature contract. Nothing of the input that brings the row may have been counted yet.
+        """
+        contract_id = self._unwritten.contract_id
+        if contract_id is None or block is None or block.contract_id == contract_id:
+            return False
+        self._sealed.append(self._close())
+        return True
+
+    def _mark_here(self) -> Mark:
+        return Mark(self.spec.partition, self._state.labels_next, self._state.labels_watermark)
+
+    # Outcomes
+
+    def _on_forward(self, offset: int, forward: Forward) -> None:
+        state, label = self._state, forward.label
+        identity = state.find(label, forward.watermark_ms)
+        if identity is not None:
+            self._sealed_for(identity.block)
+        opened = state.forwards.take(offset, label)
+        if opened is None:
+            self._count("redelivered", 1)
+        else:
+            self._count("received", 1)
+            self._on_label(identity, EarlyLabel(label, forward.watermark_ms), opened)
+
+    def _on_label(self, identity: Identity | None, early: EarlyLabel, opened: OpenForward | None) -> None:
+        state = self._state
+        if identity is not None:
+            self._judge(identity, early.label, early.watermark_ms)
+        elif state.is_orphan(early.label):
+            self._bury(early.label, Code.ORPHANED)
+        else:
+            state.early.add(early, opened)
+
+    def _judge(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
+        last_ms = identity.time_ms + self.spec.times.horizon_ms
+        if identity.block is not None and label.time_ms <= last_ms and watermark_ms <= last_ms:
+            self._unwritten.add_example((identity.block, identity.row, blocks.JOINED, label.y, label))
+            self._state.settle(identity, JOINED, label.y)
+            self._unwritten.counts["joined"] += 1
+        elif identity.state != JOINED:
+            self._bury(label, Code.LATE)
+        elif identity.y == label.y:
+            self._count("duplicate", 1)
+        else:
+            self._bury(label, Code.CONFLICTING)
+
+    def _judge_early(self, event_id: str) -> bool:
+        """Judge the early labels of an event that has come; return whether the block is full now."""
+        state = self._state
+        for early in tuple(state.early.by_id[event_id]):
+            identity = state.find(early.label, early.watermark_ms)
+            if identity is not None:
+                state.early.remove(early)
+                self._judge(identity, early.label, early.watermark_ms)
+        return self.is_full
+
+    def _settle_unlabelled(self, identity: Identity) -> None:
+        block, row, implicit = identity.block, identity.row, self.spec.implicit
+        assert block is not None
+        if implicit is None:
+            self._unwritten.add_dropped(block, row)
+            self._state.settle(identity, DROPPED, 0.0)
+            self._count("dropped", 1)
+        else:
+            self._unwritten.add_example((block, row, blocks.IMPLICIT, implicit, None))
+            self._state.settle(identity, IMPLICIT, implicit)
+            self._count("implicit", 1)
+
+    def _bury_orphans(self) -> None:
+        state = self._state
+        for label in state.early.before(state.scored_watermark - state.times.disorder_ms - state.times.skew_ms):
+            self._bury(label, Code.ORPHANED)
+
+    def _bury(self, label: Label, code: Code) -> None:
+        self._unwritten.dead.append(DeadLabel(label, code))
+        self._count(code.value, 1)
+
+    def _count(self, outcome: str, times: int) -> None:
+        if times:
+            self._unwritten.counts[outcome] += times

@@ -1,0 +1,124 @@
+"""How a partition's join is made again from what was written before a claim; nothing is emitted.
+
+The last accepted vector says where to read from. Rows of the log give every settled identity that is still
+remembered; then events and labels are read again from the lowest positions that waited, each judged by the
+watermark that stood just before it the first time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappush
+
+from tailrace.domain import blocks
+from tailrace.domain.blocks import ScoredBlock, TrainingBlock, Vector
+from tailrace.domain.join.batch import JoinSpec
+from tailrace.domain.join.machine import LabelJoin
+from tailrace.domain.join.memory import DROPPED, IMPLICIT, JOINED, EarlyLabel, Forwards, Identity, OpenForward
+from tailrace.domain.join.state import JoinState
+from tailrace.domain.positions import position_of
+from tailrace.domain.records import Forward, Label, Mark
+from tailrace.domain.times import EventTimeMs
+
+
+def recover(
+    spec: JoinSpec,
+    vector: Vector,
+    *,
+    rows: Iterable[tuple[int, TrainingBlock]],
+    scored: Iterable[tuple[int, ScoredBlock]],
+    labels: Iterable[tuple[Label, int]],
+    relabelled: Iterable[tuple[int, Forward | Mark]],
+) -> LabelJoin:
+    """Return the join as it stood at a vector. The iterables are read once, in the order of the arguments.
+
+    Args:
+        spec: Of the partition.
+        vector: Of the last accepted block of the partition; `Vector()` where there is none.
+        rows: (log offset, block): the partition's accepted blocks from `vector.oldest_row` to the vector's own.
+        scored: (offset, block) from the block that holds `vector.scored_low.position` to `vector.scored_next`;
+            rows outside of the two positions are passed over.
+        labels: (label, home partition of its id) with offsets from `vector.labels_low.position` to
+            `vector.labels_next`, without those that decoding rejects.
+        relabelled: (offset, record) from `vector.relabelled_low` to `vector.relabelled_next`, likewise.
+    """
+    state = JoinState.empty(spec)
+    _read_rows(state, rows)
+    _read_scored(state, vector, scored)
+    _take_positions(state, vector)
+    _read_labels(state, spec.partition, vector, labels)
+    _read_relabelled(state, vector, relabelled)
+    state.forget()
+    return LabelJoin(spec, state)
+
+
+def _read_rows(state: JoinState, rows: Iterable[tuple[int, TrainingBlock]]) -> None:
+    for offset, block in rows:
+        examples, dropped = block.examples, block.dropped
+        for event_id, time_ms, kind, y in zip(
+            examples.ids, examples.times_ms.tolist(), examples.kinds.tolist(), examples.y.tolist(), strict=True
+        ):
+            settled = JOINED if kind == blocks.JOINED else IMPLICIT
+            state.identities.add_settled(event_id, time_ms, settled, y, offset)
+        for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True):
+            state.identities.add_settled(event_id, time_ms, DROPPED, 0.0, offset)
+        state.acknowledged = offset
+
+
+def _read_scored(state: JoinState, vector: Vector, scored: Iterable[tuple[int, ScoredBlock]]) -> None:
+    low, end = vector.scored_low, vector.scored_next
+    state.scored_watermark = low.watermark_ms
+    for offset, block in scored:
+        first = position_of(offset)
+        times_ms = block.times_ms.tolist()
+        for row in range(max(0, low.position - first), min(len(times_ms), end - first)):
+            _read_event(state, block, row, times_ms[row], first + row)
+
+
+def _read_event(state: JoinState, block: ScoredBlock, row: int, time_ms: EventTimeMs, position: int) -> None:
+    identities, before, event_id = state.identities, state.scored_watermark, block.ids[row]
+    state.scored_watermark = max(before, time_ms)
+    known = identities.by_id.get(event_id)
+    if before > time_ms + state.times.disorder_ms or state.is_repeated(known, time_ms, before):
+        return
+    identity = identities.by_id[event_id] = Identity(time_ms, position, before, known, block, row)
+    identities.arrived.append(identity)
+    heappush(identities.by_time, (time_ms, event_id, identity))
+    identities.added(1)
+
+
+def _take_positions(state: JoinState, vector: Vector) -> None:
+    state.scored_next, state.scored_watermark = vector.scored_next, vector.scored_watermark_ms
+    state.labels_next, state.labels_watermark = vector.labels_next, vector.labels_watermark_ms
+    state.relabelled_next = vector.relabelled_next
+    state.marks.update(vector.marks_ms)
+    state.idle_moves = deque(vector.idle_moves)
+
+
+def _read_labels(state: JoinState, partition: int, vector: Vector, labels: Iterable[tuple[Label, int]]) -> None:
+    watermark = vector.labels_low.watermark_ms
+    moves = deque(move for move in vector.idle_moves if move[0] > vector.labels_low.position)
+    for label, home in labels:
+        while moves and moves[0][0] <= label.offset:
+            watermark = max(watermark, moves.popleft()[1])
+        if home == partition:
+            _keep_early(state, label, watermark, None)
+        watermark = max(watermark, label.time_ms)
+
+
+def _read_relabelled(state: JoinState, vector: Vector, relabelled: Iterable[tuple[int, Forward | Mark]]) -> None:
+    state.forwards = Forwards({**state.forwards.covered, **vector.relabelled_covered})
+    for offset, record in relabelled:
+        if isinstance(record, Mark):
+            if record.partition in state.marks:
+                state.forwards.cover(record.partition, record.next_offset)
+            continue
+        opened = state.forwards.take(offset, record.label)
+        if opened is not None:
+            _keep_early(state, record.label, record.watermark_ms, opened)
+
+
+def _keep_early(state: JoinState, label: Label, watermark_ms: EventTimeMs, opened: OpenForward | None) -> None:
+    if state.find(label, watermark_ms) is None and not state.is_orphan(label):
+        state.early.add(EarlyLabel(label, watermark_ms), opened)

@@ -1,0 +1,132 @@
+"""What makes two models the same model, and two folds the same fold.
+
+A `ModelSpec` is a task and a model's canonical text. A *lineage* is the hash of everything that must be equal for two
+folds of one log to be equal: the spec, the contract, where the fold starts, the settings that it reads, the versions of
+our fold and codec and of the libraries whose arithmetic it uses. States of different lineages are never compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import river
+import scipy  # type: ignore[import-untyped]
+from tailrace.domain.errors import ExpressionError
+from tailrace.domain.models.catalog import family_of, misfits, supported, uses_blas
+from tailrace.domain.models.codec import CODEC_VERSION, StateCodec
+from tailrace.domain.models.expression import BuildFunction, Recipe, load
+from tailrace.domain.models.repairs import apply_repairs
+from tailrace.domain.positions import Position
+
+FOLD_VERSION: Final = 1
+"""Raised whenever the fold of the same records would give another state."""
+
+PYTHON_MINOR: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model that a loop may run. Equal specs make equal models.
+
+    Attributes:
+        task: "binary", "multiclass" or "regression".
+        model: Canonical text of an expression, or `module:function`.
+        experimental: The model may hold classes that are not on the support list.
+    """
+
+    task: str
+    model: str
+    experimental: bool
+    _recipe: Recipe = field(compare=False, repr=False)
+
+    @classmethod
+    def load(cls, task: str, text: str, build_function: BuildFunction, *, experimental: bool = False) -> ModelSpec:
+        """Accept a model for a task, or refuse it.
+
+        Args:
+            task: "binary", "multiclass" or "regression".
+            text: An expression, or `module:function`.
+            build_function: Imports the function of a `module:function`; our caller's business.
+            experimental: Accept classes that are not on the support list.
+
+        Raises:
+            ExpressionError: The text is no model, breaks a rule, does not fit the task or is not supported; every
+                reason is in the message, each with what to use instead.
+        """
+        apply_repairs()
+        recipe = load(text, build_function)
+        model = recipe.build()
+        problems = [*misfits(model, task), *([] if experimental else supported(model))]
+        if problems:
+            raise ExpressionError("; ".join(problems), 0)
+        return cls(task, recipe.text, experimental, recipe)
+
+    def build(self) -> Any:
+        """Make a fresh model, each time a new one.
+
+        Raises:
+            ExpressionError: A `module:function` failed this time.
+        """
+        return self._recipe.build()
+
+    def codec(self, beside: Sequence[object] = ()) -> StateCodec:
+        """Return the codec for states of this model, or of this model and what stands `beside` it.
+
+        Args:
+            beside: Freshly built objects that are encoded together with the model.
+        """
+        model = self.build()
+        return StateCodec([model, *beside], family_of(model, experimental=self.experimental))
+
+    def uses_blas(self) -> bool:
+        """Tell whether the last digits of this model's numbers depend on the kind of processor."""
+        return uses_blas(self.build())
+
+
+def lineage_of(
+    spec: ModelSpec,
+    *,
+    contract_id: str,
+    target: Mapping[str, Any],
+    start: Position,
+    settings: Mapping[str, Any],
+    cpu_class: str,
+) -> str:
+    """Return the lineage of one fold: 64 hex digits.
+
+    Args:
+        spec: The model that learns.
+        contract_id: Digest of the feature contract.
+        target: The target's contract (positive value, classes …), as JSON values.
+        start: Position at which the fold starts.
+        settings: Every setting that the fold reads, as JSON values.
+        cpu_class: Kind of processor; counts only where the model's arithmetic depends on it.
+
+    Raises:
+        ValueError: A setting is no JSON value, or not finite.
+    """
+    parts = {
+        "spec": {"task": spec.task, "model": spec.model, "experimental": spec.experimental},
+        "contract": contract_id,
+        "target": dict(target),
+        "start": start,
+        "settings": dict(settings),
+        "fold": FOLD_VERSION,
+        "codec": CODEC_VERSION,
+        "river": str(vars(river)["__version__"]),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": PYTHON_MINOR,
+        "cpu": cpu_class if spec.uses_blas() else None,
+    }
+    try:
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except TypeError as cause:
+        raise ValueError(f"a setting of the fold is no JSON value: {cause}; pass plain values only") from cause
+    return hashlib.sha256(text.encode()).hexdigest()

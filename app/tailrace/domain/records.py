@@ -1,0 +1,178 @@
+"""The records that travel: frozen, units in the field names, no behaviour beyond what a field says.
+
+Rows that travel in blocks (scored rows, examples) are columns and live in `blocks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from tailrace.domain.positions import Position
+from tailrace.domain.times import EventTimeMs
+
+Value: TypeAlias = float | int | bool | str
+"""One feature value, typed by the contract."""
+
+Features: TypeAlias = dict[str, Value]
+"""Feature name → value, in sorted name order; an absent feature has no key."""
+
+Owner: TypeAlias = str
+"""A name that no other process ever uses; written into claims and blocks."""
+
+LEARNER = -1
+"""The partition number under which the learner claims its part of the training log."""
+
+
+class Task(StrEnum):
+    """What the model is asked for."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+class Code(StrEnum):
+    """Why a record could not be used: the closed list of `tailrace.dlq.code`."""
+
+    EMPTY_VALUE = "empty_value"  # a tombstone
+    TOO_LARGE = "too_large"  # more bytes, or deeper, than an input record may have
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    ID_MISSING = "id_missing"
+    ID_INVALID = "id_invalid"  # neither text nor integer, empty, too long, not UTF-8
+    TIME_MISSING = "time_missing"  # the configured time field is not there
+    TIME_INVALID = "time_invalid"
+    TIME_AHEAD = "time_ahead"  # more than `max_ahead` past the record's Kafka timestamp
+    FEATURE_MISSING = "feature_missing"
+    FEATURE_TYPE = "feature_type"
+    FEATURE_NOT_FINITE = "feature_not_finite"
+    FEATURE_OUT_OF_BOUNDS = "feature_out_of_bounds"
+    CATEGORY_UNKNOWN = "category_unknown"
+    TEXT_TOO_LONG = "text_too_long"
+    TARGET_MISSING = "target_missing"
+    TARGET_INVALID = "target_invalid"
+    ROW_TOO_LARGE = "row_too_large"  # alone larger than half of the topic's largest message
+    MODEL_FAILED = "model_failed"  # the model raised while it predicted
+    LATE = "late"
+    ORPHANED = "orphaned"
+    CONFLICTING = "conflicting"
+
+
+class Stage(StrEnum):
+    """Where a record was rejected: the header `__connect.errors.stage`."""
+
+    DECODE = "decode"
+    VALIDATE = "validate"
+    PREDICT = "predict"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one record cannot be used.
+
+    Attributes:
+        detail: A sentence for people. Names fields and types, never a value of a feature or a target.
+    """
+
+    code: Code
+    stage: Stage
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One accepted event."""
+
+    id: str
+    time_ms: EventTimeMs
+    x: Features
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One accepted label.
+
+    Attributes:
+        y: Binary 0.0 or 1.0, multiclass the index of the class, regression the number.
+        partition, offset: Its source position in the labels topic.
+        broker_ms: The broker's time of the record, for label-to-influence latency only.
+    """
+
+    id: str
+    time_ms: EventTimeMs
+    y: float
+    partition: int
+    offset: int
+    broker_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A label that came on another partition than its id's, sent on to `relabelled`.
+
+    Attributes:
+        watermark_ms: Of the labels partition it came on, just before it.
+    """
+
+    label: Label
+    watermark_ms: EventTimeMs
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Tells the other partitions how far one labels partition has been read and committed.
+
+    Attributes:
+        partition: The labels partition it speaks of.
+        next_offset: Every label below it has been forwarded, if it had to be.
+        watermark_ms: Of that labels partition at `next_offset`.
+    """
+
+    partition: int
+    next_offset: int
+    watermark_ms: EventTimeMs
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLabel:
+    """A label that the join rejected, by its source position."""
+
+    label: Label
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Takes over one partition's part of the training log.
+
+    Attributes:
+        partition: Of `scored` and `labels`; LEARNER for the learner's part.
+        after: The owner that the claimer read in the log; the claim counts only if it still is. None: nobody.
+        log_id: Names this log; the first claim of a log gives it its name.
+    """
+
+    partition: int
+    owner: Owner
+    after: Owner | None
+    log_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The learner's word that one example raised inside a model and is left out by every fold.
+
+    Attributes:
+        number: Of the learner's records under this claim, from 1.
+        position: The example that is skipped.
+        branch: The branch whose model raised.
+        error: Class name of what it raised.
+    """
+
+    owner: Owner
+    number: int
+    position: Position
+    branch: str
+    error: str

@@ -1,0 +1,77 @@
+"""Event-time arithmetic: milliseconds since 1970, watermarks, and the spans that rule the join.
+
+Nothing here reads a clock. A watermark is the greatest event time in one partition's prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+EventTimeMs: TypeAlias = int
+TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
+
+NEVER: Final[EventTimeMs] = -(1 << 62)
+"""The watermark of a partition in which nothing has been read."""
+
+GREATEST_TIME_MS: Final[EventTimeMs] = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z, the last time that RFC 3339 can write."""
+
+_PER_SECOND: Final[dict[str, int]] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTimes:
+    """The spans that decide what becomes of events and labels, all in milliseconds of event time.
+
+    Attributes:
+        horizon_ms: H, how long an event waits for its label.
+        disorder_ms: D <= H, how far an event may lag behind the scored watermark before it is stale.
+        skew_ms: S, how much earlier than its event a label may be dated.
+        recall_ms: C, how long after its horizon an identity is still recognised, so that a label that comes
+            then is called late, duplicate or conflicting instead of orphaned.
+    """
+
+    horizon_ms: int
+    disorder_ms: int
+    skew_ms: int
+    recall_ms: int
+
+    @property
+    def reuse_ms(self) -> int:
+        """K = H + C + D + S: how long an event id cannot be used again for another event."""
+        return self.horizon_ms + self.recall_ms + self.disorder_ms + self.skew_ms
+
+
+def time_of(value: object, unit: TimeUnit) -> EventTimeMs | None:
+    """Read an event time: RFC 3339 text with an offset, or a number since 1970 in `unit`.
+
+    Returns:
+        Milliseconds, finer parts cut off towards the past; None when the value is neither.
+    """
+    if isinstance(value, str):
+        return _from_text(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not abs(value) <= GREATEST_TIME_MS * 1e6:
+        return None
+    time_ms = int(value * 1_000 // _PER_SECOND[unit])
+    return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
+
+
+def _from_text(text: str) -> EventTimeMs | None:
+    # RFC 3339 wants a date, a time and an offset; fromisoformat alone would take a bare date too.
+    if len(text) < len("2026-01-01T00:00:00Z") or len(text) > 40:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    time_ms = int((moment - _EPOCH).total_seconds() * 1_000_000) // 1_000
+    return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
+
+
+_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

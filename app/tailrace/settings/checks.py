@@ -1,0 +1,291 @@
+"""What settings must agree on among themselves: each function returns the problems of one table.
+
+They are asked only when every single setting of the table is fine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from tailrace.domain.errors import ExpressionError, SettingsError
+from tailrace.domain.records import Task
+from tailrace.settings.durations import show_duration
+from tailrace.settings.fields import Contradictions, Group, Problem
+
+if TYPE_CHECKING:
+    from tailrace.settings.tree import (
+        FeatureSettings,
+        KafkaSettings,
+        LoopSettings,
+        Settings,
+    )
+
+LOOP_TOPICS: Final = (
+    "predictions",
+    "scored",
+    "relabelled",
+    "training",
+    "snapshots",
+    "status",
+    "model-events",
+    "commands",
+)
+"""What each loop's own topics are called after its name and a dot."""
+
+LOOP_NAME_ALLOWED: Final = "a small letter, then small letters, digits and single underscores, at most 64 in all"
+_LOOP_NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # "__" parts the names of environment variables
+
+MOST_BEFORE_CARET: Final = 100
+"""Characters of a model's line that are shown before the place that is pointed at."""
+
+_GroupT = TypeVar("_GroupT", bound=Group)
+
+
+def agreed(group: _GroupT, problems: Iterable[Problem]) -> _GroupT:
+    """Return the table if there are no problems.
+
+    Raises:
+        Contradictions: There are.
+    """
+    found = list(problems)
+    if found:
+        raise Contradictions(found)
+    return group
+
+
+def loop_name(name: object) -> str:
+    """Return the name of a loop.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
+    if not isinstance(name, str) or len(name) > 64 or not _LOOP_NAME.fullmatch(name):
+        raise ValueError("not a loop name")
+    return name
+
+
+def task_of(name: object) -> Task:
+    """Return the task of this name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return Task(str(name))
+
+
+def of_kafka(kafka: KafkaSettings) -> Iterator[Problem]:
+    """Yield what is wrong: SASL wants mechanism, user and password, and nothing else does; files come in pairs."""
+    protocol = kafka.security_protocol
+    given = {
+        "sasl_mechanism": kafka.sasl_mechanism is not None,
+        "username": kafka.username is not None,
+        "password": kafka.password is not None,
+    }
+    for key, is_given in given.items():
+        if protocol.startswith("SASL") and not is_given:
+            yield Problem(key, "nothing", f"a value, because security_protocol is {protocol}")
+        if not protocol.startswith("SASL") and is_given:
+            yield Problem(key, f"a value, but security_protocol is {protocol}", "none, or a SASL protocol")
+    if not protocol.endswith("SSL"):
+        for key in ("ca_file", "cert_file", "key_file"):
+            if getattr(kafka, key) is not None:
+                yield Problem(key, f"a path, but security_protocol is {protocol}", "none, or SSL or SASL_SSL")
+    if (kafka.cert_file is None) != (kafka.key_file is None):
+        missing = "cert_file" if kafka.cert_file is None else "key_file"
+        yield Problem(missing, "nothing", "a path: cert_file and key_file come together")
+
+
+def of_feature(feature: FeatureSettings) -> Iterator[Problem]:
+    """Yield what is wrong: options belong to some types only, and `missing` must be a value of the feature."""
+    fits = {
+        "min": ("number", "integer"),
+        "max": ("number", "integer"),
+        "values": ("category",),
+        "other": ("category",),
+        "max_length": ("text",),
+    }
+    misplaced = [
+        key for key, types in fits.items() if getattr(feature, key) not in {None, False} and feature.type not in types
+    ]
+    for key in misplaced:
+        yield Problem(key, f"this option beside type {feature.type}", f"only with type {' or '.join(fits[key])}")
+    if feature.type == "category" and not feature.values:
+        yield Problem("values", "nothing", "the list of its values, at least one")
+    if feature.values and len(set(feature.values)) < len(feature.values):
+        yield Problem("values", "a value that is listed twice", "each value once")
+    if feature.min is not None and feature.max is not None and feature.min > feature.max:
+        yield Problem("min", f"{feature.min}, above max = {feature.max}", "a number no greater than max")
+    if not misplaced and feature.missing not in ("reject", "absent") and (wanted := _unfit_substitute(feature)):
+        yield Problem("missing", _shown(feature.missing), f'"reject", "absent", or {wanted}')
+
+
+def _unfit_substitute(feature: FeatureSettings) -> str:
+    """Say what a substitute must be if this one is not; "" if it is fine."""
+    value = feature.missing
+    if feature.type == "boolean":
+        return "" if isinstance(value, bool) else "true or false"
+    if feature.type in {"category", "text"}:
+        if not isinstance(value, str):
+            return "text"
+        if feature.values is not None and value not in feature.values and not feature.other:
+            return "one of its values"
+        return (
+            f"at most {feature.max_length} characters" if feature.max_length and len(value) > feature.max_length else ""
+        )
+    if isinstance(value, bool | str) or (feature.type == "integer" and not isinstance(value, int)):
+        return "a whole number" if feature.type == "integer" else "a number"
+    if feature.min is not None and value < feature.min:
+        return "a number no smaller than min"
+    return "a number no greater than max" if feature.max is not None and value > feature.max else ""
+
+
+def of_loop(loop: LoopSettings) -> Iterator[Problem]:
+    """Yield what is wrong with the times, targets and features of a loop."""
+    if loop.disorder > loop.horizon:
+        yield Problem(
+            "disorder",
+            show_duration(loop.disorder),
+            f"no longer than the horizon, {show_duration(loop.horizon)}; lengthen the horizon or shorten disorder",
+        )
+    yield from _of_features(loop)
+    yield from _of_fields(loop)
+    targets = list(_of_targets(loop))
+    yield from targets
+    if not targets:
+        yield from _of_implicit_target(loop)
+
+
+def _of_features(loop: LoopSettings) -> Iterator[Problem]:
+    if not loop.features:
+        yield Problem("features", "no feature", "at least one; `tailrace init` writes them from a sample of events")
+    for name in loop.features:
+        if not all(name.split(".")):
+            yield Problem(f"features.{name}", "a name with an empty part", "a field name, or names with dots between")
+    for key in ("id", "time"):
+        name = getattr(loop.events, key)
+        if name is not None and name in loop.features:
+            yield Problem(f"features.{name}", f"the {key} of the event as a feature", "only what describes the event")
+
+
+def _of_fields(loop: LoopSettings) -> Iterator[Problem]:
+    if loop.events.id == loop.events.time:
+        yield Problem("events.time", f"the field {_shown(loop.events.id)}, which is the id", "another field, or none")
+    if loop.labels.target in {loop.labels.id, loop.labels.time}:
+        yield Problem("labels.target", "the id or the time of the label", "the field that holds the outcome")
+    if loop.labels.id == loop.labels.time:
+        yield Problem("labels.time", f"the field {_shown(loop.labels.id)}, which is the id", "another field, or none")
+
+
+def _of_targets(loop: LoopSettings) -> Iterator[Problem]:
+    labels, task = loop.labels, loop.task
+    if task is not Task.BINARY:
+        for key in ("positive", "negative"):
+            if getattr(labels, key) is not None:
+                yield Problem(f"labels.{key}", "a value", f"none: the task is {task}; only binary has it")
+    if task is not Task.MULTICLASS and labels.classes is not None:
+        yield Problem("labels.classes", "a list", f"none: the task is {task}; only multiclass has classes")
+    if task is Task.BINARY and labels.positive is None and labels.negative is not None:
+        yield Problem("labels.positive", "nothing", "a value, because labels.negative has one")
+    if task is Task.BINARY and labels.positive is not None and labels.positive == labels.negative:
+        yield Problem("labels.negative", "the same value as labels.positive", "another value")
+    if task is Task.MULTICLASS:
+        yield from _of_classes(labels.classes)
+
+
+def _of_classes(classes: tuple[str | int | bool, ...] | None) -> Iterator[Problem]:
+    if classes is None or len(classes) < 2:
+        found = "nothing" if classes is None else f"{len(classes)} classes"
+        yield Problem("labels.classes", found, "a list of at least two classes")
+        return
+    if len({type(value) for value in classes}) > 1:
+        yield Problem("labels.classes", "values of several types", "only text, or only whole numbers")
+    if len({str(value) for value in classes}) < len(classes):
+        yield Problem("labels.classes", "a class that is listed twice", "each class once")
+
+
+def _of_implicit_target(loop: LoopSettings) -> Iterator[Problem]:
+    if loop.missing != "drop" and loop.implicit_y is None:
+        yield Problem("missing", _shown(loop.missing), f'"drop", or {_targets_in_words(loop)}')
+
+
+def _targets_in_words(loop: LoopSettings) -> str:
+    labels = loop.labels
+    if loop.task is Task.REGRESSION:
+        return "a finite number"
+    if loop.task is Task.MULTICLASS:
+        return "one of labels.classes, written in the same way"
+    if labels.positive is None:
+        return "true or false"
+    if labels.negative is None:
+        return f"a target of the same type as labels.positive, {_shown(labels.positive)}"
+    return f"{_shown(labels.positive)} or {_shown(labels.negative)}"
+
+
+def of_model(loop: LoopSettings, check_model: Callable[[str, bool, Task], None] | None) -> Iterator[Problem]:
+    """Ask `check_model`, if there is one, whether the champion can run; a refused part is pointed at."""
+    champion = loop.champion
+    try:
+        if check_model is not None:
+            check_model(champion.model, champion.experimental, loop.task)
+    except ExpressionError as error:
+        yield Problem("champion.model", "", f"{error}{_pointer(champion.model, error.column)}")
+    except SettingsError as error:
+        for problem in error.problems:
+            yield Problem("champion.model", "", problem)
+
+
+def _pointer(expression: str, column: int) -> str:
+    """Return the line of the expression that the column lies in, and a caret below it; "" for the very beginning.
+
+    Refusals of the model as a whole are at 0, where a caret would point at a part that is not to blame.
+    """
+    if column <= 0:
+        return ""
+    start = expression.rfind("\n", 0, column) + 1
+    text = expression[start:].partition("\n")[0]
+    cut = max(0, column - start - MOST_BEFORE_CARET)
+    shown = ("…" if cut else "") + text[cut : cut + MOST_BEFORE_CARET + 40]
+    return f"\n    {shown}\n    {' ' * (column - start - cut + bool(cut))}^"
+
+
+def of_topics(settings: Settings) -> Iterator[Problem]:
+    """Yield topics that are one, or are one to Kafka, which cannot tell "." and "_" apart in its own names."""
+    if not settings.loops:
+        yield Problem("loops", "no loop", "at least one table [loops.NAME]; `tailrace init` writes one")
+    taken: dict[str, tuple[str, str]] = {}
+    inputs: dict[str, str] = {}
+    for name in settings.loops:
+        for suffix in LOOP_TOPICS:
+            taken[_blurred(f"{name}.{suffix}")] = (f"{name}.{suffix}", f"a topic of the loop {name} itself")
+    for name, loop in settings.loops.items():
+        for side, topic in (("events", loop.events.topic), ("labels", loop.labels.topic)):
+            key = f"loops.{name}.{side}.topic"
+            clash = taken.get(_blurred(topic)) or _other_spelling(topic, inputs)
+            if clash:
+                yield Problem(key, _shown(topic), f"another topic: {_shown(clash[0])} is {clash[1]}")
+            inputs.setdefault(topic, key)
+        if loop.events.topic == loop.labels.topic:
+            yield Problem(f"loops.{name}.labels.topic", "the topic of the events", "a topic of its own")
+    for topic, key in inputs.items():
+        clash = taken.get(_blurred(f"{topic}.dlq")) or _same_or_blurred(f"{topic}.dlq", inputs)
+        if clash:
+            yield Problem(key, _shown(topic), f"a topic whose dead letters, {topic}.dlq, do not meet {clash[1]}")
+
+
+def _blurred(topic: str) -> str:
+    return topic.replace(".", "_")
+
+
+def _other_spelling(topic: str, inputs: dict[str, str]) -> tuple[str, str] | None:
+    return None if topic in inputs else _same_or_blurred(topic, inputs)
+
+
+def _same_or_blurred(topic: str, inputs: dict[str, str]) -> tuple[str, str] | None:
+    return next(((other, key) for other, key in inputs.items() if _blurred(other) == _blurred(topic)), None)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

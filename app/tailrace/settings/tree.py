@@ -1,0 +1,345 @@
+"""The settings tree: every table and key of tailrace.toml, with its type, default and one sentence.
+
+`load` fills it; `field_table` prints it. Durations are whole milliseconds here and text with a unit in the file.
+Paths are absolute here and relative to the file in it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from tailrace.domain.contract import (
+    MAX_TEXT_CHARS,
+    FeatureContract,
+    FeatureSpec,
+    FeatureType,
+    TargetContract,
+)
+from tailrace.domain.records import Rejection, Task
+from tailrace.domain.times import JoinTimes, TimeUnit
+from tailrace.settings import addresses, checks, durations
+from tailrace.settings.addresses import (
+    FilePath,
+    HttpAddress,
+    LogAddress,
+    StoreAddress,
+    TopicName,
+    parse_host_port,
+)
+from tailrace.settings.durations import DurationMs, PositiveMs
+from tailrace.settings.fields import (
+    ClassValue,
+    Count,
+    Flag,
+    Group,
+    Number,
+    Scalar,
+    Text,
+    setting,
+)
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+TIME_UNITS = '"s", "ms", "us" or "ns"'
+NAME = "the name of a field, or a dotted path to it, as text"
+
+
+class KafkaSettings(Group):
+    """How to reach Kafka; unused with an embedded log."""
+
+    security_protocol: SecurityProtocol = setting(
+        "How connections to the brokers are protected.",
+        '"PLAINTEXT", "SSL", "SASL_PLAINTEXT" or "SASL_SSL"',
+        default="PLAINTEXT",
+    )
+    sasl_mechanism: SaslMechanism | None = setting(
+        "How this process proves who it is; required with a SASL protocol.",
+        '"PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512"',
+        default=None,
+    )
+    username: Text | None = setting("The SASL user.", "text", default=None)
+    password: SecretStr | None = setting(
+        "The SASL password; better given as TAILRACE_KAFKA__PASSWORD_FILE than in the file.", "text", default=None
+    )
+    ca_file: FilePath | None = setting(
+        "PEM file of the authority that signed the brokers' certificates; the system's authorities without it.",
+        "a path",
+        default=None,
+    )
+    cert_file: FilePath | None = setting("PEM file of this client's certificate.", "a path", default=None)
+    key_file: FilePath | None = setting("PEM file of the key of `cert_file`.", "a path", default=None)
+    session_timeout: PositiveMs = setting(
+        "A process that Kafka has not heard of for this long loses its partitions to the others.",
+        durations.ALLOWED,
+        default="10s",
+    )
+    replication: Count | None = setting(
+        "Replicas of the topics that `tailrace topics apply` creates; without it 3, or as many as there are brokers.",
+        "a whole number of at least 1",
+        default=None,
+        literal=True,
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_kafka(self))
+
+
+class EventsSettings(Group):
+    """Where events come from."""
+
+    topic: TopicName = setting("The topic of the events.", addresses.TOPIC_ALLOWED)
+    id: Text = setting("The field that holds the event's id: text or a whole number.", NAME)
+    time: Text | None = setting(
+        "The field that holds the event's time; without it the time is the record's Kafka timestamp.",
+        NAME,
+        default=None,
+    )
+    time_unit: TimeUnit = setting("The unit of a time that is a number.", TIME_UNITS, default="ms")
+
+
+class LabelsSettings(Group):
+    """Where labels come from and how a target is read."""
+
+    topic: TopicName = setting("The topic of the labels, keyed by event id.", addresses.TOPIC_ALLOWED)
+    id: Text = setting("The field that holds the id of the event that the label belongs to.", NAME)
+    target: Text = setting("The field that holds the outcome.", NAME)
+    time: Text | None = setting(
+        "The field that holds the label's time; without it the time is the record's Kafka timestamp.",
+        NAME,
+        default=None,
+    )
+    time_unit: TimeUnit = setting("The unit of a time that is a number.", TIME_UNITS, default="ms")
+    positive: ClassValue | None = setting(
+        "Binary: the target that counts as positive; without it targets are true and false.",
+        "text, a whole number, true or false",
+        default=None,
+        literal=True,
+    )
+    negative: ClassValue | None = setting(
+        "Binary: the target that counts as negative; without it, every other value of the type of `positive`.",
+        "text, a whole number, true or false",
+        default=None,
+        literal=True,
+    )
+    classes: tuple[ClassValue, ...] | None = setting(
+        "Multiclass: the targets that are classes, at least two.",
+        'a list such as ["red", "green", "blue"]',
+        default=None,
+        literal=True,
+    )
+
+
+class FeatureSettings(Group):
+    """One feature of the contract; the short form `age = "number"` sets the type alone."""
+
+    type: FeatureType = setting(
+        "What the value is: a finite number, a whole number, true/false, one of `values`, or text.",
+        '"number", "integer", "boolean", "category" or "text"',
+    )
+    min: Number | None = setting(
+        "Smallest number that is accepted.", "a number, for number and integer", default=None, literal=True
+    )
+    max: Number | None = setting(
+        "Greatest number that is accepted.", "a number, for number and integer", default=None, literal=True
+    )
+    values: tuple[str, ...] | None = setting(
+        "The values of a category.", 'a list of text such as ["de", "fr"], for category', default=None, literal=True
+    )
+    other: Flag = setting(
+        'Category: read a value that is not listed as "other" instead of rejecting the event.',
+        "true or false",
+        default=False,
+        literal=True,
+    )
+    missing: Scalar = setting(
+        "What to do with an event that lacks the feature: reject it, leave the feature absent, or use this value.",
+        '"reject", "absent", or a value of the type',
+        default="reject",
+        literal=True,
+    )
+    max_length: Count | None = setting(
+        "Text: the most characters that are accepted.",
+        "a whole number of at least 1, for text",
+        default=None,
+        shown=str(MAX_TEXT_CHARS),
+        literal=True,
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_feature(self))
+
+    def spec(self, name: str) -> FeatureSpec:
+        """Return what the domain calls this feature of this name."""
+        return FeatureSpec(
+            name=name,
+            type=self.type,
+            minimum=self.min,
+            maximum=self.max,
+            values=self.values or (),
+            other=self.other,
+            missing=self.missing,
+            max_length=self.max_length or MAX_TEXT_CHARS,
+        )
+
+
+def _short_form(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class ChampionSettings(Group):
+    """The model that serves."""
+
+    model: Text = setting(
+        "The model, in the words of River, or a function of yours that builds it.",
+        'an expression such as "StandardScaler() | LogisticRegression()", or "module:function"',
+    )
+    experimental: Flag = setting(
+        "Accept a model that is not on the list of proven families.", "true or false", default=False, literal=True
+    )
+
+
+class LoopSettings(Group):
+    """One closed loop: events, labels, features and the model that learns."""
+
+    task: Annotated[Task, BeforeValidator(checks.task_of)] = setting(
+        "What the model is asked for.", '"binary", "multiclass" or "regression"'
+    )
+    events: EventsSettings = setting("Where events come from.", "a table", literal=True)
+    labels: LabelsSettings = setting("Where labels come from.", "a table", literal=True)
+    horizon: PositiveMs = setting("How long an event waits for its label, in event time.", durations.ALLOWED)
+    missing: Scalar = setting(
+        "What an event without a label becomes when its horizon has passed: nothing, or an example with this target.",
+        '"drop", or a target',
+        default="drop",
+        literal=True,
+    )
+    disorder: DurationMs = setting(
+        "How far an event may lag behind the newest one of its partition before it is left out as stale.",
+        f"{durations.ALLOWED}; no longer than the horizon",
+        default_from=lambda before: before.get("horizon", 0),
+        shown="the horizon",
+    )
+    skew: DurationMs = setting(
+        "How much earlier than its event a label may be dated.",
+        durations.ALLOWED,
+        default_from=lambda before: min(60_000, before.get("horizon", 0)),
+        shown="1m, at most the horizon",
+    )
+    max_ahead: DurationMs = setting(
+        "How far a record's time may lie past its Kafka timestamp before the record is rejected.",
+        durations.ALLOWED,
+        default="5m",
+    )
+    idle_after: PositiveMs = setting(
+        "A labels partition that was quiet for this long no longer holds up the end of horizons.",
+        durations.ALLOWED,
+        default="30s",
+    )
+    max_waiting: Count = setting(
+        "Most events, early labels and remembered ids that one partition holds; at the bound reading waits.",
+        "a whole number of at least 1",
+        default=1_000_000,
+        literal=True,
+    )
+    features: dict[Text, Annotated[FeatureSettings, BeforeValidator(_short_form)]] = setting(
+        "The feature contract: name or dotted path, and type.", 'a table such as { age = "number" }', literal=True
+    )
+    champion: ChampionSettings = setting("The model that serves.", "a table", literal=True)
+
+    @model_validator(mode="after")
+    def _agrees(self, info: ValidationInfo) -> Self:
+        check_model = (info.context or {}).get("check_model")
+        return checks.agreed(self, [*checks.of_loop(self), *checks.of_model(self, check_model)])
+
+    @cached_property
+    def contract(self) -> FeatureContract:
+        """The feature contract."""
+        return FeatureContract(tuple(feature.spec(name) for name, feature in self.features.items()))
+
+    @cached_property
+    def target(self) -> TargetContract:
+        """What a label says."""
+        positive = True if self.labels.positive is None else self.labels.positive
+        return TargetContract(self.task, positive, self.labels.negative, self.labels.classes or ())
+
+    @property
+    def implicit_y(self) -> float | None:
+        """The target of an event whose horizon passed without a label; None: it is dropped."""
+        y = None if self.missing == "drop" else self.target.read(self.missing)
+        return None if isinstance(y, Rejection) else y
+
+    @property
+    def times(self) -> JoinTimes:
+        """The spans that rule the join; labels are recognised for one more horizon after the first."""
+        return JoinTimes(horizon_ms=self.horizon, disorder_ms=self.disorder, skew_ms=self.skew, recall_ms=self.horizon)
+
+
+class SnapshotSettings(Group):
+    """How often the model is kept, how often it is shown to other processes, and where."""
+
+    every: PositiveMs = setting("How often everything that recovery needs is kept.", durations.ALLOWED, default="30s")
+    publish: PositiveMs = setting(
+        "How often the model is made known to scorers in other processes.", durations.ALLOWED, default="1s"
+    )
+    store: StoreAddress = setting("Where snapshots are kept.", addresses.STORE_ALLOWED, default="file:./snapshots")
+    keep: Count = setting(
+        "How many snapshots of one model are kept.", "a whole number of at least 1", default=16, literal=True
+    )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a `file:` store."""
+        return Path(self.store.removeprefix("file:"))
+
+
+class Settings(Group):
+    """The whole configuration."""
+
+    log: LogAddress = setting("Where the topics are: Apache Kafka, or a folder on this machine.", addresses.LOG_ALLOWED)
+    http: HttpAddress = setting(
+        "Where /livez, /readyz and /metrics listen.", addresses.HTTP_ALLOWED, default="127.0.0.1:8321"
+    )
+    kafka: KafkaSettings = setting("How to reach Kafka.", "a table", default={}, literal=True)
+    loops: dict[Annotated[str, BeforeValidator(checks.loop_name)], LoopSettings] = setting(
+        "The loops by name.", f"tables [loops.NAME]; a name is {checks.LOOP_NAME_ALLOWED}", literal=True
+    )
+    snapshots: SnapshotSettings = setting("Snapshots of models.", "a table", default={}, literal=True)
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_topics(self))
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths are relative to: the configuration file's."""
+        return self._folder
+
+    @property
+    def servers(self) -> str | None:
+        """`host:port[,host:port]` of Kafka; None with an embedded log."""
+        return self.log.removeprefix("kafka://") if self.log.startswith("kafka://") else None
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of an embedded log; None with Kafka."""
+        return Path(self.log.removeprefix("embedded:")) if self.log.startswith("embedded:") else None
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port; None: no HTTP."""
+        return parse_host_port(self.http) if self.http else None

@@ -1,0 +1,51 @@
+"""Tells others on `<loop>.model-events` what happened to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.drift import DriftSignal
+from tailrace.domain.positions import Position, show
+from tailrace.domain.snapshots import Manifest
+from tailrace.streams.log import Outgoing, Sink, TopicPartition
+from tailrace.wire.avro_codec import ModelEvent, encode_model_event
+
+
+class Announcements:
+    """The model events of one loop; only the owner of the training log announces."""
+
+    def __init__(self, sink: Sink, *, loop: str, topic: str, version: str, now_ms: Callable[[], int]) -> None:
+        self._sink = sink
+        self._loop = loop
+        self._partition = TopicPartition(topic, 0)
+        self._version = version
+        self._now_ms = now_ms
+
+    async def drift(self, signal: DriftSignal) -> None:
+        """The loss of the served predictions has changed."""
+        await self._send("drift", signal.position, f"the loss of the served predictions {'rose' if signal.is_worse else 'fell'}")
+
+    async def skip(self, position: Position, error: str) -> None:
+        """An example raised inside the model and is left out."""
+        await self._send("skip", position, f"the model raised {error} at {show(position)}; the example is left out")
+
+    async def snapshot(self, manifest: Manifest) -> None:
+        """A snapshot is complete."""
+        numbers = {"number": float(manifest.number), "bytes": float(manifest.stored_bytes)}
+        texts = {"digest": manifest.state_digest}
+        await self._send("snapshot", manifest.position, f"snapshot {manifest.number} is complete", numbers, texts)
+
+    async def _send(
+        self,
+        kind: str,
+        position: Position,
+        detail: str,
+        numbers: Mapping[str, float] | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        event = ModelEvent(
+            self._loop, kind, self._now_ms(), CHAMPION, self._version, position, detail, numbers or {}, texts or {}
+        )
+        # Nobody waits for it: an announcement is news, the log is the truth.
+        await self._sink.send(self._partition, [Outgoing(self._loop.encode(), encode_model_event(event))])

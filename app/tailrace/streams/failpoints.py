@@ -1,0 +1,31 @@
+"""Named places at which a process may be killed by a test: between every acknowledgement and what follows it.
+
+`reached` does nothing unless a test has set `hook`. Each name below stands once in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+NAMES: Final = (
+    "score.predictions_acknowledged",
+    "score.scored_acknowledged",
+    "join.owner_read",
+    "join.claim_committed",
+    "join.claim_acknowledged",
+    "join.side_acknowledged",
+    "join.block_acknowledged",
+    "join.committed",
+    "learn.block_folded",
+    "learn.snapshot_stored",
+    "learn.snapshot_indexed",
+)
+
+hook: Callable[[str], None] | None = None
+
+
+def reached(name: str) -> None:
+    """Tell the hook, if there is one, that this place was reached."""
+    if hook is not None:
+        hook(name)

@@ -1,0 +1,138 @@
+"""Which state serves: the learner's own in this process, or the newest published one.
+
+Invariant: a server never goes below the highest position that it has served, except while the learner restores
+after a model raised, when the last published state serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from mode import Service
+
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.errors import CodecError, SnapshotRefused
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.positions import Position
+from tailrace.domain.snapshots import Manifest
+from tailrace.streams.log import Reader
+from tailrace.streams.snapshot_index import SnapshotIndex
+
+log = structlog.get_logger(__name__)
+
+_INFLUENCES_KEPT = 10_000  # labels folded since the last prediction; a burst beyond it is sampled, newest kept
+
+
+@dataclass(slots=True)
+class Serving:
+    """A model that may be asked, and what a prediction says of it."""
+
+    model: Any
+    version: str
+    position: Position
+    log_id: str
+    name: str = CHAMPION
+
+
+@dataclass(slots=True)
+class Models:
+    """The models of one loop in this process; shared by its roles.
+
+    Attributes:
+        followed: The newest published state; None before there is one.
+        live: The learner's state while this process owns the training log and has caught up with it.
+    """
+
+    followed: Serving | None = None
+    live: LoopState | None = None
+    highest: Position = -1
+    _learned_ms: list[int] = field(default_factory=list)
+
+    def current(self) -> Serving | None:
+        """Return what serves now; None: nothing is ready yet."""
+        live, followed = self.live, self.followed
+        if live is not None and live.position >= self.highest:
+            self.highest = live.position
+            return Serving(live.champion.model, live.champion.lineage, live.position, live.ownership.log_id)
+        return followed
+
+    def follow(self, serving: Serving) -> None:
+        """Serve a published state from now on, unless a newer one already does."""
+        if self.followed is None or serving.position >= self.followed.position:
+            self.followed = serving
+            self.highest = max(self.highest, serving.position)
+
+    def learned(self, label_broker_ms: list[int]) -> None:
+        """Note broker times of labels that the live state contains from now on."""
+        self._learned_ms += label_broker_ms
+        if len(self._learned_ms) > _INFLUENCES_KEPT:
+            del self._learned_ms[:-_INFLUENCES_KEPT]
+
+    def take_learned(self) -> list[int]:
+        """Return the broker times noted since the last call: labels that the next prediction is the first to know."""
+        taken, self._learned_ms = self._learned_ms, []
+        return taken
+
+
+class Follower(Service):
+    """Follows `<loop>.snapshots` and keeps `Models.followed` at the newest state of this lineage."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        index: SnapshotIndex,
+        fold: Fold,
+        models: Models,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._reader = reader
+        self._index = index
+        self._fold = fold
+        self._models = models
+        self._on_refused = on_refused
+        self.is_ready = False
+
+    @Service.task
+    async def _follow(self) -> None:
+        partition = self._index.partition
+        held = await self._reader.range_of(partition)
+        newest: Manifest | None = None
+        next_offset = held.start
+        async for batch in self._reader.follow(partition, held.start):
+            if self.should_stop:
+                return
+            for record in batch:
+                next_offset = record.offset + 1
+                manifest = self._index.note(record)
+                if manifest is not None and (newest is None or manifest.position >= newest.position):
+                    newest = manifest
+            if next_offset >= held.end:
+                if newest is not None:
+                    await self._load(newest)
+                    newest = None
+                self._begin_if_nothing()
+                self.is_ready = True
+
+    async def _load(self, manifest: Manifest) -> None:
+        models = self._models
+        live = models.live
+        if manifest.position < models.highest or (live is not None and live.position >= manifest.position):
+            return
+        try:
+            bodies = await self._index.load(manifest, not_below=max(models.highest, 0))
+            branch = self._fold.restore_champion(bodies[CHAMPION])
+        except (SnapshotRefused, CodecError) as refusal:
+            self._on_refused(getattr(refusal, "reason", "codec"))
+            log.warning("published state refused, the one before it serves on", why=str(refusal))
+            return
+        models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+
+    def _begin_if_nothing(self) -> None:
+        if self._models.followed is None:
+            begin = self._fold.begin().champion
+            self._models.follow(Serving(begin.model, begin.lineage, 0, ""))

@@ -1,0 +1,140 @@
+"""Tells about this process on `<loop>.status` once a second, so that any fleet can be seen through the log alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mode import Service
+
+from tailrace.domain.status import (
+    HEARTBEAT_MS,
+    MemberStatus,
+    ModelStatus,
+    PartitionStatus,
+    Quality,
+    RoleStatus,
+    SnapshotStatus,
+)
+from tailrace.streams.followers import Models
+from tailrace.streams.log import Outgoing, Sink, Source, TopicPartition
+from tailrace.streams.role import RoleReport
+from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import encode_status
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One role of this process, and the group member behind it."""
+
+    report: RoleReport
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Beating:
+    """What a heartbeat is made of.
+
+    Attributes:
+        newest_snapshot: The last one this process wrote or restored.
+        quality: The quality that the live state holds; () when this process does not learn.
+    """
+
+    member: str
+    loop: str
+    version: str
+    pid: int
+    started_ms: int
+    now_ms: Callable[[], int]
+    models: Models
+    recorder: Recorder
+    newest_snapshot: Callable[[], SnapshotStatus | None]
+    quality: Callable[[], tuple[Quality, ...]]
+
+
+class Heartbeat(Service):
+    """Sends a heartbeat a second, and a tombstone on leaving."""
+
+    def __init__(self, sink: Sink, topic: str, beating: Beating) -> None:
+        super().__init__()
+        self._sink = sink
+        self._partition = TopicPartition(topic, 0)
+        self._beating = beating
+        self.voices: list[Voice] = []
+        self._oldest_ms: dict[TopicPartition, int] = {}
+
+    @Service.task
+    async def _beat(self) -> None:
+        while not self.should_stop:
+            await self._send(encode_status(self.picture()))
+            await self.sleep(HEARTBEAT_MS / 1_000)
+
+    async def on_stop(self) -> None:
+        """Say that this member has left."""
+        await self._send(None)
+
+    def picture(self) -> MemberStatus:
+        """Return what this process would tell now."""
+        made = self._beating
+        return MemberStatus(
+            member=made.member,
+            loop=made.loop,
+            version=made.version,
+            time_ms=made.now_ms(),
+            started_ms=made.started_ms,
+            pid=made.pid,
+            roles=tuple(self._role(voice) for voice in self.voices),
+            counters=dict(made.recorder.counts),
+            model=self._model(),
+            quality=made.quality(),
+            snapshot=made.newest_snapshot(),
+            label_to_influence=made.recorder.label_to_influence_quantiles(),
+        )
+
+    async def _send(self, value: bytes | None) -> None:
+        await self._sink.send(self._partition, [Outgoing(self._beating.member.encode(), value)])
+
+    def _role(self, voice: Voice) -> RoleStatus:
+        lags = voice.source.lag()
+        partitions = tuple(
+            self._partition_status(voice, partition, lags.get(partition)) for partition in sorted(voice.source.assigned)
+        )
+        return RoleStatus(voice.report.role, voice.report.state, voice.report.reason, partitions)
+
+    def _partition_status(self, voice: Voice, partition: TopicPartition, lag: int | None) -> PartitionStatus:
+        end = voice.source.end_offset(partition)
+        seconds = self._lag_seconds(partition, lag)
+        if lag is not None:
+            self._beating.recorder.lag(
+                voice.report.role, partition.topic, partition.partition, records=lag, seconds=seconds
+            )
+        next_offset = (end or 0) - (lag or 0)
+        return PartitionStatus(partition.topic, partition.partition, next_offset, end, lag, seconds)
+
+    def _lag_seconds(self, partition: TopicPartition, lag: int | None) -> float | None:
+        """Return for how long this partition has not been caught up with; an upper bound of the oldest record's age."""
+        if lag is None:
+            return None
+        now_ms = self._beating.now_ms()
+        if lag == 0:
+            self._oldest_ms.pop(partition, None)
+            return 0.0
+        return (now_ms - self._oldest_ms.setdefault(partition, now_ms)) / 1_000
+
+    def _model(self) -> ModelStatus | None:
+        models = self._beating.models
+        if models.live is not None:
+            state, newest = models.live, self._beating.newest_snapshot()
+            champion = state.champion
+            return ModelStatus(
+                "champion",
+                champion.lineage,
+                state.position,
+                champion.learned,
+                champion.skipped,
+                newest.digest if newest is not None else "",
+            )
+        followed = models.followed
+        if followed is None:
+            return None
+        return ModelStatus(followed.name, followed.version, followed.position, 0)

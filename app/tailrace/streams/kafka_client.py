@@ -1,0 +1,260 @@
+"""How clients of Kafka are made, waited for and let go; what its errors mean to us.
+
+An outage is waited out, and said once every few seconds; what a person must change is a `LogError`; what nobody
+can explain is `UnexplainedState`, which ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    ProducerClosed,
+    TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
+)
+
+from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
+
+log = logging.getLogger(__name__)
+
+SAY_EVERY_S = 5.0
+RETRY_S = 0.3
+ATTEMPT_S = 10.0
+CLOSE_S = 3.0
+
+T = TypeVar("T")
+
+_REFUSALS = (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """How to reach a cluster.
+
+    Attributes:
+        bootstrap: `host:port`, comma-separated.
+        ssl_cafile: Trusted certificates; None: the system's.
+        ssl_certfile: The client's certificate, where the cluster asks for one; with `ssl_keyfile`.
+        compression: None, "lz4", "snappy", "zstd" or "gzip".
+        reach_within_s: Give up with `LogUnavailable` after this long without an answer; None: wait for ever.
+    """
+
+    bootstrap: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_check_hostname: bool = True
+    client_id: str = "tailrace"
+    compression: str | None = None
+    reach_within_s: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that every aiokafka client takes."""
+        context = None
+        if self.security_protocol in ("SSL", "SASL_SSL"):
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            context.check_hostname = self.ssl_check_hostname
+            if self.ssl_certfile is not None:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "ssl_context": context,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password,
+        }
+
+
+class Waiting:
+    """Says what is waited for, once every few seconds, and that it is over."""
+
+    def __init__(self, options: KafkaOptions, what: str) -> None:
+        self._options = options
+        self._what = what
+        self._since = time.monotonic()
+        self._said = self._since - SAY_EVERY_S
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since the waiting began."""
+        return time.monotonic() - self._since
+
+    def say(self, error: BaseException | str) -> None:
+        """Log the reason, unless it was logged a moment ago."""
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            log.warning(
+                "waiting for Kafka at %s, since %.0f s, to %s (%s)",
+                self._options.bootstrap,
+                self.lasted_s,
+                self._what,
+                reason,
+            )
+
+    def over(self) -> None:
+        """Log that the waiting ended, if it was ever mentioned."""
+        if self._said >= self._since:
+            log.warning("Kafka at %s answers again after %.1f s", self._options.bootstrap, self.lasted_s)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether waiting may help."""
+    if isinstance(error, KafkaError):
+        return bool(error.retriable) and not isinstance(error, _REFUSALS)
+    return isinstance(error, OSError | TimeoutError)
+
+
+def explained(error: BaseException, options: KafkaOptions) -> Exception:
+    """Return our error for one that waiting does not help against."""
+    if isinstance(error, _REFUSALS):
+        return LogError(
+            f"Kafka at {options.bootstrap} refuses: {type(error).__name__} {error}. "
+            "Check the credentials, and the access lists of the topic and the group"
+        )
+    return UnexplainedState(
+        f"Kafka's client at {options.bootstrap} is in a state that nobody can explain: {type(error).__name__} {error}. "
+        "The process ends so that it is started anew"
+    )
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[T]],
+    options: KafkaOptions,
+    what: str,
+    *,
+    gives_up: Callable[[], bool] = lambda: False,
+) -> T:
+    """Call `attempt` until it succeeds, through any outage.
+
+    Raises:
+        LogUnavailable: `gives_up` became true, or `reach_within_s` passed.
+        LogError: Kafka refuses what was asked.
+        UnexplainedState: It failed in another way.
+    """
+    waiting = Waiting(options, what)
+    while True:
+        try:
+            async with asyncio.timeout(ATTEMPT_S):
+                result = await attempt()
+        except (KafkaError, OSError, TimeoutError) as error:
+            if not is_outage(error):
+                raise explained(error, options) from error
+            too_long = options.reach_within_s is not None and waiting.lasted_s >= options.reach_within_s
+            if too_long or gives_up():
+                raise LogUnavailable(
+                    f"Kafka at {options.bootstrap} gave no answer for {waiting.lasted_s:.0f} s "
+                    f"({type(error).__name__}: {error}); check the address, the credentials and that it runs"
+                ) from error
+            waiting.say(error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            waiting.over()
+            return result
+
+
+async def start_or_close(client: AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """Start a consumer or admin client; leave nothing open when that fails."""
+    try:
+        await client.start()
+    except BaseException:
+        if isinstance(client, AIOKafkaConsumer):
+            await close_consumer(client)
+        else:
+            await close_admin(client)
+        raise
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close, within a deadline even while Kafka is away."""
+    if await _ends_in_time(consumer.stop()):
+        await _close_late_connections(consumer._client)
+        return
+    # Its coordinator retries for ever; end its tasks by hand, then the connections.
+    coordinator = consumer._coordinator
+    tasks = [
+        getattr(coordinator, name, None) for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+    ]
+    await _cancel([task for task in tasks if task is not None])
+    if consumer._fetcher is not None:
+        await _ends_in_time(consumer._fetcher.close())
+    await _ends_in_time(consumer._client.close())
+    await _close_late_connections(consumer._client)
+
+
+async def close_admin(admin: AIOKafkaAdminClient) -> None:
+    """Close within a deadline."""
+    await _ends_in_time(admin.close())
+
+
+async def discard_producer(producer: AIOKafkaProducer) -> None:
+    """Close a producer at once, whatever it still holds; nothing that it holds is sent after this."""
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    await _ends_in_time(producer.client.close())
+    producer._message_accumulator.fail_all(ProducerClosed())
+    if not await _ends_in_time(producer.stop()) and sender is not None:
+        await _cancel([sender])
+    await _close_late_connections(producer.client)
+
+
+async def _close_late_connections(client: AIOKafkaClient) -> None:
+    """Close what was being opened while the client was closed."""
+
+    async def close() -> None:
+        async with client._get_conn_lock:
+            await client.close()
+
+    await _ends_in_time(close())
+
+
+async def _ends_in_time(work: Awaitable[Any]) -> bool:
+    """Wait for work at most CLOSE_S; return whether it ended. Errors at closing change nothing and are dropped."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=CLOSE_S)
+    if not done:
+        await _cancel([task])
+        return False
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("closing a client of Kafka failed: %r", error)
+    return True
+
+
+async def _cancel(tasks: list[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=1.0)
+        for task in done:
+            if not task.cancelled():
+                task.exception()

@@ -1,0 +1,414 @@
+"""One member of a consumer group on Apache Kafka.
+
+Around one aiokafka group consumer: partitions that may not deliver are simply not asked for, so membership is
+kept. aiokafka sends no heartbeat while its assignment callback runs, so what an assignment brings (claims,
+recovery) is done beside it; a revocation first lets that end, then finishes what is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from mode import Service
+
+from tailrace.domain.errors import ForeignLogError, LogError, LogUnavailable, UnexplainedState
+from tailrace.streams.kafka_client import (
+    RETRY_S,
+    KafkaOptions,
+    Waiting,
+    close_consumer,
+    explained,
+    is_outage,
+    keep_trying,
+    start_or_close,
+)
+from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, SourceSpec, TopicPartition
+from tailrace.streams.membership import MemberSource
+from tailrace.streams.watchdog import ParkedWatch, StallWatch, parked
+
+log = logging.getLogger(__name__)
+
+FETCH_WAIT_MS = 50
+FETCH_BYTES = 1 << 20
+COMMIT_ATTEMPT_S = 5.0
+LAST_COMMIT_S = 2.0
+# Well under max_poll_interval (300 s), after which aiokafka leaves the group.
+TOUCH_EVERY_S = 10.0
+# Asked for instead of partitions that may not deliver: no topic has an empty name.
+_NOTHING = KafkaPartition("", 0)
+
+_REFUSED = (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class KafkaSource(MemberSource):
+    """A group member that reads with `getmany`."""
+
+    def __init__(
+        self, options: KafkaOptions, spec: SourceSpec, sink: BatchSink, assignment: Assignment | None
+    ) -> None:
+        super().__init__(spec, sink, assignment)
+        self._options = options
+        self._consumer: AIOKafkaConsumer | None = None
+        self._taking: asyncio.Future[None] | None = None
+        self._moving = asyncio.Lock()
+        self._ends: dict[TopicPartition, int] = {}
+        self._touched_s = 0.0
+        self._outage: Waiting | None = None
+
+    # ---- life
+
+    async def on_stop(self) -> None:
+        """Finish and commit, with a deadline."""
+        await self.lose()
+
+    async def on_shutdown(self) -> None:
+        """Leave the group, with a deadline; nothing of this source asks Kafka any more."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await close_consumer(consumer)
+
+    @Service.task
+    async def _read_on(self) -> None:
+        try:
+            consumer = await keep_trying(self._connect, self._options, "join a group", gives_up=self._stops)
+            await self._topics_exist(consumer)
+        except LogUnavailable:
+            if self.should_stop:
+                return
+            raise
+        if self.should_stop:
+            return
+        consumer.subscribe(self.spec.topics, listener=_Listener(self))
+        while not self.should_stop:
+            try:
+                await self._poll(consumer)
+            except ConsumerStoppedError:
+                return
+
+    def _stops(self) -> bool:
+        return bool(self.should_stop)
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        spec = self.spec
+        consumer = AIOKafkaConsumer(
+            **self._options.arguments(),
+            group_id=spec.group,
+            group_instance_id=spec.instance_id,
+            enable_auto_commit=False,
+            # Where to begin is decided here, never by a reset inside aiokafka that nobody sees.
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            session_timeout_ms=spec.session_timeout_ms,
+            heartbeat_interval_ms=max(100, spec.session_timeout_ms // 5),
+            rebalance_timeout_ms=max(spec.session_timeout_ms, int(spec.revoke_timeout_s * 1_000) + 5_000),
+            partition_assignment_strategy=(
+                RangePartitionAssignor if spec.co_partitioned else RoundRobinPartitionAssignor,
+            ),
+        )
+        await start_or_close(consumer)
+        self._consumer = consumer
+        return consumer
+
+    async def _topics_exist(self, consumer: AIOKafkaConsumer) -> None:
+        said_s = 0.0
+        while not self.should_stop:
+            known = await keep_trying(consumer.topics, self._options, "list topics", gives_up=self._stops)
+            missing = sorted(set(self.spec.topics) - known)
+            if not missing:
+                return
+            if time.monotonic() - said_s > TOUCH_EVERY_S:
+                said_s = time.monotonic()
+                log.warning("%s waits for topics that do not exist yet: %s", self.label, ", ".join(missing))
+            await self.sleep(RETRY_S)
+
+    # ---- assignment
+
+    def arrived(self, partitions: Iterable[KafkaPartition]) -> None:
+        """Begin with partitions that the group gave to this member."""
+        self._taking = self.add_future(self._take_over(frozenset(TopicPartition(*each) for each in partitions)))
+
+    async def lose(self) -> None:
+        """Let go of everything, in order."""
+        taking = self._taking
+        if taking is not None and not taking.done():
+            await asyncio.wait([taking], timeout=self.spec.revoke_timeout_s)
+            taking.cancel()
+        async with self._moving:
+            await self._release()
+
+    async def _take_over(self, partitions: frozenset[TopicPartition]) -> None:
+        async with self._moving:
+            consumer = self._consumer
+            if consumer is None or self.should_stop:
+                return
+            positions = await self._positions(consumer, partitions)
+            try:
+                for partition, offset in positions.items():
+                    consumer.seek(KafkaPartition(*partition), offset)
+            except IllegalStateError:
+                return  # Revoked in the meantime.
+            if self.spec.start_paused:
+                consumer.pause(*(KafkaPartition(*partition) for partition in positions))
+            await self._take(positions)
+
+    async def _positions(
+        self, consumer: AIOKafkaConsumer, partitions: frozenset[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        theirs = [KafkaPartition(*partition) for partition in partitions]
+
+        async def ask() -> tuple[Mapping[KafkaPartition, Commit], Mapping[KafkaPartition, int]]:
+            coordinator = consumer._coordinator
+            assert coordinator is not None
+            offsets = await coordinator.fetch_committed_offsets(theirs)
+            return offsets, await consumer.beginning_offsets(theirs)
+
+        committed, first = await keep_trying(ask, self._options, "read group offsets", gives_up=self._stops)
+        missing = [tp for tp in theirs if tp not in committed]
+        if missing and not (self.spec.from_earliest or self.spec.start_paused):
+            raise LogError(
+                f"group {self.spec.group} has no offset for {missing[0].topic}/{missing[0].partition} and may not "
+                "begin at the earliest record; restore the group's offsets"
+            )
+        return {TopicPartition(*tp): committed[tp].offset if tp in committed else first[tp] for tp in theirs}
+
+    # ---- records
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        self._progress.clear()
+        ready = []
+        if self._taking is not None and self._taking.done():
+            ready = [KafkaPartition(*partition) for partition in self._completions if self._may_deliver(partition)]
+        try:
+            if ready:
+                fetched = await self._fetch(consumer, ready)
+            else:
+                fetched = {}
+                await self._wait_for_room(consumer)
+        except OffsetOutOfRangeError as error:
+            await self._out_of_range(consumer, error)
+            return
+        except KafkaError as error:
+            if isinstance(error, ConsumerStoppedError) or self.should_stop:
+                raise ConsumerStoppedError from error
+            await self._trouble(error)
+            return
+        if fetched:
+            self._touched_s = time.monotonic()
+        for theirs, records in fetched.items():
+            partition = TopicPartition(*theirs)
+            if partition in self._completions:
+                await self._deliver(RecordBatch(partition, self._generation, records))
+
+    async def _fetch(
+        self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]
+    ) -> Mapping[KafkaPartition, Sequence[ConsumerRecord]]:
+        limit = self.spec.max_records
+        fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]]
+        fetched = await consumer.getmany(*ready, timeout_ms=0, max_records=limit)
+        if fetched:
+            return fetched
+        # Whichever comes first: records, or room on another partition. A poll that is cancelled took no records.
+        poll = asyncio.ensure_future(consumer.getmany(*ready, timeout_ms=FETCH_WAIT_MS * 4, max_records=limit))
+        room = asyncio.ensure_future(self._progress.wait())
+        try:
+            await asyncio.wait([poll, room], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            room.cancel()
+            if not poll.done():
+                poll.cancel()
+                await asyncio.wait([poll])
+        if not poll.cancelled():
+            fetched = poll.result()
+        return fetched
+
+    async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
+        if time.monotonic() - self._touched_s > TOUCH_EVERY_S:
+            self._touched_s = time.monotonic()
+            await consumer.getmany(_NOTHING, timeout_ms=0)
+        try:
+            async with asyncio.timeout(FETCH_WAIT_MS / 1_000):
+                await self._progress.wait()
+        except TimeoutError:
+            pass
+
+    async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
+        offsets: dict[KafkaPartition, int] = error.args[0]
+        for theirs, offset in offsets.items():
+            name = f"{theirs.topic}/{theirs.partition}"
+            if self.spec.start_paused or not self.spec.from_earliest:
+                raise ForeignLogError(
+                    f"offset {offset} of {name} is not in Kafka any more, or not yet. The topic was truncated or created "
+                    "anew, or it is another one: restore it, or start the loop anew under another name"
+                )
+            ask = partial(consumer.beginning_offsets, [theirs])
+            first = await keep_trying(ask, self._options, "list offsets", gives_up=self._stops)
+            log.error("%s: offset %d of %s is gone; it goes on at %d", self.label, offset, name, first[theirs])
+            consumer.seek(theirs, first[theirs])
+            self.seek(TopicPartition(*theirs), first[theirs])
+
+    async def _trouble(self, error: KafkaError) -> None:
+        if not is_outage(error):
+            raise explained(error, self._options) from error
+        self._outage = self._outage or Waiting(self._options, "read")
+        self._outage.say(error)
+        await self.sleep(RETRY_S)
+
+    # ---- what agents ask for
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Deliver from this offset next."""
+        if self._consumer is not None and partition in self._completions:
+            self._consumer.seek(KafkaPartition(*partition), offset)
+        super().seek(partition, offset)
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Deliver and fetch nothing of these until resumed."""
+        named = self._completions.keys() & set(partitions)
+        if self._consumer is not None and named:
+            self._consumer.pause(*(KafkaPartition(*partition) for partition in named))
+        super().pause(named)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Deliver again."""
+        named = self._completions.keys() & set(partitions)
+        if self._consumer is not None and named:
+            self._consumer.resume(*(KafkaPartition(*partition) for partition in named))
+        super().resume(named)
+
+    async def commit(self, commits: Mapping[TopicPartition, Commit]) -> bool:
+        """Commit now, through an outage; False when refused, or when stopping takes too long."""
+        consumer, generation = self._consumer, self._generation
+        theirs = {KafkaPartition(*partition): tuple(commit) for partition, commit in commits.items()}
+        waiting = Waiting(self._options, "commit")
+        while consumer is not None and generation == self._generation and commits.keys() <= self._completions.keys():
+            is_last = self._releasing or self.should_stop
+            try:
+                async with asyncio.timeout(LAST_COMMIT_S if is_last else COMMIT_ATTEMPT_S):
+                    await consumer.commit(theirs)
+            except _REFUSED as error:
+                log.info("%s: a commit was refused (%s); the records are read again", self.label, type(error).__name__)
+                return False
+            except (KafkaError, TimeoutError) as error:
+                if not is_outage(error):
+                    raise explained(error, self._options) from error
+                waiting.say(error)
+                if is_last:
+                    return False
+                await asyncio.sleep(RETRY_S)
+            else:
+                waiting.over()
+                return True
+        return False
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """Return what the group last committed, metadata included."""
+        consumer = self._consumer
+        if consumer is None:
+            raise LogUnavailable(f"{self.label} has not reached Kafka yet")
+        coordinator = consumer._coordinator
+        assert coordinator is not None
+        theirs = KafkaPartition(*partition)
+        found = await keep_trying(
+            lambda: coordinator.fetch_committed_offsets([theirs]), self._options, "read group offsets"
+        )
+        return Commit(found[theirs].offset, found[theirs].metadata or "") if theirs in found else None
+
+    def end_offset(self, partition: TopicPartition) -> int | None:
+        """The end of the partition as of the last fetch."""
+        theirs = KafkaPartition(*partition)
+        consumer = self._consumer
+        seen = consumer.highwater(theirs) if consumer is not None and theirs in consumer.assignment() else None
+        asked = self._ends.get(partition)
+        return max((end for end in (seen, asked) if end is not None), default=None)
+
+    # ---- watching
+
+    @Service.task
+    async def _watch(self) -> None:
+        parked_watch, stall_watch = ParkedWatch(), StallWatch()
+        while not self.should_stop:
+            await self.sleep(1.0)
+            consumer = self._consumer
+            if consumer is None or self.should_stop:
+                continue
+            reason = parked_watch.look(parked(consumer))
+            if reason is not None:
+                raise explained(reason, self._options) from reason
+            stalled = stall_watch.look(self._deliverable_lag(), time.monotonic())
+            if stalled and await self._kafka_answers(consumer, stalled):
+                raise UnexplainedState(
+                    f"{self.label} has lag on {stalled[0].topic}/{stalled[0].partition} and gets nothing although Kafka "
+                    "answers. The process ends so that it is started anew"
+                )
+            await self._ask_for_ends(consumer)
+
+    def _deliverable_lag(self) -> dict[TopicPartition, int]:
+        lag = self.lag()
+        return {
+            partition: completion.position
+            for partition, completion in self._completions.items()
+            if lag.get(partition, 0) > 0 and self._may_deliver(partition) and not completion.in_flight
+        }
+
+    async def _kafka_answers(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
+        try:
+            async with asyncio.timeout(COMMIT_ATTEMPT_S):
+                await consumer.end_offsets([KafkaPartition(*partition) for partition in partitions])
+        except (KafkaError, TimeoutError, OSError):
+            return False
+        return True
+
+    async def _ask_for_ends(self, consumer: AIOKafkaConsumer) -> None:
+        # Nothing is fetched of paused partitions, so their ends are not seen either.
+        if not self._paused:
+            self._ends.clear()
+            return
+        try:
+            async with asyncio.timeout(COMMIT_ATTEMPT_S):
+                ends = await consumer.end_offsets([KafkaPartition(*partition) for partition in self._paused])
+        except (KafkaError, TimeoutError, OSError):
+            return
+        self._ends = {TopicPartition(*theirs): end for theirs, end in ends.items()}
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes aiokafka's calls on; aiokafka drops what these raise, so they crash the source instead."""
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
+        try:
+            await self._source.lose()
+        except Exception as error:
+            await self._source.crash(error)
+
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
+        self._source.arrived(assigned)

@@ -1,0 +1,347 @@
+"""The learn agent: the training log in, the state of the loop out.
+
+One owner per loop. The group gives ownership only: the position comes from a snapshot, and the log says by claims
+whose skips count. An exception out of a model is a data outcome:
+    1. The state is thrown away; the last published state serves meanwhile.
+    2. A skip of that position is appended.
+    3. An earlier snapshot is restored and the log folded again, the skips of its tail read first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import structlog
+from mode import Service
+
+from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.errors import (
+    CodecError,
+    FoldError,
+    ForeignLogError,
+    OwnershipLost,
+    SnapshotRefused,
+)
+from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.positions import Position, offset_of, row_of, show
+from tailrace.domain.records import LEARNER, Owner, Skip
+from tailrace.domain.snapshots import Manifest, check_last_block
+from tailrace.domain.status import Role, RoleState
+from tailrace.streams import failpoints
+from tailrace.streams.announcements import Announcements
+from tailrace.streams.followers import Models
+from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.role import RoleReport
+from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.training_log import TrainingLog, View, logged
+from tailrace.telemetry.recorder import Recorder
+
+log = structlog.get_logger(__name__)
+
+SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
+_RESTARTS = 3  # for one reason, in
+_RESTARTS_WITHIN_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnParts:
+    """What the learn agent works with."""
+
+    fold: Fold
+    training: TrainingLog
+    reader: Reader
+    index: SnapshotIndex
+    writer: SnapshotWriter
+    models: Models
+    announcements: Announcements
+    recorder: Recorder
+    report: RoleReport
+    new_owner: Callable[[], Owner]
+    now_ms: Callable[[], int]
+
+
+class LearnAgent(Service):
+    """Owns the fold of one loop while this member has the training partition."""
+
+    def __init__(self, parts: LearnParts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._source: Source | None = None
+        self._term: Term | None = None
+
+    def attach(self, source: Source) -> None:
+        """Give the source whose batches come, before it starts."""
+        self._source = source
+
+    @property
+    def source(self) -> Source:
+        """The group member."""
+        assert self._source is not None, "attach() comes first"
+        return self._source
+
+    @property
+    def live_state(self) -> LoopState | None:
+        """The live state; None while this process does not own the log or still restores."""
+        return self._term.folded if self._term is not None and self._term.is_live else None
+
+    async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
+        """The Faust agent."""
+        async for batch in batches:
+            term = self._term
+            if term is None or batch.generation != self.source.generation:
+                self.source.complete(batch)
+            else:
+                term.give(batch)
+
+    async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
+        """Begin a term as the owner of the training log."""
+        del generation
+        self._parts.recorder.rebalanced(Role.LEARN)
+        if self._parts.training.partition in partitions:
+            self._term = Term(self._parts, self.source)
+            await self.add_runtime_dependency(self._term)
+        else:
+            self._parts.report.set(RoleState.WAITING, "another member learns; this one takes over when it leaves")
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """End the term."""
+        if self._parts.training.partition in partitions and self._term is not None:
+            term, self._term = self._term, None
+            await self.remove_dependency(term)
+            self._parts.recorder.forget_partition(Role.LEARN, self._parts.training.partition.topic, 0)
+            self._parts.report.set(RoleState.WAITING, "the training log is not assigned to this member")
+
+
+class Term(Service):
+    """One stretch of ownership: restore, fold, snapshot, until revoked."""
+
+    def __init__(self, parts: LearnParts, source: Source) -> None:
+        super().__init__()
+        self.folded: LoopState | None = None
+        self.is_live = False
+        self._parts = parts
+        self._source = source
+        self._inbox: deque[RecordBatch] = deque()
+        self._arrived = asyncio.Event()
+        self._owner: Owner = ""
+        self._skips_written = 0
+        self._skips: set[Position] = set()
+        self._restarts: dict[str, deque[float]] = {}
+        self._row_s = 50e-6  # cost of one example, followed as it changes
+
+    def give(self, batch: RecordBatch) -> None:
+        """Take a batch; the source bounds how many."""
+        self._inbox.append(batch)
+        self._arrived.set()
+
+    @Service.task
+    async def _live(self) -> None:
+        try:
+            await self._parts.index.read(self._parts.reader)
+            state = await self._newest_good()
+            await self._claim(state)
+            while not self.should_stop:
+                try:
+                    await self._catch_up(state)
+                    while not self.should_stop:
+                        await self._round()
+                except FoldError as failure:
+                    await self._skip(failure)
+                    state = await self._newest_good()
+        except OwnershipLost as lost:
+            log.info("training log given up", why=str(lost))
+        except (ForeignLogError, CodecError) as problem:
+            self._stay_down(str(problem))
+
+    async def on_stop(self) -> None:
+        """Snapshot what was folded, then let go."""
+        self._parts.models.live = None
+        if self.folded is not None and self.is_live:
+            self.is_live = False
+            await self._parts.writer.last(self.folded)
+        self._let_go()
+
+    # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _catch_up(self, state: LoopState) -> None:
+        """Fold up to the present end of the log, then serve and read on."""
+        parts, training = self._parts, self._parts.training
+        self.folded = state
+        begun, first = perf_counter(), offset_of(state.position)
+        end = (await training.range()).end
+        async for record in training.records(first, end):
+            await self._fold(record)
+            if self.should_stop:
+                return
+            done = record.offset + 1 - first
+            parts.report.set(RoleState.RESTORING, f"folded {done} of {end - first} records of the log's tail")
+        log.info(
+            "restored",
+            position=show(state.position),
+            learned=state.champion.learned,
+            tail=end - first,
+            seconds=round(perf_counter() - begun, 3),
+        )
+        self._source.seek(training.partition, offset_of(state.position))
+        self._source.resume((training.partition,))
+        self.is_live = True
+        parts.models.live = state
+        parts.writer.restored(state)
+        parts.report.set(RoleState.RUNNING)
+
+    async def _newest_good(self) -> LoopState:
+        parts = self._parts
+        for manifest in parts.index.newest():
+            try:
+                return await self._state_of(manifest)
+            except (SnapshotRefused, CodecError) as refusal:
+                reason = getattr(refusal, "reason", "codec")
+                parts.recorder.snapshot_refused(reason)
+                log.warning("snapshot refused, the one before it is tried", number=manifest.number, reason=reason, why=str(refusal))
+        held = await parts.training.range()
+        if held.start > 0:
+            raise ForeignLogError(
+                f"{parts.training.partition.topic} begins at offset {held.start} and no snapshot of this lineage can be "
+                "used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
+            )
+        return parts.fold.begin()
+
+    async def _state_of(self, manifest: Manifest) -> LoopState:
+        parts = self._parts
+        await self._check_log(manifest)
+        bodies = await parts.index.load(manifest)
+        state = await asyncio.to_thread(parts.fold.restore, bodies)
+        if state.position != manifest.position:
+            raise SnapshotRefused("position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}")
+        return state
+
+    async def _check_log(self, manifest: Manifest) -> None:
+        offset = manifest.last_block_offset
+        if offset is None:
+            return
+        training = self._parts.training
+        held = await training.range()
+        refusal = check_last_block(
+            manifest, log_id="", start=held.start, end=held.end, value=await training.value_at(offset)
+        )
+        if refusal is not None:
+            # An older snapshot of the same log would not help: the log itself is not the one that was folded.
+            raise ForeignLogError(refusal.message)
+
+    async def _claim(self, state: LoopState) -> None:
+        """Claim the learner's part, and read which examples the tail says to skip."""
+        parts, known = self._parts, state.ownership
+        self._owner = parts.new_owner()
+        view = View(
+            LEARNER, offset_of(state.position), OwnershipState(known.log_id, dict(known.owners), dict(known.numbers))
+        )
+        tail: list[Logged] = []
+        end = (await parts.training.range()).end
+        async for record in parts.training.records(offset_of(state.position), end):
+            if not isinstance(record.record, TrainingBlock):
+                tail.append(record)
+        self._skips |= read_skips(tail, known)
+        await parts.training.claim(LEARNER, self._owner, self._confirm, view)
+        self._skips_written = 0
+
+    async def _confirm(self) -> bool:
+        partition = self._parts.training.partition
+        known = await self._source.committed(partition)
+        return await self._source.commit({partition: known or Commit((await self._parts.training.range()).start)})
+
+    # ── folding ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _state(self) -> LoopState:
+        assert self.folded is not None
+        return self.folded
+
+    async def _round(self) -> None:
+        if not self._inbox:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), 0.1)
+            except TimeoutError:
+                await self._parts.writer.if_due(self._state)
+                return
+        while self._inbox and not self.should_stop:
+            batch = self._inbox[0]
+            self._parts.recorder.consumed(Role.LEARN, batch.partition.topic, 0, len(batch.records))
+            for record in batch.records:
+                if offset_of(self._state.position) <= record.offset:
+                    with self._parts.recorder.timed("decode"):
+                        decoded = logged(record)
+                    await self._fold(decoded)
+            self._inbox.popleft()
+            self._source.complete(batch)
+            await self._parts.writer.if_due(self._state)
+
+    async def _fold(self, record: Logged) -> None:
+        """Fold one record, in slices of a few milliseconds."""
+        state, parts = self._state, self._parts
+        fenced = state.counts.fenced_blocks
+        block = parts.fold.open(state, record.offset, record.record, record.digest)
+        if block is None:
+            parts.recorder.learned(
+                examples=0, fenced=state.counts.fenced_blocks - fenced, now_ms=parts.now_ms()
+            )
+            return
+        rows, start, skipped = len(block.examples), row_of(state.position), state.counts.skipped
+        while start < rows:
+            begun = perf_counter()
+            stop = min(rows, start + max(1, int(SLICE_S / self._row_s)))
+            with parts.recorder.timed("learn"):
+                signals = parts.fold.learn(state, block, record.offset, start, stop, self._skips)
+            self._row_s = 0.8 * self._row_s + 0.2 * max((perf_counter() - begun) / (stop - start), 1e-6)
+            start = stop
+            for signal in signals:
+                parts.recorder.drifted()
+                await parts.announcements.drift(signal)
+            await asyncio.sleep(0)
+        parts.fold.close(state, record.offset)
+        failpoints.reached("learn.block_folded")
+        if rows:
+            skipped = state.counts.skipped - skipped
+            parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
+            parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
+        parts.recorder.model_position(Role.LEARN, record.offset + 1)
+
+    # ── a model that raises ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _skip(self, failure: FoldError) -> None:
+        parts, cause = self._parts, type(failure.cause).__name__
+        self.is_live, self.folded, parts.models.live = False, None, None  # 1
+        self._source.pause((parts.training.partition,))
+        self._let_go()
+        log.error("the model raised; the example is skipped", position=show(failure.position), error=cause)
+        if self._too_often(cause):
+            minutes = int(_RESTARTS_WITHIN_S / 60)
+            reason = f"the model raised {cause} {_RESTARTS} times in {minutes} minutes"
+            self._stay_down(f"{reason}; change the model, then restart this process")
+            raise OwnershipLost(reason)
+        self._skips_written += 1
+        await parts.training.append(Skip(self._owner, self._skips_written, failure.position, CHAMPION, cause))  # 2
+        self._skips.add(failure.position)
+        await parts.announcements.skip(failure.position, cause)
+
+    def _let_go(self) -> None:
+        while self._inbox:
+            self._source.complete(self._inbox.popleft())
+
+    def _too_often(self, reason: str) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        times = self._restarts.setdefault(reason, deque(maxlen=_RESTARTS))
+        times.append(now_s)
+        return len(times) == _RESTARTS and now_s - times[0] < _RESTARTS_WITHIN_S
+
+    def _stay_down(self, reason: str) -> None:
+        log.error("learning stays down, serving goes on", why=reason)
+        self.is_live, self._parts.models.live = False, None
+        self._parts.report.set(RoleState.FAILED, reason)

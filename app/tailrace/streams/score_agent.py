@@ -1,0 +1,254 @@
+"""The score agent: events in, predictions and scored blocks out.
+
+It waits for nothing but the log: not for the join, for learning, for the store or for a label. A record that cannot
+be used goes to the dead-letter topic; its neighbours are not disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from mode import Service
+
+from tailrace.domain.blocks import ScoredBlock, Served, XColumns
+from tailrace.domain.contract import TargetContract
+from tailrace.domain.records import Code, Rejection, Stage
+from tailrace.domain.scoring import score
+from tailrace.domain.status import Role, RoleState
+from tailrace.streams import failpoints
+from tailrace.streams.dead_letters import DeadLetters
+from tailrace.streams.followers import Models, Serving
+from tailrace.streams.log import Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
+from tailrace.streams.role import RoleReport
+from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import encode_scored
+from tailrace.wire.json_codec import EventBatch, EventDecoder
+from tailrace.wire.partitioner import partitions_of
+from tailrace.wire.prediction_codec import PredictionEncoder
+
+log = structlog.get_logger(__name__)
+
+_TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
+_MODEL_WAIT_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreParts:
+    """What the score agent works with.
+
+    Attributes:
+        scored_partitions: As many as `labels` has.
+        max_block_bytes: Half of the largest message of `scored`.
+    """
+
+    decoder: EventDecoder
+    encoder: PredictionEncoder
+    target: TargetContract
+    models: Models
+    predictions: Sink
+    scored: Sink
+    predictions_topic: str
+    scored_topic: str
+    scored_partitions: int
+    max_block_bytes: int
+    dead_letters: DeadLetters
+    recorder: Recorder
+    report: RoleReport
+    now_ms: Callable[[], int]
+
+
+class ScoreAgent(Service):
+    """Scores batches; several of a partition may await their acknowledgements at once, in order."""
+
+    def __init__(self, parts: ScoreParts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._source: Source | None = None
+
+    def attach(self, source: Source) -> None:
+        """Give the source whose batches come, before it starts."""
+        self._source = source
+
+    @property
+    def source(self) -> Source:
+        """The group member."""
+        assert self._source is not None, "attach() comes first"
+        return self._source
+
+    async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
+        """Note that a rebalance is over."""
+        del generation
+        self._parts.recorder.rebalanced(Role.SCORE)
+        if partitions:
+            self._parts.report.set(RoleState.RUNNING)
+        else:
+            self._parts.report.set(RoleState.WAITING, "no partition is assigned; there are more members than partitions")
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Nothing: the source waits for what is in flight."""
+        for partition in partitions:
+            self._parts.recorder.forget_partition(Role.SCORE, partition.topic, partition.partition)
+
+    async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
+        """The Faust agent."""
+        async for batch in batches:
+            serving = await self._serving()
+            if serving is None or batch.generation != self.source.generation:
+                continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
+            deliveries = await self._score(batch, serving)
+            self.add_future(self._finish(batch, deliveries, self._parts.models.take_learned()))
+
+    async def _serving(self) -> Serving | None:
+        while not self.should_stop:
+            serving = self._parts.models.current()
+            if serving is not None:
+                if self._parts.report.state is RoleState.RESTORING:
+                    self._parts.report.set(RoleState.RUNNING)
+                return serving
+            self._parts.report.set(RoleState.RESTORING, "the newest published state is being loaded")
+            await self.sleep(_MODEL_WAIT_S)
+        return None
+
+    async def _score(self, batch: RecordBatch, serving: Serving) -> Sequence[Awaitable[object]]:
+        parts, recorder, records = self._parts, self._parts.recorder, batch.records
+        recorder.consumed(Role.SCORE, batch.partition.topic, batch.partition.partition, len(records))
+        with recorder.timed("decode"):
+            events = parts.decoder.decode_batch(records)
+        rejected = dict(events.rejected)
+        with recorder.timed("predict"):
+            scores = score(serving.model, events.rows, parts.target)
+        block = self._block(batch, events, scores.served, serving)
+        for row, rejection in scores.failed:
+            rejected[events.indexes[row]] = rejection
+        kept = _without(len(events.ids), [row for row, _ in scores.failed])
+        with recorder.timed("encode"):
+            encoded, too_large = self._encode_scored(block, kept)
+            for row, size in too_large:
+                rejected[events.indexes[row]] = _row_too_large(size, parts.max_block_bytes)
+                kept.remove(row)
+            served = block if len(kept) == len(events.ids) else take(block, kept)
+            predictions = parts.encoder.encode(served)
+        with recorder.timed("send"):
+            outgoing = [
+                Outgoing((record := records[events.indexes[row]]).key, value, _trace(record))
+                for row, value in zip(kept, predictions, strict=True)
+            ]
+        deliveries = []
+        if outgoing:
+            target = TopicPartition(parts.predictions_topic, batch.partition.partition)
+            deliveries.append(await parts.predictions.send(target, outgoing))
+        for partition, value in encoded:
+            deliveries.append(await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)]))
+        if rejected:
+            letters = [(records[index], rejected[index]) for index in sorted(rejected)]
+            deliveries.append(await parts.dead_letters.send(letters))
+        self._count(served, len(rejected), events.extra_fields)
+        return deliveries
+
+    async def _finish(self, batch: RecordBatch, deliveries: Sequence[Awaitable[object]], learned_ms: list[int]) -> None:
+        for number, delivery in enumerate(deliveries):
+            await delivery
+            if number == 0:
+                failpoints.reached("score.predictions_acknowledged")
+        failpoints.reached("score.scored_acknowledged")
+        self.source.complete(batch)
+        now_ms = self._parts.now_ms()
+        self._parts.recorder.produced(self._parts.predictions_topic, len(batch.records))
+        self._parts.recorder.end_to_end([now_ms - record.timestamp for record in batch.records])
+        self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
+
+    def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
+        return ScoredBlock(
+            contract_id=self._parts.decoder.contract.id,
+            log_id=serving.log_id,
+            model=serving.name,
+            version=serving.version[:12],
+            state_position=serving.position,
+            source_partition=batch.partition.partition,
+            source_offsets=np.array([batch.records[index].offset for index in events.indexes], np.int64),
+            ids=events.ids,
+            times_ms=np.array(events.times_ms, np.int64),
+            served=served,
+            x=events.x,
+        )
+
+    def _encode_scored(
+        self, block: ScoredBlock, kept: Sequence[int]
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
+        """Return (partition, encoded block) in order, and (row, bytes) of rows that alone are too large."""
+        homes = partitions_of([block.ids[row].encode() for row in kept], self._parts.scored_partitions)
+        rows_of: dict[int, list[int]] = {}
+        for row, home in zip(kept, homes, strict=True):
+            rows_of.setdefault(home, []).append(row)
+        encoded: list[tuple[int, bytes]] = []
+        too_large: list[tuple[int, int]] = []
+        for home in sorted(rows_of):
+            whole = len(rows_of) == 1 and len(kept) == len(block.ids)
+            lines = [block if whole else take(block, rows_of[home])]
+            rows = [rows_of[home]]
+            while lines:
+                part, part_rows = lines.pop(), rows.pop()
+                value = encode_scored(part)
+                if len(value) <= self._parts.max_block_bytes:
+                    encoded.append((home, value))
+                elif len(part_rows) == 1:
+                    too_large.append((part_rows[0], len(value)))
+                else:
+                    middle = len(part_rows) // 2
+                    # The later half first: lines are taken from the end, and the order of rows is kept.
+                    lines += [take(block, part_rows[middle:]), take(block, part_rows[:middle])]
+                    rows += [part_rows[middle:], part_rows[:middle]]
+        return encoded, sorted(too_large)
+
+    def _count(self, served: ScoredBlock, rejected: int, extra_fields: int) -> None:
+        abstained = int(np.isnan(served.served.y_pred).sum())
+        outcomes = {"scored": len(served.ids) - abstained, "abstained": abstained, "rejected": rejected}
+        self._parts.recorder.events({name: count for name, count in outcomes.items() if count})
+        if extra_fields:
+            self._parts.recorder.unknown_fields(extra_fields)
+
+
+def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
+    """Return some rows of a block, in the order given."""
+    at = np.array(rows, np.intp)
+    x, served = block.x, block.served
+    return ScoredBlock(
+        contract_id=block.contract_id,
+        log_id=block.log_id,
+        model=block.model,
+        version=block.version,
+        state_position=block.state_position,
+        source_partition=block.source_partition,
+        source_offsets=block.source_offsets[at],
+        ids=[block.ids[row] for row in rows],
+        times_ms=block.times_ms[at],
+        served=Served(served.y_pred[at], served.proba[at]),
+        x=XColumns(
+            x.numbers[at],
+            x.integers[at],
+            [x.strings[row] for row in rows],
+            None if x.absent is None else x.absent[at],
+        ),
+    )
+
+
+def _without(rows: int, left_out: Sequence[int]) -> list[int]:
+    gone = set(left_out)
+    return [row for row in range(rows) if row not in gone]
+
+
+def _trace(record: Record) -> Sequence[tuple[str, bytes]]:
+    headers = record.headers
+    return [header for header in headers if header[0] in _TRACE_HEADERS] if headers else ()
+
+
+def _row_too_large(size: int, allowed: int) -> Rejection:
+    return Rejection(
+        Code.ROW_TOO_LARGE, Stage.VALIDATE, f"the event takes {size} bytes as a scored row; allowed are {allowed}"
+    )
+
+
+

@@ -1,0 +1,35 @@
+"""How large a record may be; the same on both forms of the log, so that what fits one fits the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tailrace.domain.errors import RecordTooLarge
+from tailrace.streams.log import Outgoing, TopicPartition
+
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's default of max.message.bytes."""
+
+RECORD_OVERHEAD_BYTES = 512
+"""What Kafka's framing of a batch of one record takes at most, headers not counted."""
+
+
+def check_sizes(partition: TopicPartition, records: Sequence[Outgoing], limit_bytes: int) -> int:
+    """Return the size of all records together, about as the log counts it.
+
+    Raises:
+        RecordTooLarge: One of them alone is larger than `limit_bytes`, the topic's max.message.bytes, allows.
+    """
+    allowed = limit_bytes - RECORD_OVERHEAD_BYTES
+    total = 0
+    for key, value, headers, _ in records:
+        size_bytes = (len(value) if value is not None else 0) + (len(key) if key is not None else 0)
+        if headers:
+            size_bytes += sum(len(name) + len(text) + 8 for name, text in headers)
+        if size_bytes > allowed:
+            raise RecordTooLarge(
+                f"a record of {size_bytes} bytes was to be sent to {partition.topic}; the topic accepts {allowed}. "
+                "Make the record smaller or raise max.message.bytes of the topic"
+            )
+        total += size_bytes + 24
+    return total

@@ -1,0 +1,142 @@
+"""When and how the owner of the training log writes snapshots and publications.
+
+Both are taken at block ends. The state is encoded in a thread while learning waits and scoring does not. A store
+that fails costs a snapshot, never learning: the next interval tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from time import perf_counter
+
+import structlog
+
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.errors import TailraceError
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.models.digest import digest_of, state_digest
+from tailrace.domain.snapshots import Kind, Manifest, SnapshotSchedule, next_number
+from tailrace.domain.status import SnapshotStatus
+from tailrace.stores import snapshot_file
+from tailrace.streams.announcements import Announcements
+from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.telemetry.recorder import Recorder
+
+log = structlog.get_logger(__name__)
+
+_COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
+
+
+class SnapshotWriter:
+    """Writes the snapshots of one loop.
+
+    Args:
+        publish_ms, snapshot_ms: Intervals.
+        clock_ms: Never goes back; for intervals.
+        now_ms: The wall clock; informative.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: str,
+        fold: Fold,
+        index: SnapshotIndex,
+        announcements: Announcements,
+        recorder: Recorder,
+        versions: Mapping[str, str],
+        publish_ms: int,
+        snapshot_ms: int,
+        clock_ms: Callable[[], int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._loop = loop
+        self._fold = fold
+        self._index = index
+        self._announcements = announcements
+        self._recorder = recorder
+        self._versions = versions
+        self._clock_ms = clock_ms
+        self._now_ms = now_ms
+        self._schedules = {
+            Kind.SNAPSHOT: SnapshotSchedule(snapshot_ms, clock_ms()),
+            Kind.PUBLICATION: SnapshotSchedule(publish_ms, clock_ms()),
+        }
+        self.newest: SnapshotStatus | None = None
+
+    def restored(self, state: LoopState) -> None:
+        """Say that a state is live now; what it was restored from need not be written again."""
+        newest = next(iter(self._index.newest()), None)
+        if newest is not None:
+            self._schedules[Kind.SNAPSHOT].last_position = newest.position
+            self._note(newest)
+        published = next(iter(self._index.newest(Kind.PUBLICATION)), None)
+        if published is not None:
+            self._schedules[Kind.PUBLICATION].last_position = min(published.position, state.position)
+
+    async def if_due(self, state: LoopState) -> None:
+        """Write what is due at this block end."""
+        for kind, schedule in self._schedules.items():
+            if schedule.due(self._clock_ms(), state.position):
+                await self._write(kind, state)
+
+    async def last(self, state: LoopState) -> None:
+        """Write a snapshot now if anything was folded since the last: the process is about to stop."""
+        if state.position > self._schedules[Kind.SNAPSHOT].last_position:
+            await self._write(Kind.SNAPSHOT, state)
+
+    async def _write(self, kind: Kind, state: LoopState) -> None:
+        self._schedules[kind].taken(self._clock_ms(), state.position)
+        try:
+            manifest = await self._put(kind, state)
+        except (OSError, TailraceError) as problem:
+            self._recorder.snapshot_failed(kind)
+            log.warning("snapshot failed, the next interval tries again", kind=kind.value, why=str(problem))
+            return
+        self._recorder.snapshot_done(kind, size_bytes=manifest.stored_bytes, now_ms=self._now_ms())
+        if kind is Kind.SNAPSHOT:
+            self._note(manifest)
+            await self._announcements.snapshot(manifest)
+
+    async def _put(self, kind: Kind, state: LoopState) -> Manifest:
+        begun = perf_counter()
+        parts = await asyncio.to_thread(self._bodies, kind, state)
+        packed = snapshot_file.pack(parts, compress=sum(map(len, parts.values())) >= _COMPRESS_FROM_BYTES)
+        encoded = perf_counter()
+        previous = next(iter(self._index.newest(kind)), None)
+        manifest = Manifest(
+            lineage=self._fold.lineage,
+            loop=self._loop,
+            log_id=state.ownership.log_id,
+            kind=kind,
+            number=next_number(self._index.manifests, self._fold.lineage, kind),
+            position=state.position,
+            last_block_offset=state.last_offset if state.last_offset >= 0 else None,
+            last_block_digest=state.last_digest or None,
+            parts=packed.parts,
+            state_digest=state_digest((name, digest_of(body)) for name, body in parts.items()),
+            previous_digest=previous.digest if previous is not None else None,
+            counters={"learned": state.counts.learned, "skipped": state.counts.skipped, "blocks": state.counts.blocks},
+            versions=self._versions,
+            created_at_ms=self._now_ms(),
+        )
+        indexed = await self._index.put(manifest, packed)
+        self._recorder.snapshot_phase("encode", encoded - begun)
+        self._recorder.snapshot_phase("write", perf_counter() - encoded)
+        return indexed
+
+    def _bodies(self, kind: Kind, state: LoopState) -> dict[str, bytes]:
+        if kind is Kind.PUBLICATION:
+            return {CHAMPION: self._fold.champion_part(state)}
+        return self._fold.parts(state)
+
+    def _note(self, manifest: Manifest) -> None:
+        self.newest = SnapshotStatus(
+            number=manifest.number,
+            position=manifest.position,
+            time_ms=manifest.created_at_ms,
+            size_bytes=manifest.stored_bytes,
+            every_ms=self._schedules[Kind.SNAPSHOT].every_ms,
+            digest=manifest.state_digest,
+        )

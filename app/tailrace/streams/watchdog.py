@@ -1,0 +1,68 @@
+"""Finds a group member that looks alive and does nothing, so that the process ends and is started anew.
+
+aiokafka parks its coordinator on any error that it cannot retry, and waits for a call that may never come: the
+member is expelled while it goes on with its partitions. And whatever else stops a source shows as lag that
+stands still. Pure but for the consumer that it looks at; the source asks once a second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiokafka import AIOKafkaConsumer
+
+    from tailrace.streams.log import TopicPartition
+
+# Longer than any retry inside aiokafka (request timeout 40 s).
+STALL_S = 60.0
+
+
+def parked(consumer: AIOKafkaConsumer) -> BaseException | None:
+    """Return why the consumer's coordinator has stopped, or None while it works."""
+    coordinator = consumer._coordinator
+    if coordinator is None:
+        return None
+    pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
+    if pending is not None:
+        return pending
+    task = getattr(coordinator, "_coordination_task", None)
+    if task is None or not task.done() or task.cancelled():
+        return None
+    failure: BaseException | None = task.exception()
+    return failure or RuntimeError("the coordination task has ended")
+
+
+class ParkedWatch:
+    """Tells when the coordinator is parked at two looks in a row: once is normal, the next poll takes it up."""
+
+    def __init__(self) -> None:
+        self._before: BaseException | None = None
+
+    def look(self, reason: BaseException | None) -> BaseException | None:
+        """Take the present reason; return it when it was there before too."""
+        before, self._before = self._before, reason
+        return reason if before is not None and reason is not None else None
+
+
+class StallWatch:
+    """Tells when partitions that could deliver have lag and have not moved for a long time."""
+
+    def __init__(self, limit_s: float = STALL_S) -> None:
+        self._limit_s = limit_s
+        self._stands_since: dict[TopicPartition, tuple[int, float]] = {}
+
+    def look(self, behind: Mapping[TopicPartition, int], now_s: float) -> list[TopicPartition]:
+        """Take the positions of the partitions that have lag and may deliver; return those that stand still."""
+        self._stands_since = {
+            partition: self._since(partition, position, now_s) for partition, position in behind.items()
+        }
+        return [
+            partition for partition, (_, since_s) in self._stands_since.items() if now_s - since_s >= self._limit_s
+        ]
+
+    def _since(self, partition: TopicPartition, position: int, now_s: float) -> tuple[int, float]:
+        known = self._stands_since.get(partition)
+        return known if known is not None and known[0] == position else (position, now_s)

@@ -1,0 +1,158 @@
+"""The pages that an orchestrator and Prometheus ask for. Binding to an address is the worker's business.
+
+    /livez      the event loop turns; a failure means: restart me
+    /readyz     every role can do its work; a failure means: send me nothing yet
+    /startupz   as /readyz until that was true once, then always 200
+    /metrics    Prometheus text, or OpenMetrics where it is asked for
+
+`?verbose` lists the checks with their reasons. Errors are application/problem+json (RFC 9457). Nothing here changes
+anything, and nothing is read from a request but its method, path, Accept and `verbose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Checks: TypeAlias = Callable[[], Mapping[str, tuple[bool, str]]]
+"""Name → (whether it is well, the reason in words). Cheap: called once per request."""
+
+Answer: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+SECURITY_HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+_METHODS: Final = ["GET"]  # Starlette adds HEAD.
+
+
+def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry) -> ASGIApp:
+    """Make the ASGI application; it holds no connection and starts nothing.
+
+    Args:
+        readiness: One check per role that this process runs.
+        liveness: Of the event loop; see `beating`.
+        registry: Of the instruments that /metrics shows.
+    """
+    routes = [
+        Route("/livez", _page_of(liveness), methods=_METHODS),
+        Route("/readyz", _page_of(readiness), methods=_METHODS),
+        Route("/startupz", _page_of(_once_well(readiness)), methods=_METHODS),
+        Route("/metrics", _metrics_page(registry), methods=_METHODS),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _failure})
+    app.router.redirect_slashes = False
+    return _SecurityHeaders(app)
+
+
+def beating(last_beat_s: Callable[[], float], clock: Callable[[], float], limit_s: float = 10.0) -> Checks:
+    """Make the liveness check: a task of the event loop beat within the last `limit_s` seconds.
+
+    Args:
+        last_beat_s, clock: Of one clock that never goes back.
+    """
+
+    def checks() -> Mapping[str, tuple[bool, str]]:
+        age_s = clock() - last_beat_s()
+        return {"event_loop": (age_s < limit_s, f"last beat {age_s:.1f} s ago, allowed are {limit_s:.0f} s")}
+
+    return checks
+
+
+def _once_well(readiness: Checks) -> Checks:
+    has_started = False
+
+    def checks() -> Mapping[str, tuple[bool, str]]:
+        nonlocal has_started
+        found = {} if has_started else readiness()
+        has_started = has_started or all(is_well for is_well, _ in found.values())
+        return {"started": (True, "")} if has_started else found
+
+    return checks
+
+
+def _page_of(checks: Checks) -> Answer:
+    async def page(request: Request) -> Response:
+        found = checks()
+        is_well = all(each for each, _ in found.values())
+        status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+        if is_well and "verbose" not in request.query_params:
+            return PlainTextResponse("ok\n", status)
+        return PlainTextResponse(_listed(found, is_well=is_well), status)
+
+    return page
+
+
+def _listed(found: Mapping[str, tuple[bool, str]], *, is_well: bool) -> str:
+    lines = [
+        f"[{'+' if each else '-'}] {name}{': ' if reason else ''}{reason}" for name, (each, reason) in found.items()
+    ]
+    return "\n".join([*lines, "ok" if is_well else "not ok", ""])
+
+
+def _metrics_page(registry: CollectorRegistry) -> Answer:
+    async def page(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    return page
+
+
+async def _problem(_request: Request, cause: Exception) -> Response:
+    assert isinstance(cause, HTTPException)
+    return _problem_response(cause.status_code, cause.headers)
+
+
+async def _failure(_request: Request, _cause: Exception) -> Response:
+    # What went wrong is in the log; a stranger gets no trace.
+    return _problem_response(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _problem_response(status_code: int, headers: Mapping[str, str] | None = None) -> Response:
+    status = HTTPStatus(status_code)
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": _DETAILS.get(status, status.description),
+    }
+    return Response(orjson.dumps(problem), status, headers, "application/problem+json")
+
+
+_DETAILS: Final = {
+    HTTPStatus.NOT_FOUND: "There is no such page; there are /livez, /readyz, /startupz and /metrics.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Only GET and HEAD are answered.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The answer could not be made; the log of this process says why.",
+}
+
+
+class _SecurityHeaders:
+    """Puts the same headers on every answer, those about failures included: it stands around the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

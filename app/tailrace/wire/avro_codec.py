@@ -1,0 +1,243 @@
+"""The records of internal topics ↔ Avro single-object encoding: mark, fingerprint of the schema, body.
+
+A value names the form of the schema that wrote it, so that every form ever written stays readable. Equal records
+have equal bytes. The columns of blocks are the business of `block_codec`.
+
+Invariant: a decoder returns a whole record or raises CodecError, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from io import BytesIO
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from fastavro import schemaless_reader, schemaless_writer
+from fastavro.schema import SchemaParseException
+
+from tailrace.domain.blocks import ScoredBlock, TrainingBlock
+from tailrace.domain.errors import CodecError, ContractError
+from tailrace.domain.records import Claim, Forward, Label, Mark, Skip
+from tailrace.domain.snapshots import Kind, Manifest, Part, problem_of
+from tailrace.domain.status import MemberStatus, from_plain, to_plain
+from tailrace.wire import block_codec
+from tailrace.wire.schemas import FINGERPRINT_BYTES, Schema, record_schema
+
+FORMAT_VERSION: Final = 1
+"""Rises when the meaning of a field changes while the schema does not."""
+
+TrainingRecord: TypeAlias = TrainingBlock | Claim | Skip
+RelabelledRecord: TypeAlias = Forward | Mark
+
+_MARK: Final = b"\xc3\x01"
+_HEADER_BYTES: Final = len(_MARK) + FINGERPRINT_BYTES
+_TRAINING: Final = ("training_block", "claim", "skip")
+_RELABELLED: Final = ("forward", "mark")
+
+_UNREADABLE: Final = (EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, SchemaParseException)
+"""What fastavro raises on bytes that are cut or flipped, found by flipping and cutting."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent:
+    """Something that happened to a model, for others to react to.
+
+    Attributes:
+        kind: E.g. "snapshot", "drift", "skip", "restored".
+        model: Its name, e.g. "champion".
+        version: Lineage of its branch.
+        position: Of the training log, exclusive.
+        detail: In words.
+    """
+
+    loop: str
+    kind: str
+    at_ms: int
+    model: str
+    version: str
+    position: int
+    detail: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def encode_scored(block: ScoredBlock) -> bytes:
+    """Encode one value of `<loop>.scored`."""
+    return _encode("scored_block", block_codec.scored_fields(block))
+
+
+def decode_scored(value: bytes) -> ScoredBlock:
+    """Decode one value of `<loop>.scored`.
+
+    Raises:
+        CodecError: It is none.
+    """
+    return block_codec.scored_block(_decode(value, ("scored_block",)).fields)
+
+
+def encode_training(record: TrainingRecord) -> bytes:
+    """Encode one value of `<loop>.training`."""
+    if isinstance(record, TrainingBlock):
+        return _encode("training_block", block_codec.training_fields(record))
+    return _encode("claim" if isinstance(record, Claim) else "skip", asdict(record))
+
+
+def decode_training(value: bytes) -> TrainingRecord:
+    """Decode one value of `<loop>.training`.
+
+    Raises:
+        CodecError: It is none.
+    """
+    name, fields = _decode(value, _TRAINING)
+    if name == "training_block":
+        return block_codec.training_block(fields)
+    return Claim(**fields) if name == "claim" else Skip(**fields)
+
+
+def encode_relabelled(record: RelabelledRecord) -> bytes:
+    """Encode one value of `<loop>.relabelled`."""
+    if isinstance(record, Mark):
+        return _encode("mark", asdict(record))
+    return _encode("forward", asdict(record.label) | {"watermark_ms": record.watermark_ms})
+
+
+def decode_relabelled(value: bytes) -> RelabelledRecord:
+    """Decode one value of `<loop>.relabelled`.
+
+    Raises:
+        CodecError: It is none.
+    """
+    name, fields = _decode(value, _RELABELLED)
+    if name == "mark":
+        return Mark(**fields)
+    watermark_ms = fields.pop("watermark_ms")
+    return Forward(Label(**fields), watermark_ms)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Encode one value of `<loop>.snapshots`, inline parts included."""
+    fields = {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "inline"}
+    fields["parts"] = [asdict(part) | {"inline": manifest.inline.get(part.name)} for part in manifest.parts]
+    fields["counters"], fields["versions"] = _in_order(manifest.counters), _in_order(manifest.versions)
+    return _encode("manifest", fields)
+
+
+def decode_manifest(value: bytes) -> Manifest:
+    """Decode one value of `<loop>.snapshots`.
+
+    Raises:
+        CodecError: It is none, or what it says cannot be of a snapshot.
+    """
+    fields = _decode(value, ("manifest",)).fields
+    inline = {part["name"]: body for part in fields["parts"] if (body := part.pop("inline")) is not None}
+    try:
+        kind, parts = Kind(fields["kind"]), tuple(Part(**part) for part in fields["parts"])
+    except ValueError as cause:
+        raise CodecError("the kind of a manifest is neither snapshot nor publication; it is ignored") from cause
+    manifest = Manifest(**(fields | {"kind": kind, "parts": parts, "inline": inline}))
+    if problem := problem_of(manifest):
+        message = f"the manifest {problem}; it is ignored"
+        raise CodecError(message)
+    return manifest
+
+
+def encode_status(status: MemberStatus) -> bytes:
+    """Encode one value of `<loop>.status`."""
+    return _encode("status", to_plain(status))
+
+
+def decode_status(value: bytes) -> MemberStatus:
+    """Decode one value of `<loop>.status`.
+
+    Raises:
+        CodecError: It is none.
+    """
+    return from_plain(_decode(value, ("status",)).fields)
+
+
+def encode_model_event(event: ModelEvent) -> bytes:
+    """Encode one value of `<loop>.model-events`."""
+    fields = asdict(event) | {"numbers": _in_order(event.numbers), "texts": _in_order(event.texts)}
+    return _encode("model_event", fields)
+
+
+def decode_model_event(value: bytes) -> ModelEvent:
+    """Decode one value of `<loop>.model-events`.
+
+    Raises:
+        CodecError: It is none.
+    """
+    return ModelEvent(**_decode(value, ("model_event",)).fields)
+
+
+class _Form(NamedTuple):
+    name: str
+    writer: Schema
+    reader: Schema | None
+
+
+class _Decoded(NamedTuple):
+    name: str
+    fields: dict[str, Any]
+
+
+@cache
+def _forms(names: tuple[str, ...]) -> Mapping[bytes, _Form]:
+    found = {}
+    for name in names:
+        schema = record_schema(name)
+        for fingerprint, written in schema.written.items():
+            found[fingerprint] = _Form(name, written, None if fingerprint == schema.fingerprint else schema.present)
+    return found
+
+
+def _encode(name: str, fields: Mapping[str, Any]) -> bytes:
+    schema = record_schema(name)
+    out = BytesIO()
+    out.write(_MARK + schema.fingerprint)
+    try:
+        schemaless_writer(out, schema.present, {"format_version": FORMAT_VERSION, **fields})
+    except (ValueError, TypeError, AttributeError, OverflowError) as cause:
+        message = f"a record does not fit schemas/{name}.avsc ({type(cause).__name__}); its builder must keep to it"
+        raise ContractError(message) from cause
+    return out.getvalue()
+
+
+def _decode(value: bytes, names: tuple[str, ...]) -> _Decoded:
+    form = _form_of(value, names)
+    body = BytesIO(value)
+    body.seek(_HEADER_BYTES)
+    try:
+        fields = cast(dict[str, Any], schemaless_reader(body, form.writer, form.reader))
+    except _UNREADABLE as cause:
+        message = f"a {form.name} is cut or damaged at byte {body.tell()} of {len(value)} ({type(cause).__name__})"
+        raise CodecError(message) from cause
+    if body.tell() != len(value):
+        message = f"a {form.name} has {len(value) - body.tell()} bytes after its end"
+        raise CodecError(message)
+    version = fields.pop("format_version")
+    if version != FORMAT_VERSION:
+        message = f"a {form.name} has format version {version}, this Tailrace reads {FORMAT_VERSION}; upgrade it"
+        raise CodecError(message)
+    return _Decoded(form.name, fields)
+
+
+def _form_of(value: bytes, names: tuple[str, ...]) -> _Form:
+    if value[: len(_MARK)] != _MARK or len(value) < _HEADER_BYTES:
+        message = f"found {len(value)} bytes that are no Avro single-object encoding; is this topic another program's?"
+        raise CodecError(message)
+    fingerprint = value[len(_MARK) : _HEADER_BYTES]
+    form = _forms(names).get(fingerprint)
+    if form is None:
+        message = (
+            f"a record has the schema fingerprint {fingerprint.hex()}, known are those of {', '.join(names)}; "
+            "it is of another record or of a newer Tailrace"
+        )
+        raise CodecError(message)
+    return form
+
+
+def _in_order(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(mapping.items()))

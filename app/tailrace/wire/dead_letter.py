@@ -1,0 +1,141 @@
+"""The headers of a rejected record, under the names that Kafka Connect uses, and ours beside them.
+
+Key, value, timestamp and the original headers go along byte for byte; our headers stand after the original ones.
+A record that was dead-lettered, replayed and rejected again carries both sets: the last one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from tailrace.domain.errors import CodecError
+from tailrace.domain.records import Code, Owner, Rejection, Stage
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+
+CONNECT: Final = "__connect.errors."
+CODE: Final = "tailrace.dlq.code"
+BLOCK: Final = "tailrace.dlq.block"
+
+_DECIDED_BY: Final = {
+    Stage.DECODE: "tailrace.wire.json_codec",
+    Stage.VALIDATE: "tailrace.domain.contract",
+    Stage.PREDICT: "tailrace.domain.scoring",
+    Stage.JOIN: "tailrace.domain.join",
+}
+_FIRST: Final = CONNECT + "topic"
+
+
+class Rejected(Protocol):
+    """What is needed of the record that was rejected."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class BlockName(NamedTuple):
+    """Names a training block: a dead letter of the join counts only if this block was accepted."""
+
+    partition: int
+    owner: Owner
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}/{self.owner}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> BlockName:
+        """Read `partition/owner/number`.
+
+        Raises:
+            ValueError: The text is none.
+        """
+        partition, _, rest = text.partition("/")
+        owner, _, number = rest.rpartition("/")
+        return cls(int(partition), owner, int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What the headers of a dead letter say.
+
+    Attributes:
+        topic, partition, offset: Where the record came from.
+        connector: `tailrace.<loop>`.
+        member: Who rejected it.
+        block: The training block it belongs to; None where no block decides.
+        headers: The original ones.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    connector: str
+    member: str
+    rejection: Rejection
+    block: BlockName | None
+    headers: Headers
+
+
+def encode(
+    record: Rejected, rejection: Rejection, loop: str, member: str, block: BlockName | str | None = None
+) -> list[tuple[str, bytes]]:
+    """Return the headers of the dead letter of a record: its own, then ours.
+
+    Args:
+        block: The training block that the rejection belongs to, or its name as text; only the join has one.
+    """
+    ours = {
+        _FIRST: record.topic,
+        CONNECT + "partition": str(record.partition),
+        CONNECT + "offset": str(record.offset),
+        CONNECT + "connector.name": f"tailrace.{loop}",
+        CONNECT + "task.id": member,
+        CONNECT + "stage": rejection.stage.value,
+        CONNECT + "class.name": _DECIDED_BY[rejection.stage],
+        CONNECT + "exception.class.name": f"tailrace.{rejection.code.value}",
+        CONNECT + "exception.message": rejection.detail,
+        CODE: rejection.code.value,
+    }
+    if block is not None:
+        ours[BLOCK] = str(block)
+    return [*record.headers, *((name, text.encode()) for name, text in ours.items())]
+
+
+def parse(headers: Headers) -> DeadLetter:
+    """Read the headers of a dead letter.
+
+    Raises:
+        CodecError: They are not those of a dead letter of Tailrace.
+    """
+    start = max((index for index, (name, _) in enumerate(headers) if name == _FIRST), default=None)
+    if start is None:
+        raise CodecError(f"a dead letter lacks the header {_FIRST}; another program wrote it")
+    ours = dict(headers[start:])
+    try:
+        block = BlockName.parse(ours[BLOCK].decode()) if BLOCK in ours else None
+        rejection = Rejection(
+            Code(ours[CODE].decode()),
+            Stage(ours[CONNECT + "stage"].decode()),
+            ours[CONNECT + "exception.message"].decode(),
+        )
+        return DeadLetter(
+            ours[_FIRST].decode(),
+            int(ours[CONNECT + "partition"]),
+            int(ours[CONNECT + "offset"]),
+            ours[CONNECT + "connector.name"].decode(),
+            ours[CONNECT + "task.id"].decode(),
+            rejection,
+            block,
+            tuple(headers[:start]),
+        )
+    except (KeyError, ValueError) as cause:
+        raise CodecError(f"the headers of a dead letter are incomplete ({type(cause).__name__})") from cause

@@ -1,0 +1,88 @@
+"""Valid records with plain defaults: override what the test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tailrace.domain.blocks import ScoredBlock, Served, XColumns
+from tailrace.domain.join import JoinLimits, JoinSpec
+from tailrace.domain.records import Forward, Label, Mark
+from tailrace.domain.times import JoinTimes
+
+
+def make_scored_block(
+    *rows: tuple[str, int],
+    source_offsets: Sequence[int] | None = None,
+    source_partition: int = 0,
+    state_position: int = 0,
+    contract_id: str = "contract",
+    x: XColumns | None = None,
+    served: Served | None = None,
+) -> ScoredBlock:
+    """Return scored rows of (event id, event time); by default one number each, its row times ten."""
+    count = len(rows)
+    return ScoredBlock(
+        contract_id=contract_id,
+        log_id="log",
+        model="champion",
+        version="lineage",
+        state_position=state_position,
+        source_partition=source_partition,
+        source_offsets=np.array(range(count) if source_offsets is None else source_offsets, dtype=np.int64),
+        ids=[event_id for event_id, _ in rows],
+        times_ms=np.array([time_ms for _, time_ms in rows], dtype=np.int64),
+        served=served or make_served([row / 10 for row in range(count)]),
+        x=x or make_x([[row * 10.0] for row in range(count)]),
+    )
+
+
+def make_served(probabilities: Sequence[float]) -> Served:
+    """Return binary predictions."""
+    proba = np.array(probabilities, dtype=np.float64).reshape(-1, 1)
+    return Served(y_pred=(proba[:, 0] > 0.5).astype(np.float64), proba=proba)
+
+
+def make_x(numbers: Sequence[Sequence[float]], absent: Sequence[Sequence[bool]] | None = None) -> XColumns:
+    """Return features that are all of type number."""
+    count = len(numbers)
+    return XColumns(
+        numbers=np.array(numbers, dtype=np.float64).reshape(count, -1),
+        integers=np.empty((count, 0), dtype=np.int64),
+        strings=[()] * count,
+        absent=None if absent is None else np.array(absent, dtype=np.bool_),
+    )
+
+
+def make_label(
+    event_id: str = "a", time_ms: int = 0, y: float = 1.0, offset: int = 0, partition: int = 0, broker_ms: int = 0
+) -> Label:
+    """Return a label of its own labels partition."""
+    return Label(event_id, time_ms, y, partition, offset, broker_ms)
+
+
+def make_forward(label: Label, watermark_ms: int) -> Forward:
+    """Return a label that came on another partition than its id's."""
+    return Forward(label, watermark_ms)
+
+
+def make_mark(partition: int = 1, next_offset: int = 0, watermark_ms: int = 0) -> Mark:
+    """Return what another labels partition has passed."""
+    return Mark(partition, next_offset, watermark_ms)
+
+
+def make_times(horizon_ms: int = 100, disorder_ms: int = 20, skew_ms: int = 5, recall_ms: int = 50) -> JoinTimes:
+    """Return spans that are easy to add: H = 100, D = 20, S = 5, C = 50, so K = 175."""
+    return JoinTimes(horizon_ms, disorder_ms, skew_ms, recall_ms)
+
+
+def make_join_spec(
+    partition: int = 0,
+    partitions: int = 1,
+    times: JoinTimes | None = None,
+    implicit: float | None = None,
+    limits: JoinLimits | None = None,
+) -> JoinSpec:
+    """Return the spec of a loop with one partition."""
+    return JoinSpec(partition, partitions, times or make_times(), implicit, limits or JoinLimits())

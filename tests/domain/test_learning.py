@@ -1,0 +1,308 @@
+"""The fold: which records count, what the model learns, and that nothing else enters a state."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.drift import DriftSignal
+from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
+from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.positions import position_of
+from tests.log_builders import (
+    CONTRACT,
+    make_block,
+    make_claim,
+    make_examples,
+    make_fold,
+    make_learner_claim,
+    make_log,
+    make_model,
+    make_skip,
+)
+
+
+class Poison(BaseException):
+    """Like the panics of River's compiled parts: no Exception."""
+
+
+class CancelledError(BaseException):
+    """Named as asyncio's is."""
+
+
+class Raising:
+    """A model that raises what it is told to."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def learn_one(self, _x: Any, _y: Any) -> None:
+        raise self.error
+
+
+def folded(log: list[Logged], fold: Fold | None = None, skips: set[int] | None = None) -> LoopState:
+    fold = fold or make_fold()
+    state = fold.begin()
+    fold.fold(state, log, skips or set())
+    return state
+
+
+def long_log() -> list[Logged]:
+    """Two owners, a fenced block, a block sent twice, empty and one-row blocks, a skip: everything a log may hold."""
+    return make_log(
+        make_claim(),
+        make_block(make_examples(40, 1, implicit=[3, 4]), number=1, counts={"joined": 38, "implicit": 2}),
+        make_block(make_examples(1, 2), number=2, dropped=2, counts={"dropped": 2}),
+        make_block(make_examples(1, 2), number=2, dropped=2),
+        make_claim("joiner-b", after="joiner-a"),
+        make_block(make_examples(5, 3), number=3),
+        make_learner_claim(),
+        make_block(make_examples(30, 4, poison=[7]), owner="joiner-b", counts={"late": 1}),
+        make_skip(position_of(7, 7)),
+        make_block(make_examples(0, 5), owner="joiner-b", number=2),
+        make_block(make_examples(25, 6), owner="joiner-b", number=3),
+    )
+
+
+def test_the_model_learns_every_example_of_an_accepted_block_as_river_would() -> None:
+    examples = make_examples(50, 1)
+    alone = make_model()
+
+    state = folded(make_log(make_claim(), make_block(examples)))
+    for x, y in zip(CONTRACT.rows(examples.x), examples.y.tolist(), strict=True):
+        alone.learn_one(x, y == 1.0)
+
+    x = CONTRACT.rows(examples.x)[0]
+    assert alone.predict_proba_one(x) == state.champion.model.predict_proba_one(x)
+    assert 50 == state.champion.learned
+
+
+def test_a_state_does_not_depend_on_slices_and_restores() -> None:
+    """Any two processes that fold the same records hold the same state, byte for byte."""
+    log, skips, fold = long_log(), {position_of(7, 7)}, make_fold()
+    expected = fold.parts(folded(log, fold, skips))
+
+    for seed in range(25):
+        rng, state = random.Random(seed), fold.begin()
+        for offset, record, digest in log:
+            block = fold.open(state, offset, record, digest)
+            row = 0
+            while block and row < len(block.examples):
+                stop = rng.randint(row, len(block.examples))
+                fold.learn(state, block, offset, row, stop, skips)
+                row = stop
+                if rng.random() < 0.3:
+                    state = fold.restore(fold.parts(state))
+                    assert fold.open(state, offset, record, digest) is record
+            if block:
+                fold.close(state, offset)
+            if rng.random() < 0.3:
+                state = fold.restore(fold.parts(state))
+
+        assert expected == fold.parts(state)
+
+
+def test_a_restored_state_continues_where_it_ended() -> None:
+    """Records that a state holds are passed over; offsets may have gaps."""
+    log, skips, fold = long_log(), {position_of(7, 7)}, make_fold()
+    whole = fold.digest(folded(log, fold, skips))
+
+    for cut in range(len(log)):
+        state = folded(log[:cut], fold, skips)
+        again = fold.restore(fold.parts(state))
+        fold.fold(again, log, skips)
+
+        assert whole == fold.digest(again)
+
+
+def test_a_block_opened_before_the_restore_is_continued_in_its_middle() -> None:
+    log, fold = make_log(make_claim(), make_block(make_examples(10, 1))), make_fold()
+    state = folded(log[:1], fold)
+    block = fold.open(state, *log[1])
+    assert block is not None
+    fold.learn(state, block, 1, 0, 4)
+
+    again = fold.restore(fold.parts(state))
+    fold.fold(again, log)
+
+    assert fold.digest(folded(log, fold)) == fold.digest(again)
+
+
+def test_every_record_is_counted_by_what_it_did() -> None:
+    counts = folded(long_log(), skips={position_of(7, 7)}).counts
+
+    assert (5, 96, 2) == (counts.blocks, counts.examples, counts.dropped)
+    assert (94, 2) == (counts.joined, counts.implicit)
+    assert (95, 1) == (counts.learned, counts.skipped)
+    assert (2, 3 + 5) == (counts.fenced_blocks, counts.fenced_rows)
+    assert (3, 0) == (counts.claims, counts.fenced_claims)
+    assert (1, 0) == (counts.skips, counts.fenced_skips)
+
+
+def test_outcomes_of_accepted_blocks_are_summed() -> None:
+    state = folded(long_log(), skips={position_of(7, 7)})
+
+    assert {"joined": 38, "implicit": 2, "dropped": 2, "late": 1} == state.outcomes
+
+
+def test_claims_and_skips_that_do_not_count_are_fenced() -> None:
+    state = folded(make_log(make_claim(), make_claim("joiner-b", after="joiner-x"), make_skip(0)))
+
+    assert (1, 1, 0, 1) == (
+        state.counts.claims,
+        state.counts.fenced_claims,
+        state.counts.skips,
+        state.counts.fenced_skips,
+    )
+    assert "joiner-a" == state.ownership.owners[0]
+
+
+def test_the_position_is_exclusive_and_moves_with_every_slice() -> None:
+    fold = make_fold()
+    state = folded(make_log(make_claim()), fold)
+    assert position_of(1) == state.position
+
+    block = fold.open(state, 5, make_block(make_examples(10)), "digest")
+    assert block is not None
+    assert position_of(5, 0) == state.position
+    fold.learn(state, block, 5, 0, 4)
+    assert position_of(5, 4) == state.position
+    fold.learn(state, block, 5, 4, 99)
+    assert position_of(5, 10) == state.position
+    fold.close(state, 5)
+    assert (position_of(6), 5, "digest") == (state.position, state.last_offset, state.last_digest)
+
+
+def test_a_slice_that_does_not_begin_where_the_state_ends_is_refused() -> None:
+    fold = make_fold()
+    state = folded(make_log(make_claim()), fold)
+    block = fold.open(state, 1, make_block(make_examples(10)), "digest")
+    assert block is not None
+
+    with pytest.raises(ContractError, match="begins at 1:4, the state ends at 1:0"):
+        fold.learn(state, block, 1, 4, 5)
+
+
+def test_a_model_that_raises_names_the_example_and_the_cause() -> None:
+    with pytest.raises(FoldError) as caught:
+        folded(make_log(make_claim(), make_block(make_examples(9, poison=[4]))))
+
+    assert position_of(1, 4) == caught.value.position
+    assert isinstance(caught.value.cause, TypeError)
+
+
+def test_a_panic_is_a_failure_of_the_model_too() -> None:
+    fold = make_fold()
+    state = folded(make_log(make_claim()), fold)
+    state.champion.model = Raising(Poison())
+
+    with pytest.raises(FoldError, match="raised Poison while it learned"):
+        fold.fold(state, make_log(make_block(), start=1))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), CancelledError()])
+def test_what_ends_the_process_is_no_failure_of_the_model(stop: BaseException) -> None:
+    fold = make_fold()
+    state = folded(make_log(make_claim()), fold)
+    state.champion.model = Raising(stop)
+
+    with pytest.raises(type(stop)):
+        fold.fold(state, make_log(make_block(), start=1))
+
+
+def test_a_skipped_example_is_judged_and_not_learned() -> None:
+    log = make_log(make_claim(), make_block(make_examples(9, poison=[4])))
+
+    state = folded(log, skips={position_of(1, 4)})
+
+    assert (8, 1) == (state.champion.learned, state.champion.skipped)
+    assert [position_of(1, 4)] == state.skipped_positions
+    assert 9 == state.quality.metrics["accuracy"].samples
+
+
+def test_the_served_predictions_are_judged_and_not_the_models_own() -> None:
+    examples = make_examples(4, ys=[1, 0, 1, 1], probabilities=[0.9, 0.2, 0.1, float("nan")])
+
+    quality = folded(make_log(make_claim(), make_block(examples))).quality
+
+    assert (2 / 3, 3, 1) == (quality.metrics["accuracy"].value, quality.metrics["accuracy"].samples, quality.abstained)
+
+
+def test_examples_of_another_contract_are_counted_and_left_out() -> None:
+    """Their features have another layout, so this model cannot learn them."""
+    state = folded(make_log(make_claim(), make_block(make_examples(5), contract_id="older")))
+
+    assert (5, 5, 0) == (state.counts.examples, state.counts.foreign, state.counts.learned)
+    assert 0 == state.quality.metrics["accuracy"].samples
+    assert position_of(2) == state.position
+
+
+def test_a_change_of_the_loss_is_returned_with_its_position() -> None:
+    right = make_examples(500, 1, ys=[1.0] * 500, probabilities=[0.9] * 500)
+    wrong = make_examples(500, 2, ys=[0.0] * 500, probabilities=[0.9] * 500)
+    fold = make_fold()
+
+    found = fold.fold(fold.begin(), make_log(make_claim(), make_block(right), make_block(wrong, number=2)))
+
+    assert [DriftSignal] == [type(signal) for signal in found]
+    assert found[0].is_worse
+    assert position_of(2) < found[0].position < position_of(2, 100)
+
+
+def test_skips_of_a_tail_are_those_of_the_learner_that_owns_it() -> None:
+    """A former learner's skip, one for another branch, and one for what lies ahead of it change nothing."""
+    log = make_log(
+        make_learner_claim("learner-a"),
+        make_block(),
+        make_skip(position_of(1, 0)),
+        make_learner_claim("learner-b", after="learner-a"),
+        make_skip(position_of(1, 1), number=2),
+        make_skip(position_of(1, 2), owner="learner-b", branch="challenger"),
+        make_skip(position_of(9, 0), owner="learner-b", number=2),
+    )
+    ownership = OwnershipState()
+
+    assert {position_of(1, 0)} == read_skips(log, ownership)
+    assert {position_of(1, 2)} == read_skips(log, ownership, branch="challenger")
+    assert OwnershipState() == ownership
+
+
+def test_only_the_last_skipped_positions_are_named() -> None:
+    log = make_log(make_claim(), make_block(make_examples(30)))
+
+    state = folded(log, skips={position_of(1, row) for row in range(20)})
+
+    assert 20 == state.counts.skipped
+    assert [position_of(1, row) for row in range(4, 20)] == state.skipped_positions
+
+
+def test_a_champion_of_another_lineage_is_refused() -> None:
+    parts = make_fold(lineage="older").parts(make_fold(lineage="older").begin())
+
+    with pytest.raises(SnapshotRefused, match="is of lineage older, this loop folds lineage"):
+        make_fold().restore(parts)
+
+
+def test_a_champion_can_be_restored_alone() -> None:
+    fold = make_fold()
+    state = folded(make_log(make_claim(), make_block(make_examples(5))), fold)
+
+    champion = fold.restore_champion(fold.parts(state)[CHAMPION])
+
+    assert 5 == champion.learned
+
+
+def test_parts_that_are_not_a_state_are_refused() -> None:
+    fold = make_fold()
+    parts = fold.parts(fold.begin())
+
+    with pytest.raises(CodecError, match="lacks or garbles part loop"):
+        fold.restore({CHAMPION: parts[CHAMPION]})
+    with pytest.raises(CodecError, match="the loop lacks or garbles KeyError"):
+        fold.restore({CHAMPION: parts[CHAMPION], LOOP: parts[CHAMPION]})
+    with pytest.raises(CodecError, match="the champion lacks or garbles KeyError"):
+        fold.restore({CHAMPION: parts[LOOP], LOOP: parts[LOOP]})

@@ -1,0 +1,352 @@
+"""Every way in which a configuration can be wrong, and the line that says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailrace.domain.errors import ExpressionError, SettingsError
+from tailrace.domain.records import Task
+from tests.settings.toml_builders import LABELS, make_loop, make_toml, problems_of, read
+
+DURATION = 'a duration such as "500ms", "30s", "5m", "1h" or "7d", up to "3650d"'
+
+
+def problem_of(text: str) -> str:
+    """Return the only problem."""
+    (problem,) = problems_of(text)
+    return problem
+
+
+def test_a_value_that_is_not_allowed_shows_what_was_found_and_what_may_be_written():
+    problem = problem_of(make_toml(make_loop(horizon="1 hour")))
+
+    assert f'loops.phishing.horizon: found "1 hour"; allowed: {DURATION}' == problem
+
+
+def test_a_word_near_an_allowed_one_is_suggested():
+    problem = problem_of(make_toml(make_loop(task="binry")))
+
+    assert (
+        'loops.phishing.task: found "binry"; allowed: "binary", "multiclass" or "regression"; did you mean "binary"?'
+        == problem
+    )
+
+
+def test_an_unknown_key_shows_the_known_ones_and_the_nearest():
+    problem = problem_of(make_toml(top='htpp = ""'))
+
+    assert (
+        'htpp: found no setting of this name; allowed: log, http, kafka, loops, snapshots; did you mean "http"?'
+        == problem
+    )
+
+
+def test_a_required_key_that_is_absent_says_what_it_is_for():
+    problem = problem_of(make_toml(make_loop(champion="")))
+
+    assert (
+        'loops.phishing.champion.model: found nothing; allowed: an expression such as "StandardScaler() | '
+        'LogisticRegression()", or "module:function" (the model, in the words of River, or a function of yours that '
+        "builds it)" == problem
+    )
+
+
+def test_a_value_in_the_place_of_a_table_is_shown_by_its_kind_only():
+    assert "snapshots: found a number; allowed: a table" == problem_of(make_toml(top="snapshots = 3"))
+
+
+def test_challengers_are_refused_and_not_passed_over():
+    text = make_toml(below='[loops.phishing.challengers.tree]\nmodel = "HoeffdingTreeClassifier()"')
+
+    assert (
+        "loops.phishing.challengers: found a setting that this version of Tailrace does not have yet "
+        "(only the champion runs); take challengers out" == problem_of(text)
+    )
+
+
+def test_a_dotted_feature_without_quotes_is_explained():
+    problems = problems_of(make_toml(make_loop(features='user.age = "number"')))
+
+    assert any(
+        problem.startswith("loops.phishing.features.user.age: found no setting of this name")
+        and problem.endswith('; a dotted path to a nested field is written in quotes: "user.age"')
+        for problem in problems
+    )
+
+
+def test_all_problems_are_reported_at_once_in_the_order_of_the_tree():
+    text = make_toml(
+        make_loop(horizon="0s", features='age = "numbr"'), log="kafka:/x", top="http = 5", below="[snapshots]\nkeep = 0"
+    )
+
+    keys = [problem.partition(":")[0] for problem in problems_of(text)]
+
+    assert ["log", "http", "loops.phishing.horizon", "loops.phishing.features.age.type", "snapshots.keep"] == keys
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ("redis://a:1", '"redis://a:1"'),
+        ("kafka://", '"kafka://"'),
+        ("kafka://a", '"kafka://a"'),
+        ("kafka://a:0", '"kafka://a:0"'),
+        ("kafka://a:65536", '"kafka://a:65536"'),
+        ("kafka://a:1,,b:2", '"kafka://a:1,,b:2"'),
+        ("embedded:", '"embedded:"'),
+        ("kafka://user:hunter2@a:9092", "text with an @ in it, not shown: passwords do not belong there"),
+    ],
+)
+def test_an_address_that_is_none(log: str, shown: str):
+    allowed = '"kafka://HOST:PORT[,HOST:PORT…]" or "embedded:FOLDER"'
+
+    assert f"log: found {shown}; allowed: {allowed}" == problem_of(make_toml(log=log))
+
+
+def test_a_store_that_is_not_there_yet():
+    problem = problem_of(make_toml(below='[snapshots]\nstore = "s3://bucket"'))
+
+    assert 'snapshots.store: found "s3://bucket"; allowed: "file:FOLDER"' == problem
+
+
+@pytest.mark.parametrize("topic", ["", "a b", ".", "..", "ä", "x" * 241])
+def test_a_topic_that_kafka_would_refuse(topic: str):
+    labels = LABELS.replace("verdicts", topic)
+
+    assert problem_of(make_toml(make_loop(labels=labels))).startswith("loops.phishing.labels.topic: found ")
+
+
+@pytest.mark.parametrize("name", ["Phishing", "9a", "a__b", "a_", "a-b", '"a b"', "x" * 65])
+def test_a_loop_name_that_cannot_be_one(name: str):
+    problem = problem_of(make_toml(make_loop(name=name)))
+
+    assert "found the name" in problem
+    assert "a small letter, then small letters, digits and single underscores" in problem
+
+
+def test_no_loop_at_all():
+    assert problem_of('log = "embedded:x"\n[loops]') == (
+        "loops: found no loop; allowed: at least one table [loops.NAME]; `tailrace init` writes one"
+    )
+
+
+def test_no_feature_at_all():
+    assert problem_of(make_toml(make_loop(features=""))) == (
+        "loops.phishing.features: found no feature; allowed: at least one; `tailrace init` writes them from a sample "
+        "of events"
+    )
+
+
+def test_disorder_longer_than_the_horizon():
+    assert problem_of(make_toml(make_loop(more='disorder = "2h"'))) == (
+        "loops.phishing.disorder: found 2h; allowed: no longer than the horizon, 1h; lengthen the horizon or shorten "
+        "disorder"
+    )
+
+
+def test_disorder_as_long_as_the_horizon_is_fine():
+    read(make_toml(make_loop(more='disorder = "60m"')))
+
+
+@pytest.mark.parametrize(
+    ("feature", "key", "words"),
+    [
+        ('{ type = "text", min = 1 }', "min", "only with type number or integer"),
+        ('{ type = "boolean", max = 1 }', "max", "only with type number or integer"),
+        ('{ type = "number", values = ["a"] }', "values", "only with type category"),
+        ('{ type = "number", other = true }', "other", "only with type category"),
+        ('{ type = "number", max_length = 3 }', "max_length", "only with type text"),
+        ('{ type = "category" }', "values", "the list of its values, at least one"),
+        ('{ type = "category", values = [] }', "values", "the list of its values, at least one"),
+        ('{ type = "category", values = ["a", "a"] }', "values", "each value once"),
+        ('{ type = "category", values = [1] }', "values", "a list of text such as"),
+        ('{ type = "number", min = 2, max = 1 }', "min", "a number no greater than max"),
+        ('{ type = "number", min = nan }', "min", "a number, for number and integer"),
+        ('{ type = "number", max = inf }', "max", "a number, for number and integer"),
+        ('{ type = "number", max = 9223372036854775808 }', "max", "a number, for number and integer"),
+        ('{ type = "number", missing = "0" }', "missing", '"reject", "absent", or a number'),
+        ('{ type = "number", missing = true }', "missing", '"reject", "absent", or a number'),
+        ('{ type = "integer", missing = 0.5 }', "missing", '"reject", "absent", or a whole number'),
+        ('{ type = "number", min = 1, missing = 0 }', "missing", "a number no smaller than min"),
+        ('{ type = "number", max = 1, missing = 2 }', "missing", "a number no greater than max"),
+        ('{ type = "boolean", missing = 0 }', "missing", "true or false"),
+        ('{ type = "text", missing = 0 }', "missing", "text"),
+        ('{ type = "text", max_length = 1, missing = "ab" }', "missing", "at most 1 characters"),
+        ('{ type = "category", values = ["a"], missing = "b" }', "missing", "one of its values"),
+        ('{ type = "number", missing = 2026-01-01 }', "missing", '"reject", "absent", or a value of the type'),
+        ('{ type = "number", other = 1 }', "other", "true or false"),
+        ("5", "", "a type or a table"),
+    ],
+)
+def test_a_feature_that_contradicts_itself(feature: str, key: str, words: str):
+    problem = problem_of(make_toml(make_loop(features=f"age = {feature}")))
+
+    assert problem.startswith(f"loops.phishing.features.age{'.' if key else ''}{key}: found ")
+    assert words in problem
+
+
+@pytest.mark.parametrize("feature", ['{ type = "category", values = ["a"], other = true, missing = "b" }', '"text"'])
+def test_a_feature_that_does_not(feature: str):
+    read(make_toml(make_loop(features=f"age = {feature}")))
+
+
+@pytest.mark.parametrize("name", ["page_id", "seen_at"])
+def test_the_id_and_the_time_of_an_event_are_no_features(name: str):
+    problem = problem_of(make_toml(make_loop(features=f'{name} = "number"')))
+
+    assert problem.startswith(f"loops.phishing.features.{name}: found the ")
+
+
+def test_a_feature_name_with_an_empty_part():
+    problem = problem_of(make_toml(make_loop(features='"a..b" = "number"')))
+
+    assert 'loops.phishing.features."a..b": found a name with an empty part' in problem
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "key"),
+    [
+        ('{ topic = "v", id = "i", target = "t", negative = "no" }', "binary", "positive"),
+        ('{ topic = "v", id = "i", target = "t", positive = "a", negative = "a" }', "binary", "negative"),
+        ('{ topic = "v", id = "i", target = "t", positive = 0.5 }', "binary", "positive"),
+        ('{ topic = "v", id = "i", target = "t", classes = ["a", "b"] }', "binary", "classes"),
+        ('{ topic = "v", id = "i", target = "t", positive = 1 }', "regression", "positive"),
+        ('{ topic = "v", id = "i", target = "t" }', "multiclass", "classes"),
+        ('{ topic = "v", id = "i", target = "t", classes = ["a"] }', "multiclass", "classes"),
+        ('{ topic = "v", id = "i", target = "t", classes = ["a", 1] }', "multiclass", "classes"),
+        ('{ topic = "v", id = "i", target = "t", classes = ["a", "a"] }', "multiclass", "classes"),
+        ('{ topic = "v", id = "i", target = "t", classes = "a" }', "multiclass", "classes"),
+        ('{ topic = "v", id = "i", target = "i" }', "regression", "target"),
+        ('{ topic = "v", id = "i", target = "t", time = "i" }', "regression", "time"),
+        ('{ topic = "v", id = "i", target = "t", time_unit = "min" }', "regression", "time_unit"),
+        ('{ topic = "pages", id = "i", target = "t" }', "regression", "topic"),
+    ],
+)
+def test_labels_that_do_not_fit(labels: str, task: str, key: str):
+    problem = problem_of(make_toml(make_loop(labels=labels, task=task)))
+
+    assert problem.startswith(f"loops.phishing.labels.{key}: found ")
+
+
+def test_an_event_whose_time_is_its_id():
+    problem = problem_of(make_toml(make_loop(events='{ topic = "pages", id = "a", time = "a" }')))
+
+    assert problem.startswith("loops.phishing.events.time: found ")
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "missing", "words"),
+    [
+        ("binary", '{ topic = "v", id = "i", target = "t" }', "0", "true or false"),
+        ("binary", LABELS, "false", 'of the same type as labels.positive, "phishing"'),
+        ("binary", '{ topic = "v", id = "i", target = "t", positive = 1, negative = 0 }', "2", "1 or 0"),
+        ("multiclass", '{ topic = "v", id = "i", target = "t", classes = [1, 2] }', '"1"', "one of labels.classes"),
+        ("regression", '{ topic = "v", id = "i", target = "t" }', '"droop"', "a finite number"),
+        ("regression", '{ topic = "v", id = "i", target = "t" }', "[1]", "or a target"),
+    ],
+)
+def test_an_implicit_target_that_no_label_could_have(task: str, labels: str, missing: str, words: str):
+    problem = problem_of(make_toml(make_loop(task=task, labels=labels, more=f"missing = {missing}")))
+
+    assert problem.startswith("loops.phishing.missing: found ")
+    assert words in problem
+
+
+@pytest.mark.parametrize("topic", ["phishing.scored", "phishing_scored"])
+def test_an_input_named_like_a_topic_of_a_loop(topic: str):
+    problem = problem_of(make_toml(make_loop(events=f'{{ topic = "{topic}", id = "i" }}')))
+
+    assert "is a topic of the loop phishing itself" in problem
+
+
+def test_two_inputs_that_kafka_cannot_tell_apart():
+    other = make_loop(name="other", events='{ topic = "a.b", id = "i" }', labels=LABELS.replace("verdicts", "a_b"))
+
+    assert problem_of(make_toml(other)).startswith("loops.other.labels.topic: found")
+
+
+def test_an_input_that_is_the_dead_letter_topic_of_another():
+    labels = LABELS.replace("verdicts", "pages.dlq")
+
+    assert "whose dead letters, pages.dlq, do not meet" in problem_of(make_toml(make_loop(labels=labels)))
+
+
+def test_two_loops_may_share_their_inputs():
+    read(make_toml(make_loop(), make_loop(name="second")))
+
+
+@pytest.mark.parametrize(
+    ("kafka", "keys"),
+    [
+        ('security_protocol = "SASL_SSL"', ["sasl_mechanism", "username", "password"]),
+        ('username = "u"\npassword = "p"', ["username", "password"]),
+        ('ca_file = "ca.pem"', ["ca_file"]),
+        ('security_protocol = "SSL"\ncert_file = "c.pem"', ["key_file"]),
+        ('security_protocol = "SSL"\nkey_file = "c.pem"', ["cert_file"]),
+        ("session_timeout = 10", ["session_timeout"]),
+        ("replication = 0", ["replication"]),
+        ("replication = true", ["replication"]),
+    ],
+)
+def test_kafka_settings_that_do_not_fit_together(kafka: str, keys: list[str]):
+    problems = problems_of(make_toml(below=f"[kafka]\n{kafka}"))
+
+    assert [f"kafka.{key}" for key in keys] == [problem.partition(":")[0] for problem in problems]
+
+
+def test_a_password_of_the_wrong_kind_is_not_shown():
+    problem = problem_of(make_toml(below="[kafka]\npassword = 12345"))
+
+    assert "kafka.password: found a number that is not shown; allowed: text" == problem
+
+
+def test_a_long_value_is_cut():
+    assert 300 > len(problem_of(make_toml(make_loop(horizon="x" * 100_000))))
+
+
+def test_a_value_with_a_line_break_stays_in_one_line():
+    (problem,) = problems_of(make_toml(make_loop(horizon="1h\\n2h")))
+
+    assert "\n" not in problem
+
+
+def refuse_everything(expression: str, experimental: bool, task: Task) -> None:  # noqa: FBT001 - the product's shape
+    """Refuse like the catalogue does."""
+    assert (False, Task.BINARY) == (experimental, task)
+    column = expression.find("LogisticRegresion")
+    raise ExpressionError("found LogisticRegresion, which River does not have", column)
+
+
+def test_a_refused_model_is_pointed_at():
+    expression = "StandardScaler() | LogisticRegresion()"
+
+    (problem,) = problems_of(make_toml(make_loop(champion=f'model = "{expression}"')), check_model=refuse_everything)
+
+    assert (
+        "loops.phishing.champion.model: found LogisticRegresion, which River does not have\n"
+        "    StandardScaler() | LogisticRegresion()\n"
+        "                       ^" == problem
+    )
+
+
+def test_the_caret_is_right_in_a_model_of_many_lines():
+    champion = 'model = """\nStandardScaler()\n  | LogisticRegresion()\n"""'
+
+    (problem,) = problems_of(make_toml(make_loop(champion=champion)), check_model=refuse_everything)
+
+    assert problem.endswith("\n      | LogisticRegresion()\n        ^")
+
+
+def test_a_refused_model_stands_among_the_other_problems():
+    problems = problems_of(make_toml(top="http = 1"), check_model=refuse_everything)
+
+    assert ["http", "loops.phishing.champion.model"] == [problem.partition(":")[0] for problem in problems]
+
+
+def test_a_model_refused_without_a_place():
+    def refuse(*_: object) -> None:
+        raise SettingsError(["found a family that is not proven; set experimental = true"])
+
+    assert ["loops.phishing.champion.model: found a family that is not proven; set experimental = true"] == problems_of(
+        make_toml(), check_model=refuse
+    )

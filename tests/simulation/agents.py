@@ -1,0 +1,261 @@
+"""The agents of a simulated loop: the order in which they send, wait, commit and recover.
+
+Each is a generator that yields wherever its process can be killed, or stopped and woken later as a zombie. What
+they decide is the product's own code; only input and output are simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tailrace.domain.blocks import Vector
+from tailrace.domain.join import Batch, LabelJoin, recover
+from tailrace.domain.positions import offset_of, position_of, row_of
+from tailrace.domain.records import Claim, Label, Mark, Owner
+
+from tests.simulation.world import CONTRACT, LOG_ID, DeadLetter, Seat, World, score
+
+Steps: TypeAlias = Generator[None, None, None]
+
+def scorer(world: World, source: int, name: Owner) -> Steps:
+    """Score one events partition: send, have it acknowledged, commit."""
+    seat, rng = Seat("score", source), world.rng
+    topic, commit_first = world.case.events[source], world.rules.is_planted("commit_first")
+    at = world.committed.get(seat, 0)
+    while True:
+        batch = topic.available(at, rng.choice([1, 2, 5]), world.clock_ms)
+        yield
+        if not batch:
+            if not world.owns(seat, name):
+                return
+            world.finished[seat] = at == topic.next_offset
+            continue
+        world.finished.pop(seat, None)
+        if commit_first and not _committed(world, seat, name, batch[-1].offset + 1):
+            return
+        for home in range(world.case.partitions):
+            mine = [entry for entry in batch if world.case.home(entry.value.id) == home]
+            if mine:
+                events, offsets = [entry.value for entry in mine], [entry.offset for entry in mine]
+                world.scored[home].append(score(events, offsets, source, rng))
+                yield
+        at = batch[-1].offset + 1
+        if not commit_first and not _committed(world, seat, name, at):
+            return
+        yield
+
+
+def _committed(world: World, seat: Seat, name: Owner, offset: int) -> bool:
+    if not world.owns(seat, name):
+        return False
+    world.committed[seat] = offset
+    return True
+
+
+def claim(world: World, seat: Seat, name: Owner) -> Generator[None, None, int | None]:
+    """Take over a partition of the log; return the offset of the valid claim, None when the seat is lost."""
+    partition = seat.partition
+    while True:
+        owner = world.ownership().owners.get(partition)
+        yield
+        # A successful commit between the two: whoever lost the seat must not take the partition from its new owner.
+        if not world.rules.is_planted("claim_without_commit") and not world.owns(seat, name):
+            return None
+        yield
+        offset = world.log.append(Claim(partition, name, owner, LOG_ID))
+        yield
+        if world.ownership(offset + 1).owners[partition] == name:
+            return offset
+        if not world.owns(seat, name):
+            return None
+
+
+@dataclass(slots=True)
+class Joiner:
+    """One process of the join, for one partition."""
+
+    world: World
+    partition: int
+    name: Owner
+    number: int = 0
+    scored_at: int = 0
+    labels_at: int = 0
+    relabelled_at: int = 0
+    sent_mark: Mark | None = None
+    join: LabelJoin = field(init=False)
+
+    @property
+    def seat(self) -> Seat:
+        """The seat that it needs."""
+        return Seat("join", self.partition)
+
+    def run(self) -> Steps:
+        """Claim, recover, then join until killed or refused."""
+        claimed_at = yield from claim(self.world, self.seat, self.name)
+        if claimed_at is None:
+            return
+        self._recover(claimed_at)
+        yield
+        refused = 0
+        while refused < 2:
+            took = yield from self._take_inputs()
+            idled = self._idle()
+            more = self.join.expire()
+            if self.join.is_dirty or more:
+                yield from self._flush()
+            committed = self.world.owns(self.seat, self.name)
+            yield
+            refused += not committed
+            if False and idled and not committed:
+                return  # What the idle move decides must not be seen by anybody before a commit followed it.
+            if committed:
+                yield from self._send_mark()
+            self._report(busy=took or idled or more or not committed)
+            yield
+
+    def _recover(self, end: int) -> None:
+        world, partition = self.world, self.partition
+        blocks = list(world.accepted(partition, end))
+        vector = blocks[-1][1].vector if blocks else Vector()
+        scored, labels = world.scored[partition], world.case.labels[partition]
+        self.scored_at, self.labels_at = vector.scored_next, vector.labels_next
+        self.relabelled_at = vector.relabelled_next
+        self.join = recover(
+            world.case.spec(partition),
+            vector,
+            rows=[(offset, block) for offset, block in blocks if offset >= vector.oldest_row],
+            scored=[
+                (entry.offset, entry.value)
+                for entry in scored.read(offset_of(vector.scored_low.position), offset_of(vector.scored_next) + 1)
+            ],
+            labels=[
+                (entry.value, world.case.home(entry.value.id))
+                for entry in labels.read(vector.labels_low.position, vector.labels_next)
+                if entry.value is not None
+            ],
+            relabelled=[
+                (entry.offset, entry.value)
+                for entry in world.relabelled[partition].read(vector.relabelled_low, vector.relabelled_next)
+            ],
+        )
+
+    def _take_inputs(self) -> Generator[None, None, bool]:
+        took, rng = False, self.world.rng
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            paused, count = self.join.paused_inputs(), rng.choice([1, 2, 5, 20])
+            read = rng.choice("slr")
+            if read == "s" and not paused.scored:
+                took |= yield from self._take_scored(count)
+            elif read == "l" and not paused.labels:
+                took |= yield from self._take_labels(count)
+            elif read == "r":
+                took |= yield from self._take_relabelled(count)
+        return took
+
+    def _take_scored(self, count: int) -> Generator[None, None, bool]:
+        topic = self.world.scored[self.partition]
+        batch = topic.available(offset_of(self.scored_at), count, self.world.clock_ms)
+        for entry in batch:
+            row = row_of(self.scored_at) if entry.offset == offset_of(self.scored_at) else 0
+            while row < len(entry.value.ids):
+                row = self.join.on_scored(entry.offset, entry.value, row)
+                self.scored_at = position_of(entry.offset, row)
+                yield from self._make_room()
+            self.scored_at = position_of(entry.offset + 1)
+        return bool(batch)
+
+    def _take_labels(self, count: int) -> Generator[None, None, bool]:
+        batch = self.world.case.labels[self.partition].available(self.labels_at, count, self.world.clock_ms)
+        for entry in batch:
+            label = entry.value
+            if label is None:
+                self.join.on_rejected_label(entry.offset)
+            else:
+                self.join.on_label(self._as_read(label), self.world.case.home(label.id))
+            self.labels_at = entry.offset + 1
+            yield from self._make_room()
+        return bool(batch)
+
+    def _as_read(self, label: Label) -> Label:
+        if not self.world.rules.is_planted("label_by_wall_clock"):
+            return label
+        now_ms = int(self.world.clock_ms)
+        return Label(label.id, now_ms, label.y, label.partition, label.offset, label.broker_ms)
+
+    def _take_relabelled(self, count: int) -> Generator[None, None, bool]:
+        batch = self.world.relabelled[self.partition].available(self.relabelled_at, count, self.world.clock_ms)
+        for entry in batch:
+            self.join.on_relabelled(entry.offset, entry.value)
+            self.relabelled_at = entry.offset + 1
+            yield from self._make_room()
+        return bool(batch)
+
+    def _make_room(self) -> Steps:
+        while self.join.expire() or self.join.is_full:
+            yield from self._flush()
+
+    def _idle(self) -> bool:
+        topic = self.world.case.labels[self.partition]
+        rest = topic.available(self.labels_at, 1, self.world.clock_ms)
+        last = topic.before(self.labels_at)
+        quiet_ms = self.world.clock_ms - (last.arrival_ms if last else 0.0)
+        is_quiet = not self.world.inputs_ended and not rest and quiet_ms >= self.world.case.idle_after_ms
+        return is_quiet and self.world.rng.random() < 0.3 and self.join.idle(labels_end_reached=True)
+
+    def _flush(self) -> Steps:
+        """Dead letters and forwards acknowledged, then the block acknowledged."""
+        world = self.world
+        batch = world.rules.written(self.join.take())
+        self.number += 1
+        block = batch.block(CONTRACT.id, LOG_ID, self.name, self.number)
+        after = world.rules.is_planted("dead_letter_after_block")
+        if not after:
+            yield from self._send_sides(batch)
+        self.join.acknowledged(world.log.append(block))
+        yield
+        if world.rng.random() < 0.05:
+            world.log.append(block)  # sent again by a new producer
+            yield
+        if after:
+            yield from self._send_sides(batch)
+
+    def _send_sides(self, batch: Batch) -> Steps:
+        for home, forward in batch.forwards:
+            self.world.relabelled[home].append(forward)
+            yield
+        for dead in batch.dead:
+            place = (dead.label.partition, dead.label.offset)
+            self.world.letters.append(DeadLetter(place, dead.code.value, (self.partition, self.name, self.number)))
+            yield
+
+    def _send_mark(self) -> Steps:
+        mark = self.join.mark()
+        if mark == self.sent_mark:
+            return
+        self.sent_mark = mark
+        for other in range(self.world.case.partitions):
+            if other != self.partition:
+                self.world.relabelled[other].append(mark)
+                yield
+
+    def _report(self, *, busy: bool) -> None:
+        world = self.world
+        if not world.owns(self.seat, self.name):
+            return
+        is_done = (
+            world.inputs_ended
+            and not busy
+            and not list(world.scored[self.partition].read(offset_of(self.scored_at)))
+            and not list(world.case.labels[self.partition].read(self.labels_at))
+            and not list(world.relabelled[self.partition].read(self.relabelled_at))
+        )
+        if is_done:
+            world.finished[self.seat] = (
+                world.scored[self.partition].next_offset,
+                world.relabelled[self.partition].next_offset,
+            )
+            world.left[self.partition] = self.join.remembered + self.join.early
+        else:
+            world.finished.pop(self.seat, None)

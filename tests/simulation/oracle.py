@@ -1,0 +1,181 @@
+"""What must come of a run, computed from its inputs alone, and the counting rule of the log written a second time.
+
+Knows nothing of interleaving, batches, crashes or recovery. Reads `scored` and `labels`, and of the log only the
+recorded idle moves, which are the one decision that a clock takes part in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from tailrace.domain.blocks import ScoredBlock, TrainingBlock
+from tailrace.domain.records import Claim, Label
+from tailrace.domain.times import NEVER
+
+from tests.simulation.inputs import Case, Topic
+
+Place: TypeAlias = tuple[int, int]
+"""Partition and offset of a label."""
+
+
+class Outcome(NamedTuple):
+    """What became of one identity: kind, id, time, target, its label, and the features and prediction served."""
+
+    kind: str
+    id: str
+    time_ms: int
+    y: float | None
+    label: Place | None
+    served: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Expected:
+    """The answer of the oracle."""
+
+    outcomes: set[Outcome] = field(default_factory=set)
+    dead: set[tuple[Place, str]] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One accepted event; `y` is that of its label, once joined."""
+
+    time_ms: int
+    served: tuple[float, ...]
+    y: float | None = None
+
+
+def accepted(log: Iterable[object]) -> Iterator[TrainingBlock]:
+    """Yield the blocks that count: of the owner by valid claims, each number once and in order."""
+    owners: dict[int, str] = {}
+    numbers: dict[int, int] = {}
+    for record in log:
+        if isinstance(record, Claim):
+            if owners.get(record.partition) == record.after:
+                owners[record.partition], numbers[record.partition] = record.owner, 0
+        elif isinstance(record, TrainingBlock):
+            part = record.partition
+            if owners.get(part) == record.owner and record.number == numbers[part] + 1:
+                numbers[part] = record.number
+                yield record
+
+
+def outcomes_of(blocks: Iterable[TrainingBlock]) -> list[Outcome]:
+    """Return the rows of blocks, in order."""
+    found: list[Outcome] = []
+    for block in blocks:
+        rows = block.examples
+        for n, event_id in enumerate(rows.ids):
+            kind = "implicit" if rows.kinds[n] else "joined"
+            place = (int(rows.label_partitions[n]), int(rows.label_offsets[n])) if kind == "joined" else None
+            served = (*rows.x.numbers[n].tolist(), *rows.served.proba[n].tolist())
+            found.append(Outcome(kind, event_id, int(rows.times_ms[n]), float(rows.y[n]), place, served))
+        for event_id, time_ms in zip(block.dropped.ids, block.dropped.times_ms.tolist(), strict=True):
+            found.append(Outcome("dropped", event_id, time_ms, None, None, ()))
+    return found
+
+
+def expect(
+    case: Case,
+    scored: Sequence[Topic[ScoredBlock]],
+    labels: Sequence[Topic[Label | None]],
+    blocks: Sequence[TrainingBlock],
+) -> Expected:
+    """Return what must have come of these inputs."""
+    expected = Expected()
+    by_id, heard = _labels_by_id(labels, blocks)
+    for partition, topic in enumerate(scored):
+        events, watermark = _accepted_events(case, topic, expected.counts)
+        mine = {event_id for event_id in by_id if case.home(event_id) == partition}
+        for event_id in sorted(events.keys() | mine):
+            seen = events.get(event_id, [])
+            for label, before in by_id.get(event_id, ()):
+                _judge(case, expected, seen, label, before, watermark)
+            _wait_over(case, expected, event_id, seen, min(watermark, heard))
+    return expected
+
+
+def _labels_by_id(
+    labels: Sequence[Topic[Label | None]], blocks: Sequence[TrainingBlock]
+) -> tuple[dict[str, list[tuple[Label, int]]], int]:
+    by_id: dict[str, list[tuple[Label, int]]] = {}
+    heard = []
+    for partition, topic in enumerate(labels):
+        moves = sorted({move for block in blocks if block.partition == partition for move in block.vector.idle_moves})
+        watermark = NEVER
+        for entry in topic.entries:
+            while moves and moves[0][0] <= entry.offset:
+                watermark = max(watermark, moves.pop(0)[1])
+            label = entry.value
+            if label is not None:
+                by_id.setdefault(label.id, []).append((label, watermark))
+                watermark = max(watermark, label.time_ms)
+        heard.append(max([watermark, *(moved_to for _, moved_to in moves)]))
+    return by_id, min(heard)
+
+
+def _accepted_events(
+    case: Case, topic: Topic[ScoredBlock], counts: Counter[str]
+) -> tuple[dict[str, list[_Seen]], int]:
+    watermark = NEVER
+    events: dict[str, list[_Seen]] = {}
+    for entry in topic.entries:
+        block = entry.value
+        for row, (event_id, time_ms) in enumerate(zip(block.ids, block.times_ms.tolist(), strict=True)):
+            same_id = events.get(event_id, [])
+            if watermark > time_ms + case.times.disorder_ms:
+                counts["stale"] += 1
+            elif any(watermark <= e.time_ms + case.times.reuse_ms or e.time_ms == time_ms for e in same_id):
+                counts["repeated"] += 1
+            else:
+                served = (*block.x.numbers[row].tolist(), *block.served.proba[row].tolist())
+                events.setdefault(event_id, []).append(_Seen(time_ms, served))
+            watermark = max(watermark, time_ms)
+    return events, watermark
+
+
+def _judge(case: Case, expected: Expected, seen: list[_Seen], label: Label, before: int, watermark: int) -> None:
+    times, place = case.times, (label.partition, label.offset)
+    last_ms = max(label.time_ms, before)
+    event = next(
+        (
+            e
+            for e in seen
+            if e.time_ms - times.skew_ms <= label.time_ms and last_ms <= e.time_ms + times.horizon_ms + times.recall_ms
+        ),
+        None,
+    )
+    if event is None:
+        is_orphan = watermark > label.time_ms + times.disorder_ms + times.skew_ms
+        outcome = "orphaned" if is_orphan else "early"
+    elif event.y is None:
+        outcome = "joined" if last_ms <= event.time_ms + times.horizon_ms else "late"
+    else:
+        outcome = "duplicate" if event.y == label.y else "conflicting"
+    expected.counts[outcome] += 1
+    if outcome in ("orphaned", "late", "conflicting"):
+        expected.dead.add((place, outcome))
+    if event is not None and outcome == "joined":
+        event.y = label.y
+        expected.outcomes.add(Outcome("joined", label.id, event.time_ms, label.y, place, event.served))
+
+
+def _wait_over(case: Case, expected: Expected, event_id: str, seen: list[_Seen], passed: int) -> None:
+    for event in seen:
+        if event.y is not None:
+            continue
+        if passed <= event.time_ms + case.times.horizon_ms:
+            expected.counts["waiting"] += 1
+        elif case.implicit is None:
+            expected.counts["dropped"] += 1
+            expected.outcomes.add(Outcome("dropped", event_id, event.time_ms, None, None, ()))
+        else:
+            expected.counts["implicit"] += 1
+            expected.outcomes.add(
+                Outcome("implicit", event_id, event.time_ms, case.implicit, None, event.served)
+            )
