@@ -4,6 +4,7 @@ The map of the package. Floors, and what each room is for:
 
     floor 3   main       composition root: settings → objects → worker        settings   tailrace.toml + environment
               cli        one file per command group                            demo       what `tailrace demo` shows
+              inspection reads a loop from its topics: status, books, verify   opening    settings → log, store, decoders
     floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
     floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments and logs
     floor 0   domain     decides and does nothing: pure and deterministic
@@ -33,28 +34,29 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
     "streams": frozenset({"domain", "wire", "stores", "telemetry"}),
     "web": frozenset({"domain", "wire", "telemetry"}),
     "settings": frozenset({"domain"}),
-    "main": frozenset({"domain", "wire", "stores", "telemetry", "streams", "web", "settings"}),
-    "demo": frozenset({"main", "settings", "domain", "wire"}),
-    "cli": frozenset({"main", "settings", "demo", "domain", "wire", "stores", "telemetry"}),
+    "opening": frozenset({"domain", "wire", "stores", "streams", "settings"}),
+    "inspection": frozenset({"domain", "wire", "stores", "streams", "settings", "opening"}),
+    "main": frozenset({"domain", "wire", "stores", "telemetry", "streams", "web", "settings", "opening", "inspection"}),
+    "demo": frozenset({"main", "opening", "inspection", "settings", "domain", "wire"}),
+    "cli": frozenset({"main", "opening", "inspection", "settings", "demo", "domain", "wire", "stores", "telemetry"}),
 }
 """Room → the rooms of ours that it may import. Every room may import `tailrace` itself, for the version."""
 
 OWNED: Final[Mapping[str, frozenset[str]]] = {
     "river": frozenset({"domain", "main", "demo"}),
     "msgpack": frozenset({"domain"}),
-    "numpy": frozenset({"domain", "wire", "streams", "main"}),
+    "numpy": frozenset({"domain", "wire", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
-    "orjson": frozenset({"wire", "streams", "cli", "demo", "settings"}),
+    "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
-    "structlog": frozenset({"telemetry", "streams", "main", "cli", "demo"}),
+    "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),
     "faust": frozenset({"streams", "main"}),
     "mode": frozenset({"streams", "main"}),
     "aiokafka": frozenset({"streams"}),
     "starlette": frozenset({"web"}),
     "uvicorn": frozenset({"streams"}),
     "pydantic": frozenset({"settings"}),
-    "pydantic_settings": frozenset({"settings"}),
     "cyclopts": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +13,14 @@ from uuid import uuid4
 
 import faust
 import numpy as np
+import river
+import scipy  # type: ignore[import-untyped]
 import structlog
 from mode import Service
 from mode.services import ServiceT
 
 import tailrace
+from tailrace import opening
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.errors import LogError, SettingsError
 from tailrace.domain.join import JoinLimits, JoinSpec
@@ -27,16 +28,14 @@ from tailrace.domain.learning import Fold, skeletons
 from tailrace.domain.models.codec import CODEC_VERSION
 from tailrace.domain.models.spec import FOLD_VERSION, ModelSpec, lineage_of
 from tailrace.domain.status import Quality, Role, RoleState
-from tailrace.settings import LoopSettings, Settings
-from tailrace.stores.snapshot_store import DirectoryStore, SnapshotStore
+from tailrace.opening import event_decoder, label_decoder, open_log, open_store
+from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams import worker as workers
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.dead_letters import DeadLetters
-from tailrace.streams.embedded_log import EmbeddedLog
 from tailrace.streams.followers import Follower, Models
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
-from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
 from tailrace.streams.log import Log, Reader, SourceSpec
 from tailrace.streams.role import RoleReport
@@ -49,7 +48,6 @@ from tailrace.streams.worker import Lane, Worker
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.web import server
-from tailrace.wire.json_codec import EventDecoder, LabelDecoder, RecordFields
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES, LoopTopics, topics_of
 
@@ -73,9 +71,6 @@ def clock_ms() -> int:
 
 def versions() -> Mapping[str, str]:
     """Return what two folds must have in common, and what a bug report should name."""
-    import river
-    import scipy  # type: ignore[import-untyped]
-
     return {
         "tailrace": tailrace.__version__,
         "fold": str(FOLD_VERSION),
@@ -86,52 +81,6 @@ def versions() -> Mapping[str, str]:
         "python": platform.python_version(),
         "faust": str(faust.__version__),
     }
-
-
-def build_function(path: str) -> Callable[[], object]:
-    """Import the function of a model given as `module:function`.
-
-    Raises:
-        SettingsError: There is no such module or function.
-    """
-    module, _, name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as cause:
-        raise SettingsError(
-            [f"the model {path!r} cannot be imported ({cause}); put {module}.py into this folder or install it"]
-        ) from cause
-    if not callable(found):
-        raise SettingsError([f"the model {path!r} is no function; name one that returns a fresh River model"])
-    return found  # type: ignore[no-any-return]
-
-
-def open_log(settings: Settings) -> Log:
-    """Return the log that the settings name; nothing is opened yet."""
-    if settings.servers is None:
-        assert settings.log_folder is not None
-        return EmbeddedLog(settings.log_folder)
-    kafka = settings.kafka
-    return KafkaLog(
-        KafkaOptions(
-            bootstrap=settings.servers,
-            security_protocol=kafka.security_protocol,
-            sasl_mechanism=kafka.sasl_mechanism,
-            username=kafka.username,
-            password=kafka.password.get_secret_value() if kafka.password is not None else None,
-            ca_file=kafka.ca_file,
-            cert_file=kafka.cert_file,
-            key_file=kafka.key_file,
-            session_timeout_ms=kafka.session_timeout,
-        )
-    )
-
-
-def open_store(settings: Settings) -> SnapshotStore:
-    """Return the store that the settings name."""
-    return DirectoryStore(settings.snapshots.folder)
 
 
 @dataclass(frozen=True)
@@ -147,17 +96,19 @@ class LoopDomain:
     topics: LoopTopics
 
     @classmethod
-    def of(cls, name: str, settings: LoopSettings) -> LoopDomain:
+    def of(cls, name: str, settings: LoopSettings, folder: Path | None = None) -> LoopDomain:
         """Make the domain objects of one loop.
+
+        Args:
+            folder: Of the configuration: where the module of a `module:function` is looked for first.
 
         Raises:
             SettingsError: The model cannot be built.
         """
         target, contract = settings.target, settings.contract
         champion = settings.champion
-        spec = ModelSpec.load(
-            settings.task.value, champion.model, build_function, experimental=champion.experimental
-        )
+        build = importer(folder or Path.cwd())
+        spec = ModelSpec.load(settings.task.value, champion.model, build, experimental=champion.experimental)
         lineage = lineage_of(
             spec,
             contract_id=contract.id,
@@ -172,7 +123,13 @@ class LoopDomain:
             cpu_class=platform.machine(),
         )
         return cls(
-            name, settings, contract, target, spec, lineage, LoopTopics(name, settings.events.topic, settings.labels.topic)
+            name,
+            settings,
+            contract,
+            target,
+            spec,
+            lineage,
+            opening.topics_of(name, settings),
         )
 
     def fold(self) -> Fold:
@@ -184,18 +141,6 @@ class LoopDomain:
             build_model=self.spec.build,
             codec=self.spec.codec(skeletons()),
         )
-
-    def event_decoder(self) -> EventDecoder:
-        """Make the decoder of the events topic."""
-        events = self.settings.events
-        fields = RecordFields(events.id, events.time, events.time_unit, self.settings.max_ahead)
-        return EventDecoder(fields, self.contract)
-
-    def label_decoder(self) -> LabelDecoder:
-        """Make the decoder of the labels topic."""
-        labels = self.settings.labels
-        fields = RecordFields(labels.id, labels.time, labels.time_unit, self.settings.max_ahead)
-        return LabelDecoder(fields, labels.target, self.target)
 
     def join_spec(self, partition: int, partitions: int) -> JoinSpec:
         """Return what the join of one partition is told."""
@@ -214,7 +159,7 @@ class LoopDomain:
 
 def loops_of(settings: Settings) -> list[LoopDomain]:
     """Return the domain objects of every loop."""
-    return [LoopDomain.of(name, loop) for name, loop in settings.loops.items()]
+    return [LoopDomain.of(name, loop, settings.folder) for name, loop in settings.loops.items()]
 
 
 @dataclass
@@ -290,7 +235,9 @@ class Process(Service):
             await self._await_topics(opened, domain)
         if self.should_stop:
             return
-        api = server.build(self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry)
+        api = server.build(
+            self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
+        )
         host = workers.make_host(f"tailrace-{self.member}", self.settings.http_address, api)
         lanes: list[Lane] = []
         before: list[ServiceT] = []
@@ -305,7 +252,8 @@ class Process(Service):
             heartbeat = self.loops[domain.name].heartbeat
             assert heartbeat is not None
             heartbeat.voices += [
-                Voice(self.loops[domain.name].reports[role], self.worker.sources[domain.group(role)]) for role in self.roles
+                Voice(self.loops[domain.name].reports[role], self.worker.sources[domain.group(role)])
+                for role in self.roles
             ]
         self.process_recorder.build(versions())
         await self.add_runtime_dependency(self.worker)
@@ -361,7 +309,10 @@ class Process(Service):
                     return
                 self._waiting = f"topics are missing: {', '.join(missing)}"
                 log.warning(
-                    "waiting for topics", missing=missing, next="`tailrace topics apply --yes` creates them", loop=domain.name
+                    "waiting for topics",
+                    missing=missing,
+                    next="`tailrace topics apply --yes` creates them",
+                    loop=domain.name,
                 )
                 await self.sleep(_LOG_POLL_S)
         finally:
@@ -382,7 +333,9 @@ class Process(Service):
         fold, store = domain.fold(), open_store(self.settings)
         index = SnapshotIndex(topics.snapshots, lineage=domain.lineage, versions=versions(), sink=sink, store=store)
         training = TrainingLog(reader, sink, topics.training)
-        partitions = {name: await reader.partitions(name) for name in (topics.scored, topics.dead_events, topics.dead_labels)}
+        partitions = {
+            name: await reader.partitions(name) for name in (topics.scored, topics.dead_events, topics.dead_labels)
+        }
         newest: Callable[[], Any] = lambda: None  # noqa: E731  # a heartbeat without a learner knows no snapshot
 
         if Role.SCORE in self.roles:
@@ -390,14 +343,16 @@ class Process(Service):
             follow = opened.reader()
             loop.follower = Follower(
                 reader=follow,
-                index=SnapshotIndex(topics.snapshots, lineage=domain.lineage, versions=versions(), sink=None, store=store),
+                index=SnapshotIndex(
+                    topics.snapshots, lineage=domain.lineage, versions=versions(), sink=None, store=store
+                ),
                 fold=fold,
                 models=models,
                 on_refused=recorder.snapshot_refused,
             )
             loop.score = ScoreAgent(
                 ScoreParts(
-                    decoder=domain.event_decoder(),
+                    decoder=event_decoder(settings),
                     encoder=PredictionEncoder(topics.events, domain.target),
                     target=domain.target,
                     models=models,
@@ -414,14 +369,16 @@ class Process(Service):
                 )
             )
             made.before += [predictions, follow, loop.follower]
-            made.lanes.append(Lane(domain.group(Role.SCORE), loop.score, self._spec(domain, Role.SCORE, (topics.events,))))
+            made.lanes.append(
+                Lane(domain.group(Role.SCORE), loop.score, self._spec(domain, Role.SCORE, (topics.events,)))
+            )
         if Role.JOIN in self.roles:
             loop.join = JoinAgent(
                 JoinParts(
                     topics=JoinTopics(topics.labels, topics.scored, topics.relabelled),
                     spec=domain.join_spec,
                     contract_id=domain.contract.id,
-                    labels=domain.label_decoder(),
+                    labels=label_decoder(settings),
                     training=training,
                     sink=sink,
                     reader=reader,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from river import datasets, evaluate, linear_model, metrics, naive_bayes, preprocessing, tree
 from river.datasets import synth
+from tests.log_builders import make_claim, make_dropped
 
 from tailrace.domain.blocks import Examples, Served, TrainingBlock, Vector
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
@@ -24,7 +25,6 @@ from tailrace.domain.learning import Fold, LoopState, skeletons
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
-from tests.log_builders import make_claim, make_dropped
 
 Row = tuple[Features, Any]
 
@@ -68,9 +68,7 @@ def bikes() -> Stream:
 def in_lockstep(stream: Stream, build_model: Callable[[], Any], delay: int) -> tuple[list[Served], LoopState]:
     """Score each row with the live model after folding every label that is due, in blocks of whatever is due."""
     codec = StateCodec([build_model(), *skeletons()])
-    fold = Fold(
-        contract=stream.contract, target=stream.target, lineage="lineage", build_model=build_model, codec=codec
-    )
+    fold = Fold(contract=stream.contract, target=stream.target, lineage="lineage", build_model=build_model, codec=codec)
     state = fold.begin()
     fold.open(state, 0, make_claim(), "")
     waiting: deque[tuple[int, Features, Any, Served]] = deque()
@@ -97,9 +95,7 @@ def in_lockstep(stream: Stream, build_model: Callable[[], Any], delay: int) -> t
 def block_of(stream: Stream, due: list[tuple[int, Features, Any, Served]], number: int) -> TrainingBlock:
     read = {Task.BINARY: float, Task.REGRESSION: float, Task.MULTICLASS: stream.target.read}[stream.target.task]
     zeros = np.zeros(len(due), np.int64)
-    served = Served(
-        np.concatenate([one.y_pred for *_, one in due]), np.concatenate([one.proba for *_, one in due])
-    )
+    served = Served(np.concatenate([one.y_pred for *_, one in due]), np.concatenate([one.proba for *_, one in due]))
     examples = Examples(
         kinds=zeros,
         ids=[str(i) for i, *_ in due],

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders import make_scored_block, make_served, make_x
 
 from tailrace.domain.blocks import Dropped, Examples, Lowest, ScoredBlock, Served, TrainingBlock, Vector, XColumns
 from tailrace.domain.contract import TargetContract
@@ -36,7 +37,6 @@ from tailrace.wire import avro_codec
 from tailrace.wire.avro_codec import ModelEvent
 from tailrace.wire.prediction_codec import PredictionEncoder, decode_prediction
 from tailrace.wire.schemas import record_schema
-from tests.builders import make_scored_block, make_served, make_x
 
 LONGS = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -275,7 +275,7 @@ def test_a_block_of_a_later_format_is_refused_with_what_to_do() -> None:
     value = bytearray(avro_codec.encode_relabelled(Mark(0, 1, 2)))
     value[10] = 4  # zigzag of 2, the format version
 
-    with pytest.raises(CodecError, match="format version 2.*upgrade"):
+    with pytest.raises(CodecError, match=r"format version 2.*upgrade"):
         avro_codec.decode_relabelled(bytes(value))
 
 

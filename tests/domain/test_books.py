@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.builders import make_label, make_scored_block
+from tests.log_builders import make_block, make_claim, make_dropped, make_examples, make_skip
 
-from tailrace.domain.blocks import IMPLICIT, JOINED, ScoredBlock, TrainingBlock, Vector
+from tailrace.domain.blocks import IMPLICIT, JOINED, ScoredBlock, Vector
 from tailrace.domain.books import Balance, Books, Folded, LabelRecord, Letter, Range, Topics, Twice, live, recompute
 from tailrace.domain.join import JoinLimits, JoinSpec, LabelJoin
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Claim, Code, Forward, Label, Mark
 from tailrace.domain.times import NEVER, JoinTimes
-from tests.builders import make_label, make_scored_block
-from tests.log_builders import make_block, make_claim, make_dropped, make_examples, make_skip
 
 TIMES = JoinTimes(horizon_ms=100, disorder_ms=20, skew_ms=5, recall_ms=50)
 
@@ -61,7 +61,10 @@ class World:
                 self._label(event_id, time_ms)
         for partition in range(parts):
             # One last record of each moves every watermark past everything before it.
-            last, source = make_scored_block((str(partition), 10**6), source_offsets=[count + partition]), (0, count + partition)
+            last, source = (
+                make_scored_block((str(partition), 10**6), source_offsets=[count + partition]),
+                (0, count + partition),
+            )
             self.events.append(source)
             self.scored[partition].append(last)
             self.labels[partition].append(self._numbered(partition, str(partition), 10**6))
@@ -89,7 +92,7 @@ class World:
         idle_rounds = 0
         while idle_rounds < 3 * self.partitions:
             idle_rounds = 0 if self.rng.choice(turns).step() else idle_rounds + 1
-        while any([turn.step() for turn in turns]):
+        while sum(turn.step() for turn in turns):
             pass
 
     def append(self, record: Any) -> int:
@@ -130,7 +133,11 @@ class Turn:
 
     def step(self) -> bool:
         world, partition, took = self.world, self.partition, False
-        inputs: Sequence[Sequence[Any]] = (world.scored[partition], world.labels[partition], world.relabelled[partition])
+        inputs: Sequence[Sequence[Any]] = (
+            world.scored[partition],
+            world.labels[partition],
+            world.relabelled[partition],
+        )
         for kind in world.rng.sample(range(3), 3):
             for record in inputs[kind][self.read[kind] : self.read[kind] + world.rng.choice([1, 4])]:
                 self._feed(kind, record)
@@ -312,7 +319,9 @@ def test_examples_before_the_position_of_the_state_are_learned_skipped_or_foreig
 
 
 def test_claims_and_skips_of_the_learner_do_not_disturb_the_books() -> None:
-    topics = loop(make_scored_block(("a", 0)), [make_label("a")], make_skip(0), make_block(replace(make_examples(1), ids=["a"])))
+    topics = loop(
+        make_scored_block(("a", 0)), [make_label("a")], make_skip(0), make_block(replace(make_examples(1), ids=["a"]))
+    )
 
     assert recompute(topics, TIMES).holds
 
@@ -341,14 +350,13 @@ def test_idle_moves_of_accepted_blocks_are_part_of_a_watermark() -> None:
 def test_live_counters_make_the_same_lines() -> None:
     found = live({"examples": {"examples": 5, "learned": 4, "skipped": 1}, "events": {"events": 2, "scored": 1}})
 
-    assert ["2 events = 1 scored + 0 rejected, and 1 unexplained", "5 examples = 4 learned + 1 skipped + 0 foreign"] == [
-        str(line) for line in found
-    ]
+    assert [
+        "2 events = 1 scored + 0 rejected, and 1 unexplained",
+        "5 examples = 4 learned + 1 skipped + 0 foreign",
+    ] == [str(line) for line in found]
 
 
-def loop(
-    scored: ScoredBlock, labels: Sequence[Label], *records: Any, letters: Sequence[Letter] = ()
-) -> Topics:
+def loop(scored: ScoredBlock, labels: Sequence[Label], *records: Any, letters: Sequence[Letter] = ()) -> Topics:
     """Return the topics of a loop of one partition; its log begins with the claim of joiner-a."""
     log = list(enumerate([make_claim(), *records]))
     events = [(0, int(offset)) for offset in dict.fromkeys(scored.source_offsets.tolist())]

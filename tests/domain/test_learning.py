@@ -6,13 +6,6 @@ import random
 from typing import Any
 
 import pytest
-
-from tailrace.domain.branches import CHAMPION
-from tailrace.domain.drift import DriftSignal
-from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips
-from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.positions import position_of
 from tests.log_builders import (
     CONTRACT,
     make_block,
@@ -24,6 +17,13 @@ from tests.log_builders import (
     make_model,
     make_skip,
 )
+
+from tailrace.domain.branches import CHAMPION
+from tailrace.domain.drift import DriftSignal
+from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
+from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.positions import position_of
 
 
 class Poison(BaseException):

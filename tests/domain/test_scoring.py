@@ -193,7 +193,10 @@ def test_a_pipeline_counts_as_its_last_step() -> None:
     ("model", "target"),
     [
         (lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(), BINARY),
-        (lambda: preprocessing.StandardScaler() | multiclass.OneVsOneClassifier(linear_model.LogisticRegression()), COLOURS),
+        (
+            lambda: preprocessing.StandardScaler() | multiclass.OneVsOneClassifier(linear_model.LogisticRegression()),
+            COLOURS,
+        ),
         (dummy.NoChangeClassifier, BINARY),
         (lambda: preprocessing.StandardScaler() | linear_model.LinearRegression(), NUMBER),
     ],

@@ -10,14 +10,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tests.simulation.world import CONTRACT, LOG_ID, DeadLetter, Seat, World, score
+
 from tailrace.domain.blocks import Vector
 from tailrace.domain.join import Batch, LabelJoin, recover
 from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Claim, Label, Mark, Owner
 
-from tests.simulation.world import CONTRACT, LOG_ID, DeadLetter, Seat, World, score
-
 Steps: TypeAlias = Generator[None, None, None]
+
 
 def scorer(world: World, source: int, name: Owner) -> Steps:
     """Score one events partition: send, have it acknowledged, commit."""
@@ -108,7 +109,7 @@ class Joiner:
             committed = self.world.owns(self.seat, self.name)
             yield
             refused += not committed
-            if False and idled and not committed:
+            if idled and not committed:
                 return  # What the idle move decides must not be seen by anybody before a commit followed it.
             if committed:
                 yield from self._send_mark()

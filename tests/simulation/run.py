@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tailrace.domain.records import Claim, Label, Owner
-
 from tests.simulation.agents import Joiner, scorer
-from tests.simulation.inputs import Topic
 from tests.simulation.learner import SEAT, learner, logged, make_fold
 from tests.simulation.oracle import Expected, accepted, expect, outcomes_of
 from tests.simulation.rules import planted
 from tests.simulation.world import Process, Seat, World
+
+from tailrace.domain.records import Claim, Label, Owner
 
 MAX_STEPS = 400_000
 KILLS_PER_STEP = 0.01
@@ -25,10 +24,18 @@ COUNTED = ("joined", "implicit", "dropped", "repeated", "stale", "duplicate", "c
 
 @dataclass(slots=True)
 class Schedule:
-    """Which processes there are, and which goes next."""
+    """Which processes there are, and which goes next.
+
+    Attributes:
+        asleep: Zombie → the step at which it goes on.
+        newest: The seat that was given away last.
+    """
 
     world: World
     processes: dict[Owner, tuple[Seat, Process]] = field(default_factory=dict)
+    asleep: dict[Owner, int] = field(default_factory=dict)
+    newest: Seat = SEAT
+    steps: int = 0
     started: int = 0
     kills: int = 0
 
@@ -37,12 +44,14 @@ class Schedule:
         self.started += 1
         name = f"{seat.role}-{self.started}"
         self.world.assigned[seat] = name
+        self.newest = seat
         self.world.finished.pop(seat, None)
         self.processes[name] = seat, _process(self.world, seat, name)
 
     def step(self) -> None:
         """Let one process go on to the next place where it can be killed."""
-        name = self.world.rng.choice(list(self.processes))
+        self.steps += 1
+        name = self.world.rng.choice([name for name in self.processes if self.asleep.get(name, 0) <= self.steps])
         seat, process = self.processes[name]
         if next(process, _ENDED) is _ENDED:
             del self.processes[name]
@@ -56,9 +65,13 @@ class Schedule:
         if rng.random() >= chance or (ended and self.kills >= MAX_LATE_KILLS):
             return
         self.kills += 1
-        seat = rng.choice(list(self.world.assigned))
+        # A takeover that is taken over at once is where claims go wrong.
+        seat = self.newest if rng.random() < 0.3 else rng.choice(list(self.world.assigned))
+        old = self.world.assigned[seat]
         if rng.random() < 0.5:
-            self.processes.pop(self.world.assigned[seat], None)
+            self.processes.pop(old, None)
+        else:
+            self.asleep[old] = self.steps + rng.choice([0, 20, 100])
         self.start(seat)
 
     def is_at_rest(self) -> bool:
@@ -194,6 +207,8 @@ def _check_fold(world: World, counts: Counter[str], rows: int, problems: Counter
     bare = fold.begin()
     fold.fold(bare, map(logged, world.log.entries))
     problems["fold differs"] += fold.digest(bare) != world.live_digest
-    problems["fold counts differ"] += world.live_outcomes != +counts or bare.counts.examples + bare.counts.dropped != rows
+    problems["fold counts differ"] += (
+        world.live_outcomes != +counts or bare.counts.examples + bare.counts.dropped != rows
+    )
     claims = sum(isinstance(entry.value, Claim) for entry in world.log.entries)
     problems["claims differ"] += bare.counts.claims + bare.counts.fenced_claims != claims

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from tests.wire.poison import EVENTS, LABELS, POISON, TIMESTAMP_MS, Poison, event, label
 
 from tailrace.domain.records import Code, Event, Label, Rejection
-from tests.wire.poison import EVENTS, LABELS, POISON, TIMESTAMP_MS, Poison, event, label
 
 
 class Record(NamedTuple):

@@ -1,7 +1,7 @@
 """Blocks: columns of many rows that travel as one message, and the vector that a training block carries.
 
 A block of `scored` is the join's changelog; a block of `training` is a stretch of the log. Columns of one
-block have one length; which features stand in which matrix is the contract's business (`contract.Layout`).
+block have one length; which features stand in which matrix is the contract's business (`layout.Layout`).
 Arrays are never written to after a block is built: blocks share them.
 """
 

@@ -148,13 +148,6 @@ class Layout:
             raise ContractError(message)
 
 
-def take(x: XColumns, rows: Sequence[int]) -> XColumns:
-    """Return the columns of some rows, in the order given."""
-    index = np.asarray(rows, dtype=np.intp)
-    absent = None if x.absent is None else x.absent[index]
-    return XColumns(x.numbers[index], x.integers[index], [x.strings[row] for row in rows], absent)
-
-
 def getter(names: tuple[str, ...]) -> Getter:
     """Return a function that takes these keys out of a mapping, always as a tuple."""
     if len(names) > 1:

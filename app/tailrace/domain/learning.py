@@ -57,8 +57,11 @@ class Logged(NamedTuple):
 class Codec(Protocol):
     """State to canonical bytes and back."""
 
-    def encode(self, state: Any, /) -> bytes: ...
-    def decode(self, body: bytes, /) -> Any: ...
+    def encode(self, state: Any, /) -> bytes:
+        """Return canonical bytes."""
+
+    def decode(self, body: bytes, /) -> Any:
+        """Return the state that `encode` was given."""
 
 
 @dataclass(slots=True)
@@ -166,7 +169,7 @@ class Fold:
         self.close(state, offset)
         return None
 
-    def learn(
+    def learn(  # noqa: PLR0917 - the rows of an opened block are named by four of them
         self,
         state: LoopState,
         block: TrainingBlock,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan, nan
+from math import isfinite, nan
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -30,7 +30,8 @@ Row: TypeAlias = tuple[float, Sequence[float]]
 class Model(Protocol):
     """What is asked of a River model here; classifiers are asked for `predict_proba_one` as well."""
 
-    def predict_one(self, x: Features) -> Any: ...
+    def predict_one(self, x: Features) -> Any:
+        """Return the class or number that the model predicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _score_by_proba(answering: _Answering, rows: Sequence[Features]) -> Scores:
                     best = max(answer, key=answer.get, default=None)
             else:
                 answer = best = None
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - River's panics are no Exceptions; stops pass through
             failed.append((len(y_pred), _rejected(error)))
             answer = best = None
         y_pred.append(index.get(best, nan))
@@ -151,7 +152,7 @@ def _scores(ask: Callable[[Features], Row], rows: Iterable[Features], nothing: R
     for x in rows:
         try:
             answers.append(ask(x))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - River's panics are no Exceptions; stops pass through
             failed.append((len(answers), _rejected(error)))
             answers.append(nothing)
     y_pred = np.array([row[0] for row in answers], np.float64)

@@ -25,6 +25,7 @@ from tailrace.telemetry.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 
+_COUNTERS = ("blocks", "learned", "skipped", "foreign")
 _COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
 
 
@@ -117,7 +118,7 @@ class SnapshotWriter:
             parts=packed.parts,
             state_digest=state_digest((name, digest_of(body)) for name, body in parts.items()),
             previous_digest=previous.digest if previous is not None else None,
-            counters={"learned": state.counts.learned, "skipped": state.counts.skipped, "blocks": state.counts.blocks},
+            counters={name: getattr(state.counts, name) for name in _COUNTERS},
             versions=self._versions,
             created_at_ms=self._now_ms(),
         )

@@ -96,6 +96,11 @@ def decode_training(value: bytes) -> TrainingRecord:
     return Claim(**fields) if name == "claim" else Skip(**fields)
 
 
+def is_training_block(value: bytes) -> bool:
+    """Tell whether a value of `<loop>.training` is a block, by its head alone."""
+    return value[: len(_MARK)] == _MARK and value[len(_MARK) : _HEADER_BYTES] in _forms(("training_block",))
+
+
 def encode_relabelled(record: RelabelledRecord) -> bytes:
     """Encode one value of `<loop>.relabelled`."""
     if isinstance(record, Mark):

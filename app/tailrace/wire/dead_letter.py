@@ -32,13 +32,20 @@ class Rejected(Protocol):
     """What is needed of the record that was rejected."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """The input topic."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Of the input topic."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """In that partition."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """As the producer wrote them."""
 
 
 class BlockName(NamedTuple):

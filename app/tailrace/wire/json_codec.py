@@ -37,13 +37,20 @@ class Incoming(Protocol):
     """What a decoder needs of a Kafka record."""
 
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Of the input topic."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """In that partition."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """Milliseconds since 1970; -1: the record has none."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """None: a tombstone."""
 
 
 ObjectReader: TypeAlias = Callable[[bytes], Raw | Rejection]

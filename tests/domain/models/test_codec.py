@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import drift, preprocessing, proba, stats, utils
+from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
 from tailrace.domain.models.codec_format import Node, Value
 from tailrace.domain.models.symbols import SymbolTable
-from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 PLAIN = StateCodec([])
 
@@ -33,7 +33,9 @@ def reborn(codec: StateCodec, state: Any) -> Any:
 def body_of(codec: StateCodec, nodes: list[Any], root: Any = 0, layouts: Any = ()) -> bytes:
     """Bytes that say what the test wants them to say; a number as root refers to that node."""
     root = ref(root) if isinstance(root, int) else root
-    packed: bytes = msgpack.packb([CODEC_VERSION, codec.table.fingerprint, list(layouts), root, nodes], use_bin_type=True)
+    packed: bytes = msgpack.packb(
+        [CODEC_VERSION, codec.table.fingerprint, list(layouts), root, nodes], use_bin_type=True
+    )
     return packed
 
 
@@ -256,7 +258,7 @@ def test_a_masked_vector_is_no_state() -> None:
 
 def test_generators_of_distributions_are_left_out_and_remade() -> None:
     codec = StateCodec([proba.Gaussian()], [stats.Var, stats.Mean])
-    one, two = proba.Gaussian(seed=1), proba.Gaussian(seed=2)
+    one, two = proba.Gaussian(), proba.Gaussian()
     one.update(3.0)
     two.update(3.0)
 
@@ -265,7 +267,11 @@ def test_generators_of_distributions_are_left_out_and_remade() -> None:
 
 
 def test_entries_that_lookups_left_behind_are_no_state() -> None:
-    scalers = [preprocessing.MinMaxScaler(), preprocessing.StandardScaler(), preprocessing.StandardScaler(window_size=3)]
+    scalers = [
+        preprocessing.MinMaxScaler(),
+        preprocessing.StandardScaler(),
+        preprocessing.StandardScaler(window_size=3),
+    ]
     for scaler in scalers:
         codec = StateCodec([scaler, stats.Min(), stats.Max(), utils.Rolling(stats.Mean, window_size=1)], [stats.Var])
         before = codec.encode(scaler)
@@ -289,7 +295,7 @@ def test_a_lookup_of_other_kinds_of_entries_is_state() -> None:
     ("state", "says"),
     [
         (lambda: 1, r"<lambda>.*freshly built"),
-        (open, r"_io\.open"),
+        (open, r"io\.open"),
         (Tally(), "Tally"),
         (Numbers([1]), "Numbers"),
         (np.array(["a"]), "str"),
@@ -345,10 +351,10 @@ def test_what_exceeds_a_cap_is_not_written(state: Any, caps: Caps, says: str) ->
 
 
 def test_what_is_at_a_cap_is_written_and_read() -> None:
-    codec = StateCodec([], caps=Caps(text_bytes=16, nodes=2, tuple_depth=2, array_bytes=16))
+    codec = StateCodec([], caps=Caps(text_bytes=16, nodes=2, tuple_depth=2, array_bytes=64))
 
     assert ["é" * 8, ((1,),)] == reborn(codec, ["é" * 8, ((1,),)])
-    assert [0.0, 0.0] == reborn(codec, np.zeros(2)).tolist()
+    assert [0.0] * 8 == reborn(codec, np.zeros(8)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -427,8 +433,9 @@ def test_a_stop_of_the_process_is_not_taken_for_damage(monkeypatch: pytest.Monke
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Stopping, "__module__", "river._river_rust.stopping")
+    monkeypatch.setattr(Stopping, "__qualname__", "Stopping")
     codec = StateCodec([Stopping])
-    number = symbol(codec, f"river._river_rust.stopping.{Stopping.__qualname__}") if codec.table.names else 0
+    number = symbol(codec, "river._river_rust.stopping.Stopping")
 
     with pytest.raises(KeyboardInterrupt):
         codec.decode(body_of(codec, [[Node.RUST, number, [], b""]]))

@@ -27,11 +27,7 @@ PRIOR: Final = "prior"
 
 
 class ClassBaselines:
-    """Baselines of a binary or multiclass task.
-
-    Attributes:
-        metrics: Baseline → metric → its values.
-    """
+    """Baselines of a binary or multiclass task."""
 
     def __init__(self, task: Task) -> None:
         self._binary = task is Task.BINARY
@@ -46,7 +42,10 @@ class ClassBaselines:
     def metrics(self) -> dict[str, dict[str, Metric]]:
         """Baseline → metric → its values."""
         prior: dict[str, Metric] = {"accuracy": self._likeliest}
-        prior |= {"log_loss": self._log_loss, "brier": self._brier} if self._binary else {"cross_entropy": self._log_loss}
+        if self._binary:
+            prior |= {"log_loss": self._log_loss, "brier": self._brier}
+        else:
+            prior["cross_entropy"] = self._log_loss
         return {NO_CHANGE: {"accuracy": self._unchanged}, PRIOR: prior}
 
     def update_many(self, ys: Sequence[float]) -> None:

@@ -36,17 +36,26 @@ _BINS: Final = len(_THRESHOLDS) + 1
 
 
 class Metric(Protocol):
-    """One metric. `value` and `rolling` are None while nothing was judged."""
+    """One metric."""
 
     @property
-    def samples(self) -> int: ...
+    def samples(self) -> int:
+        """How many examples it rests on."""
+
     @property
-    def value(self) -> float | None: ...
+    def value(self) -> float | None:
+        """Over all examples; None while nothing was judged."""
+
     @property
-    def rolling(self) -> float | None: ...
-    def dump(self) -> dict[str, Any]: ...
+    def rolling(self) -> float | None:
+        """Over the last thousand; None while nothing was judged."""
+
+    def dump(self) -> dict[str, Any]:
+        """Return the plain form, for the codec."""
+
     @classmethod
-    def load(cls, plain: Mapping[str, Any]) -> Self: ...
+    def load(cls, plain: Mapping[str, Any]) -> Self:
+        """Make a metric from its plain form."""
 
 
 class MeanLoss:

@@ -66,8 +66,13 @@ class Identities:
         self.count = 0
 
     def add_settled(self, event_id: str, time_ms: EventTimeMs, state: int, y: float, row_at: int) -> None:
-        """Remember an identity from its row in the training log."""
-        identity = Identity(time_ms, 0, 0, self.by_id.get(event_id), None, 0, state, y, row_at)
+        """Remember an identity from its row in the training log; the first row of one identity rules."""
+        known = newest = self.by_id.get(event_id)
+        while known is not None:
+            if known.time_ms == time_ms:
+                return
+            known = known.older
+        identity = Identity(time_ms, 0, 0, newest, None, 0, state, y, row_at)
         self.by_id[event_id] = identity
         heappush(self.by_time, (time_ms, event_id, identity))
         self._settled.append(identity)

@@ -29,6 +29,7 @@ from river.tree.splitter import (
     qo_splitter,
 )
 from river.utils import VectorDict
+
 from tailrace.domain.models.allowed import MODULES
 from tailrace.domain.models.rules import parts_of
 
@@ -153,7 +154,7 @@ _NO_PARTS_OF_MODELS: Final = (
 def supported(model: object) -> list[str]:
     """Return why `model` is not on the support list: one sentence for each class or setting; empty when it is."""
     found: list[str] = []
-    for part in parts_of(model):
+    for part in parts_of(model, _SUPPORTED.__contains__):
         kind = type(part)
         if kind not in _SUPPORTED:
             found.append(

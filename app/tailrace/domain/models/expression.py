@@ -192,18 +192,16 @@ class _Reader:
         raise self._refused(node)
 
     def _refused(self, node: ast.expr) -> ExpressionError:
-        if isinstance(node, (ast.Name, ast.Attribute)):
-            name = _dotted(node)
-            if name in _TYPES:
-                return ExpressionError(
-                    f"{name} may stand inside SelectType only; {_WHAT_IS_ALLOWED}", self._column(node)
-                )
-            if name in _QUALIFIED or _candidates(name):
-                return ExpressionError(f"{name} is a class; write {name}() to make one", self._column(node))
-            return ExpressionError(
-                f"the name {name} means nothing here{_nearest(name)}; {_WHAT_IS_ALLOWED}", self._column(node)
-            )
-        return ExpressionError(f"found {self._shown(node)}; {_WHAT_IS_ALLOWED}", self._column(node))
+        name = _dotted(node)
+        if name is None:
+            found = f"found {self._shown(node)}; {_WHAT_IS_ALLOWED}"
+        elif name in _TYPES:
+            found = f"{name} may stand inside SelectType only; {_WHAT_IS_ALLOWED}"
+        elif name in _QUALIFIED or _candidates(name):
+            found = f"{name} is a class; write {name}() to make one"
+        else:
+            found = f"the name {name} means nothing here{_nearest(name)}; {_WHAT_IS_ALLOWED}"
+        return ExpressionError(found, self._column(node))
 
     def _shown(self, node: ast.expr) -> str:
         body = self._text.strip().encode()[node.col_offset : node.end_col_offset]
@@ -266,13 +264,13 @@ def _dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)]).removeprefix("river.")
 
 
-def _candidates(name: str | None) -> list[str]:
+def _candidates(name: str) -> list[str]:
     return [f"{module}.{name}" for module, names in CLASSES.items() if name in names]
 
 
-def _nearest(name: str | None) -> str:
+def _nearest(name: str) -> str:
     bare = [each for names in CLASSES.values() for each in names]
-    close = difflib.get_close_matches(name or "", [*_QUALIFIED] if "." in (name or "") else bare, n=1)
+    close = difflib.get_close_matches(name, [*_QUALIFIED] if "." in name else bare, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -8,11 +8,12 @@ decides by the size of Python objects, is out of reach, and their depth is bound
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from river import anomaly, cluster, compose, feature_extraction, rules, sketch, stats
-from tailrace.domain.models.symbols import contents_of
+
+from tailrace.domain.models.symbols import contents_of, is_plain, is_rust
 
 NEVER_PERIOD: Final = 10**18
 """`memory_estimate_period` in examples: more than any log holds."""
@@ -66,25 +67,32 @@ def has_memory_management(kind: type) -> bool:
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters of the constructor, in its order; none where it cannot be inspected."""
-    try:
-        return dict(inspect.signature(kind).parameters)
-    except ValueError:
-        return {}
+    """Return the parameters of the constructor, in its order; none for River's compiled classes."""
+    return {} if is_rust(kind) else dict(inspect.signature(kind).parameters)
 
 
-def parts_of(model: object) -> Iterator[Any]:
-    """Yield every object of River in `model` once, itself included: steps, wrapped models, optimizers."""
+def parts_of(model: object, enters: Callable[[type], bool] = lambda _: True) -> Iterator[Any]:
+    """Yield every object in `model` once, itself included: steps, wrapped models, optimizers, a user's own objects.
+
+    Containers, numbers, functions and generators are looked through and not yielded.
+
+    Args:
+        model: Only read.
+        enters: Tells by its class whether to look into a part.
+    """
     seen: dict[int, object] = {}
     todo = [model]
     while todo:
         part = todo.pop()
-        if id(part) in seen or part is None or isinstance(part, (bool, int, float, str, bytes, type)):
+        kind = type(part)
+        if id(part) in seen or isinstance(part, type):
             continue
         seen[id(part)] = part
-        if type(part).__module__.startswith("river."):
+        is_part = is_plain(kind) or is_rust(kind)
+        if is_part:
             yield part
-        todo.extend(reversed(contents_of(part)))
+        if not is_part or enters(kind):
+            todo.extend(reversed(contents_of(part)))
 
 
 def bound_growth(model: object) -> None:

@@ -28,7 +28,6 @@ FACTORIES: tuple[type, ...] = (
 """In every table: containers and numbers, which do nothing but come into being when they are called."""
 
 RUST_MODULE = "river._river_rust"
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made by Python code, or by PyO3.
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)
 
 
@@ -37,9 +36,17 @@ def is_rust(kind: type) -> bool:
     return kind.__module__.startswith(RUST_MODULE)
 
 
+@functools.lru_cache(maxsize=4096)
 def is_plain(kind: type) -> bool:
-    """Tell whether `kind` is a Python class whose instances are nothing but attributes."""
-    return all(base is object or (base.__flags__ & _HEAP_TYPE and not is_rust(base)) for base in kind.__mro__)
+    """Tell whether `kind` is a Python class whose instances are nothing but attributes.
+
+    Python knows: it refuses to make an instance without its constructor where a built-in or compiled base keeps more.
+    """
+    try:
+        object.__new__(kind)
+    except TypeError:
+        return False
+    return True
 
 
 def attributes_of(instance: object) -> dict[str, Any]:
@@ -175,7 +182,8 @@ def contents_of(value: object) -> list[object]:
         return list(value)
     if is_rust(type(value)):
         return _inside_rust(value)
-    return list(attributes_of(value).values())
+    # Functions, modules and the like hold their module's globals, which are no part of anything.
+    return list(attributes_of(value).values()) if is_plain(type(value)) else []
 
 
 def _inside_rust(value: object) -> list[object]:

@@ -1,0 +1,113 @@
+"""The support list, and which model fits which task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from river import compose, linear_model, preprocessing, tree
+
+from tailrace.domain.models.catalog import FAMILIES, describe, family_of, misfits, supported, uses_blas
+from tailrace.domain.models.expression import parse
+from tests.domain.models.parts import Mine
+
+
+def model_of(text: str) -> Any:
+    """Build a model."""
+    return parse(text).build()
+
+
+def test_a_supported_model_has_no_refusals() -> None:
+    assert [] == supported(model_of("SelectType(float) | StandardScaler() | LogisticRegression()"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("AdPredictor()", "use one of BernoulliNB, ComplementNB"),
+        ("SNARIMAX(p=1, d=0, q=0)", "SNARIMAX is not on the support list"),
+        ("RobustScaler() | GaussianNB()", "use one of"),
+        ("LogisticRegression(optimizer=Nadam())", "Momentum"),
+        ("HoeffdingAdaptiveTreeClassifier(seed=1, drift_detector=PageHinkley())", "use one of ADWIN"),
+        ("HoeffdingTreeClassifier(binary_split=True)", "hash order"),
+        ("StandardScaler() | HoeffdingTreeClassifier(binary_split=True)", "hash order"),
+        ("MinMaxScaler(window_size=3) | GaussianNB()", "has not seen"),
+    ],
+)
+def test_what_is_not_proven_is_refused_with_what_to_do(text: str, says: str) -> None:
+    (reason,) = supported(model_of(text))
+
+    assert says in reason
+
+
+def test_one_reason_for_each_class() -> None:
+    model = model_of("Binarizer() | Binarizer() | AdPredictor()")
+
+    assert 2 == len(supported(model))
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("binary", "LogisticRegression()"),
+        ("binary", "StandardScaler() | (MinMaxScaler() | GaussianNB())"),
+        ("binary", "(StandardScaler() | MinMaxScaler()) + OneHotEncoder() | GaussianNB()"),
+        ("multiclass", "OneVsRestClassifier(LogisticRegression())"),
+        ("regression", "StandardScaler() | LinearRegression()"),
+    ],
+)
+def test_a_model_that_fits_its_task(task: str, text: str) -> None:
+    assert [] == misfits(model_of(text), task)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "says"),
+    [
+        ("binary", "LinearRegression()", "needs a classifier, and the model ends in LinearRegression, a regressor"),
+        ("regression", "StandardScaler() | GaussianNB()", "ends in GaussianNB, a classifier"),
+        ("binary", "StandardScaler()", "ends in StandardScaler, a transformer"),
+        ("binary", "optim.SGD()", "ends in SGD, which predicts nothing"),
+        ("binary", "Pipeline()", "ends in Pipeline"),
+        ("multiclass", "LogisticRegression()", "OneVsRestClassifier(LogisticRegression()), or use SoftmaxRegression()"),
+        ("binary", "SGD() | LogisticRegression()", "SGD is no transformer"),
+        ("ranking", "LogisticRegression()", "write one of binary, multiclass, regression"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_task_is_refused_in_words(task: str, text: str, says: str) -> None:
+    (reason,) = misfits(model_of(text), task)
+
+    assert says in reason
+
+
+def test_the_codecs_classes_are_those_of_the_families_that_the_model_holds() -> None:
+    bayes, linear = family_of(model_of("GaussianNB()")), family_of(model_of("LogisticRegression()"))
+
+    assert {"Gaussian", "Mean", "Var"} == {kind.__name__ for kind in bayes}
+    assert () == linear
+
+
+def test_an_experimental_model_may_hold_any_class_of_rivers_models() -> None:
+    found = family_of(model_of("ARFClassifier(seed=1)"), experimental=True)
+
+    assert {"BaseTreeClassifier", "RandomLeafNaiveBayesAdaptive"} <= {kind.__name__ for kind in found}
+    assert not any(kind.__module__.startswith("river.datasets") for kind in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (linear_model.LogisticRegression(), False),
+        (compose.Pipeline(preprocessing.LDA(seed=1), linear_model.LogisticRegression()), True),
+        (linear_model.BayesianLinearRegression(), True),
+        (compose.Pipeline(preprocessing.StandardScaler(), Mine()), True),
+        (Mine(), True),
+        (tree.HoeffdingTreeClassifier(), False),
+    ],
+)
+def test_models_that_multiply_matrices_are_known(model: Any, expected: bool) -> None:
+    assert expected == uses_blas(model)
+
+
+def test_every_family_is_described_in_one_line() -> None:
+    assert len(FAMILIES) == len(describe())
+    assert "naive Bayes: BernoulliNB, ComplementNB, GaussianNB, MultinomialNB" in describe()

@@ -1,0 +1,156 @@
+"""Groups of several members on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
+from tests.streams.log_tools import Inbox, running, send, until
+
+from tailrace.domain.errors import ForeignLogError, LogError
+from tailrace.streams.log import Commit, TopicPartition
+
+
+async def test_co_partitioned_topics_give_each_member_the_same_numbers(kafka_form):
+    left, right = await kafka_form.create("left", partitions=4), await kafka_form.create("right", partitions=4)
+    spec = kafka_form.spec(left, right, co_partitioned=True)
+    log = kafka_form.open()
+
+    async with running(log.source(spec, Inbox())) as one, running(log.source(spec, Inbox())) as two:
+        await until(lambda: len(one.assigned) == 4 and len(two.assigned) == 4)
+        numbers = [{(name, p.partition) for name in (left, right) for p in m.assigned} for m in (one, two)]
+
+        assert numbers[0] == set(one.assigned)
+        assert numbers[1] == set(two.assigned)
+
+
+async def test_a_member_that_leaves_hands_over_what_it_completed(kafka_form):
+    topic = await kafka_form.create(partitions=2)
+    spec = kafka_form.spec(topic)
+    log = kafka_form.open()
+    first, second = Inbox(), Inbox()
+
+    async with running(log.sink("test")) as sink:
+        one, two = log.source(spec, first), log.source(spec, second)
+        first.source, second.source = one, two
+        await one.start()
+        await two.start()
+        await until(lambda: len(one.assigned) == 1 and len(two.assigned) == 1)
+        for partition in (0, 1):
+            await send(sink, topic, *[f"{partition}/{n}" for n in range(50)], partition=partition)
+        await until(lambda: len(first.values) + len(second.values) == 100)
+        await one.stop()
+        await until(lambda: len(two.assigned) == 2)
+        await send(sink, topic, "last", partition=0)
+        await send(sink, topic, "last", partition=1)
+        await until(lambda: second.values.count("last") == 2)
+        await two.stop()
+
+    values = first.values + second.values
+    assert len(values) == 102
+    assert len(set(values)) == 101
+
+
+async def test_a_batch_of_an_older_generation_can_be_told_apart(kafka_form):
+    topic = await kafka_form.create(partitions=2)
+    spec = kafka_form.spec(topic, revoke_timeout_s=0.3)
+    log = kafka_form.open()
+    inbox = Inbox(completes=False)
+
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, "x", partition=0)
+    async with running(log.source(spec, inbox)) as one:
+        await until(lambda: len(inbox.batches) == 1)
+        async with running(log.source(spec, Inbox())) as two:
+            await until(lambda: len(two.assigned) == 1 and len(one.assigned) == 1)
+            old = inbox.batches[0]
+            one.complete(old)
+            offsets = await one.committed(old.partition) if old.partition in one.assigned else None
+
+    assert old.generation < one.generation
+    assert offsets is None
+
+
+async def test_an_offset_that_kafka_does_not_hold_stops_a_source_that_was_sought_there(kafka_form):
+    topic = await kafka_form.create()
+    partition = TopicPartition(topic, 0)
+    source = kafka_form.open().source(kafka_form.spec(topic, start_paused=True), Inbox())
+    await source.start()
+    await until(lambda: partition in source.assigned)
+
+    source.seek(partition, 1_000)
+    source.resume([partition])
+    await until(lambda: source.crashed)
+    await source.stop()
+
+    assert isinstance(source.crash_reason, ForeignLogError)
+
+
+async def test_a_group_without_offsets_is_refused_where_it_may_not_begin_at_the_start(kafka_form):
+    topic = await kafka_form.create()
+    source = kafka_form.open().source(kafka_form.spec(topic, from_earliest=False), Inbox())
+
+    await source.start()
+    await until(lambda: source.crashed)
+    await source.stop()
+
+    assert isinstance(source.crash_reason, LogError)
+    assert "restore the group's offsets" in str(source.crash_reason)
+
+
+async def test_a_coordinator_that_is_parked_ends_the_source(kafka_form):
+    topic = await kafka_form.create()
+    inbox = Inbox()
+    stuck = asyncio.Event()
+
+    class Full(Inbox):
+        async def __call__(self, batch) -> None:
+            await super().__call__(batch)
+            await stuck.wait()
+
+    inbox = Full()
+    source = kafka_form.open().source(kafka_form.spec(topic, revoke_timeout_s=0.1), inbox)
+    async with running(kafka_form.open().sink("test")) as sink:
+        await send(sink, topic, "x")
+    await source.start()
+    await until(lambda: inbox.values == ["x"])
+
+    source._consumer._coordinator._pending_exception = GroupAuthorizationFailedError("group")
+    await until(lambda: source.crashed)
+    source._consumer._coordinator._pending_exception = None
+    await source.stop()
+
+    assert isinstance(source.crash_reason, LogError)
+    assert "GroupAuthorizationFailedError" in str(source.crash_reason)
+
+
+async def test_a_commit_during_the_claim_is_refused_for_a_partition_that_is_not_held(kafka_form):
+    topic = await kafka_form.create(partitions=1)
+    source = kafka_form.open().source(kafka_form.spec(topic), Inbox())
+
+    async with running(source):
+        await until(lambda: len(source.assigned) == 1)
+        refused = await source.commit({TopicPartition(topic, 7): Commit(0)})
+
+    assert not refused
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+async def test_large_sends_are_cut_into_batches_and_keep_their_order(kafka_form, compression):
+    from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
+    from tailrace.streams.log import Outgoing
+
+    topic = await kafka_form.create()
+    partition = TopicPartition(topic, 0)
+    log = KafkaLog(KafkaOptions(kafka_form.address.removeprefix("kafka://"), compression=compression))
+    records = [Outgoing(b"%d" % n, bytes([n % 251]) * (n % 4_000)) for n in range(3_000)]
+
+    async with running(log.sink("test")) as sink:
+        deliveries = [await sink.send(partition, records[at : at + 1_000]) for at in (0, 1_000, 2_000)]
+        offsets = [offset for delivery in deliveries for offset in await delivery]
+    async with running(log.reader()) as reader:
+        read = [(r.key, r.value) async for batch in reader.read(partition, 0, 3_000) for r in batch]
+
+    assert offsets == list(range(3_000))
+    assert read == [(record.key, record.value) for record in records]

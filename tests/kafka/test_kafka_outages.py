@@ -1,0 +1,137 @@
+"""Outages of a real broker are waited out, said, and lose nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+from tests.log_forms import LogForm, load_launcher
+from tests.streams.log_tools import Inbox, outgoing, running, send, until
+
+from tailrace.domain.errors import LogUnavailable
+from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
+from tailrace.streams.log import TopicPartition
+
+
+def form_of(broker, folder: Path) -> LogForm:
+    return LogForm("kafka", f"kafka://{broker.bootstrap}", folder)
+
+
+async def values_of(form: LogForm, topic: str) -> list[str]:
+    partition = TopicPartition(topic, 0)
+    async with running(form.open().reader()) as reader:
+        held = await reader.range_of(partition)
+        return [(r.value or b"").decode() async for batch in reader.read(partition, *held) for r in batch]
+
+
+def without_repeats(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+async def test_a_broker_that_is_killed_while_records_are_sent_loses_and_reorders_nothing(own_broker, tmp_path):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    acknowledged: list[str] = []
+    sent: list[str] = []
+    stop = asyncio.Event()
+
+    async def note(value: str, delivery: asyncio.Future) -> None:
+        await delivery
+        acknowledged.append(value)
+
+    async with running(form.open().sink("test")) as sink, asyncio.TaskGroup() as tasks:
+
+        async def send_on() -> None:
+            while not stop.is_set():
+                value = str(len(sent))
+                sent.append(value)
+                tasks.create_task(note(value, await sink.send(TopicPartition(topic, 0), outgoing(value))))
+                await asyncio.sleep(0.001)
+
+        tasks.create_task(send_on())
+        await until(lambda: len(acknowledged) > 300)
+        await asyncio.to_thread(own_broker.kill)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(own_broker.start)
+        at_restart = len(acknowledged)
+        await until(lambda: len(acknowledged) > at_restart + 300, 40.0)
+        stop.set()
+
+    values = await values_of(form, topic)
+    assert without_repeats(values) == sent
+    assert acknowledged == sent
+
+
+async def test_a_source_goes_on_after_the_broker_was_killed(own_broker, tmp_path):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    inbox = Inbox()
+
+    async with (
+        running(form.open().sink("test")) as sink,
+        running(form.open().source(form.spec(topic), inbox)) as inbox.source,
+    ):
+        await send(sink, topic, "before")
+        await until(lambda: inbox.values == ["before"])
+        await asyncio.to_thread(own_broker.kill)
+        await asyncio.to_thread(own_broker.start)
+        await send(sink, topic, "after")
+        await until(lambda: inbox.values[-1:] == ["after"], 40.0)
+
+    assert without_repeats(inbox.values) == ["before", "after"]
+
+
+async def test_started_with_the_broker_down_everything_waits_and_says_so(own_broker, tmp_path, caplog):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    own_broker.stop()
+    inbox = Inbox()
+
+    with caplog.at_level(logging.WARNING, "tailrace"):
+        async with (
+            running(form.open().sink("test")) as sink,
+            running(form.open().source(form.spec(topic), inbox)) as inbox.source,
+        ):
+            sending = asyncio.ensure_future(send(sink, topic, "x"))
+            await until(lambda: "waiting for Kafka at" in caplog.text)
+            await asyncio.to_thread(own_broker.start)
+            await sending
+            await until(lambda: inbox.values == ["x"])
+
+    assert f"waiting for Kafka at {own_broker.bootstrap}, since" in caplog.text
+
+
+async def test_stopping_while_the_broker_is_down_does_not_hang(own_broker, tmp_path):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    inbox = Inbox()
+    sink, source, reader = form.open().sink("test"), form.open().source(form.spec(topic), inbox), form.open().reader()
+    inbox.source = source
+    for service in (sink, source, reader):
+        await service.start()
+    await send(sink, topic, "x")
+    await until(lambda: inbox.values == ["x"])
+    own_broker.kill()
+    unsent = await sink.send(TopicPartition(topic, 0), outgoing("y"))
+
+    began = time.monotonic()
+    for service in (source, sink, reader):
+        await service.stop()
+    lasted_s = time.monotonic() - began
+
+    assert lasted_s < 20
+    with pytest.raises(LogUnavailable, match="send it again"):
+        await unsent
+
+
+async def test_one_who_will_not_wait_is_told_that_kafka_cannot_be_reached():
+    port = load_launcher()._free_ports(1)[0]
+    log = KafkaLog(KafkaOptions(f"127.0.0.1:{port}", reach_within_s=0.5))
+    admin = log.admin()
+
+    with pytest.raises(LogUnavailable, match=r"gave no answer for \d+ s"):
+        await admin.brokers()
+    await admin.close()
