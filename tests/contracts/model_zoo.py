@@ -28,13 +28,22 @@ CONFIGURATIONS: dict[str, tuple[str, str]] = {
         f"{NUMBERS} | StandardScaler(window_size=20) | LogisticRegression(NesterovMomentum())",
     ),
     "logistic, min-max": ("binary", f"{NUMBERS} | MinMaxScaler() | LogisticRegression(AdaGrad())"),
-    "logistic, max-abs": ("binary", f"{NUMBERS} | MaxAbsScaler() | LogisticRegression(RMSProp(), loss=optim.losses.Hinge())"),
-    "logistic, hashed": ("binary", "FeatureHasher(n_features=32, seed=3) | LogisticRegression(SGD(InverseScaling(0.1)))"),
+    "logistic, max-abs": (
+        "binary",
+        f"{NUMBERS} | MaxAbsScaler() | LogisticRegression(RMSProp(), loss=optim.losses.Hinge())",
+    ),
+    "logistic, hashed": (
+        "binary",
+        "FeatureHasher(n_features=32, seed=3) | LogisticRegression(SGD(InverseScaling(0.1)))",
+    ),
     "logistic, normalised": ("binary", f"{NUMBERS} | Normalizer() | LogisticRegression(optimizer=AdaDelta())"),
     "passive-aggressive": ("binary", f"{SCALED} | PAClassifier(mode=2)"),
     "perceptron": ("binary", f"{ONE_HOT} + {SCALED} | Perceptron()"),
     "linear": ("regression", f"{ONE_HOT} + {SCALED} | LinearRegression(AMSGrad(), loss=Huber())"),
-    "linear, hashed": ("regression", "FeatureHasher(n_features=32, seed=3) | LinearRegression(AdaMax(), loss=Absolute())"),
+    "linear, hashed": (
+        "regression",
+        "FeatureHasher(n_features=32, seed=3) | LinearRegression(AdaMax(), loss=Absolute())",
+    ),
     "linear, optimal rate": (
         "regression",
         f"{SCALED} | LinearRegression(SGD(Optimal(Squared())), loss=EpsilonInsensitiveHinge(), intercept_lr=0.1)",

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tailrace.domain.errors import CodecError, ExpressionError
 from tailrace.domain.models.allowed import CLASSES, MODULES
 from tailrace.domain.models.catalog import FAMILIES
-from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.expression import parse
 from tailrace.domain.models.rules import BANNED, parts_of, takes_seed
+
 from tests.contracts.model_zoo import CONFIGURATIONS, examples, predict, spec_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,7 +38,7 @@ def test_restores_at_random_points_change_neither_predictions_nor_the_digest(nam
     straight, restored = spec.build(), spec.build()
     restores = random.Random(name)
 
-    for x, y in examples(spec.task, 700):
+    for x, y in examples(spec.task, 500):
         if restores.random() < 0.02:
             restored = codec.decode(codec.encode(restored))
         assert repr(predict(straight, spec.task, x)) == repr(predict(restored, spec.task, x))
@@ -55,10 +54,11 @@ def test_scoring_leaves_the_state_as_it_is(name: str) -> None:
     codec = spec.codec()
     served, silent = spec.build(), spec.build()
 
-    for x, y in examples(spec.task, 200):
+    for number, (x, y) in enumerate(examples(spec.task, 250)):
         predict(served, spec.task, x)
         predict(served, spec.task, {**x, "f9": 1.5, "city": "elsewhere"})
-        assert codec.encode(served) == codec.encode(silent)
+        if number % 10 < 2:
+            assert codec.encode(served) == codec.encode(silent)
         served.learn_one(x, y)
         silent.learn_one(x, y)
 
@@ -125,7 +125,7 @@ def test_a_state_is_refused_by_the_codec_of_another_model() -> None:
         bayes.codec().decode(body)
 
 
-def test_a_state_of_every_family_is_canonical_when_objects_are_copied_otherwise() -> None:
+def test_a_state_has_one_digest_whichever_codec_of_its_spec_writes_it() -> None:
     for name in CONFIGURATIONS:
         spec = spec_of(name)
         one, two = spec.codec(), spec.codec()
@@ -157,26 +157,29 @@ def test_a_model_and_plain_values_beside_it_share_one_codec() -> None:
     assert {"learned": 3, "owners": {"0": ["a", 1]}} == restored["loop"]
 
 
-ALLOWED = [f"{module}.{name}" for module, names in CLASSES.items() for name in names]
+ALLOWED = {f"{module}.{name}": getattr(MODULES[module], name) for module, names in CLASSES.items() for name in names}
+SHORTEST = {"compose.SelectType": "SelectType(float)", "compose.Pipeline": "Pipeline(StandardScaler())"}
 
 
-@pytest.mark.parametrize("name", ALLOWED)
-def test_every_allowed_class_that_needs_nothing_but_a_seed_can_be_written(name: str) -> None:
-    module, _, bare = name.rpartition(".")
-    kind = getattr(MODULES[module], bare)
-    text = f"{name}(seed=1)" if takes_seed(kind) else f"{name}()"
-    if kind in BANNED:
-        with pytest.raises(ExpressionError, match="use "):
-            parse(text)
-        return
-    try:
-        kind(**({"seed": 1} if takes_seed(kind) else {}))
-    except Exception as cause:
-        pytest.skip(f"takes further arguments: {cause}")
-    if name == "compose.SelectType":
-        text = "SelectType(float)"
+def test_every_allowed_class_that_can_be_built_with_defaults_can_be_written() -> None:
+    written = 0
+    for name, kind in ALLOWED.items():
+        text = SHORTEST.get(name, f"{name}(seed=1)" if takes_seed(kind) else f"{name}()")
+        try:
+            kind(**({"seed": 1} if takes_seed(kind) else {}))
+        except Exception:  # It needs arguments, or another version of Python.
+            continue
+        if kind not in BANNED:
+            recipe = parse(text)
+            assert recipe.text == parse(recipe.text).text
+            written += 1
 
-    recipe = parse(text)
+    assert written > 180
 
-    assert recipe.text == parse(recipe.text).text
-    StateCodec([kind])
+
+@pytest.mark.parametrize("kind", BANNED, ids=lambda kind: kind.__name__)
+def test_every_banned_class_is_refused_with_what_to_use_instead(kind: type) -> None:
+    name = next(name for name, each in ALLOWED.items() if each is kind)
+
+    with pytest.raises(ExpressionError, match="cannot be part of a model: .*; use "):
+        parse(f"{name}(seed=1)")

@@ -5,8 +5,9 @@ Nothing here reads a clock. A watermark is the greatest event time in one partit
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 EventTimeMs: TypeAlias = int
@@ -56,22 +57,27 @@ def time_of(value: object, unit: TimeUnit) -> EventTimeMs | None:
         return None
     if isinstance(value, float) and not abs(value) <= GREATEST_TIME_MS * 1e6:
         return None
-    time_ms = int(value * 1_000 // _PER_SECOND[unit])
+    if isinstance(value, float):
+        # A float of seconds is exact to a microsecond only: 1700000000.001 is stored as ….00099993.
+        value, unit = round(value * (1_000_000 / _PER_SECOND[unit])), "us"
+    time_ms = value * 1_000 // _PER_SECOND[unit]
     return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
 
 
 def _from_text(text: str) -> EventTimeMs | None:
-    # RFC 3339 wants a date, a time and an offset; fromisoformat alone would take a bare date too.
-    if len(text) < len("2026-01-01T00:00:00Z") or len(text) > 40:
+    # RFC 3339 is narrower than what fromisoformat reads: no week dates, no basic format, the offset written out.
+    if not _RFC_3339.fullmatch(text):
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        return None
-    time_ms = int((moment - _EPOCH).total_seconds() * 1_000_000) // 1_000
+    time_ms = (moment - _EPOCH) // _MILLISECOND
     return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
 
 
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -310,8 +310,8 @@ class _Bookkeeper:
             start = max(held.start, starts.get(partition.partition, 0))
             end = max(start, min(held.end, done.get(partition, held.start)))  # 4
             # Offsets have gaps, such as the markers of transactions: records are counted, not offsets.
-            async for record in self.reading.records(partition, Range(start, end)):
-                found.append((partition.partition, record.offset))
+            records = self.reading.records(partition, Range(start, end))
+            found += [(partition.partition, record.offset) async for record in records]
             self.stretches.insert(0, Stretch(*partition, start, end, held.end))
         return found
 

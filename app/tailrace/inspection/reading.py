@@ -65,6 +65,11 @@ class Reading:
         """Return what a group has committed; nothing when there is no such group."""
         return await self.reader.group_offsets(group)
 
+    async def let_go(self) -> None:
+        """Close the admin client if there is one."""
+        while self._admin:
+            await self._admin.pop().close()
+
     @asynccontextmanager
     async def sink(self) -> AsyncIterator[Sink]:
         """Open a producer for what a person sends by hand."""
@@ -120,8 +125,7 @@ async def opened(settings: Settings, *, must_exist: bool = True) -> AsyncIterato
         yield reading
     finally:
         await reading.reader.stop()
-        for client in reading._admin:
-            await client.close()
+        await reading.let_go()
 
 
 def rfc3339_of(time_ms: EventTimeMs) -> str | None:

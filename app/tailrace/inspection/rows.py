@@ -170,18 +170,18 @@ class RowReader:
         content = decode_relabelled(value)
         head = {"partition": record.partition, "logged_at": rfc3339_of(record.timestamp)}
         if isinstance(content, Mark):
-            told = {"label": f"{content.partition}/{content.next_offset}", "watermark": rfc3339_of(content.watermark_ms)}
-            yield {"kind": "mark", **told, **head}
+            label = f"{content.partition}/{content.next_offset}"
+            yield {"kind": "mark", "label": label, "watermark": rfc3339_of(content.watermark_ms), **head}
             return
-        label = content.label
+        sent = content.label
         yield {
             "kind": "forward",
-            "id": label.id,
-            "time": rfc3339_of(label.time_ms),
-            "label": f"{label.partition}/{label.offset}",
+            "id": sent.id,
+            "time": rfc3339_of(sent.time_ms),
+            "label": f"{sent.partition}/{sent.offset}",
             "watermark": rfc3339_of(content.watermark_ms),
             **head,
-            **({"y": self.loop.target.show(label.y)} if self.shows_values else {}),
+            **({"y": self.loop.target.show(sent.y)} if self.shows_values else {}),
         }
 
     # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────

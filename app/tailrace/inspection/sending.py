@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from tailrace.domain.features import find
 from tailrace.domain.errors import LogError
+from tailrace.domain.features import find
 from tailrace.inspection.reading import Reading
 from tailrace.streams.log import Delivery, Outgoing, Range, Record, TopicPartition
 from tailrace.wire.partitioner import partitions_of

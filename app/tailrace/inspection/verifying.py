@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
-from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.snapshots import Manifest
 from tailrace.inspection.reading import Reading
@@ -107,10 +106,12 @@ class Verifier:
         except FoldError as failure:
             at = show(failure.position)
             problem = f"the model raised {type(failure.cause).__name__} at {at}, where the snapshot's fold went on"
-            return _report(newest, base, first, done, learned, problem=problem)
+            return _report(newest, base, start=first, records=done, examples=learned, problem=problem)
         digest = await asyncio.to_thread(self.fold.digest, state)
         problem = _difference(newest, state, digest) or await self._load_problem(index, newest)
-        return _report(newest, base, first, done, learned, digest, problem)
+        return _report(
+            newest, base, start=first, records=done, examples=learned, digest=digest, problem=problem
+        )
 
     async def _load_problem(self, index: SnapshotIndex, newest: Manifest) -> str:
         try:
@@ -138,8 +139,8 @@ class Verifier:
                 except (SnapshotRefused, CodecError):
                     continue
         raise ForeignLogError(
-            f"{self.topics.training} begins at offset {held.start} and no older snapshot reaches to it; what lies before "
-            "cannot be folded again. Keep this topic without limit, so that its model can be verified"
+            f"{self.topics.training} begins at offset {held.start} and no older snapshot reaches to it; what lies "
+            "before cannot be folded again. Keep this topic without limit, so that its model can be verified"
         )
 
     async def _records(self, partition: TopicPartition, held: Range) -> AsyncIterator[Logged]:
@@ -158,8 +159,8 @@ def _difference(newest: Manifest, state: LoopState, digest: str) -> str:
         return f"the fold ends at {show(state.position)}, the snapshot at {show(newest.position)}; records are missing"
     if state.last_digest != newest.last_block_digest:
         return (
-            f"offset {state.last_offset} of the log holds another record than the one that the snapshot was folded from: "
-            "the log was made anew or changed. Restore the topic, or begin a loop with another name"
+            f"offset {state.last_offset} of the log holds another record than the one that the snapshot was folded "
+            "from: the log was made anew or changed. Restore the topic, or begin a loop with another name"
         )
     if digest != newest.state_digest:
         return (
@@ -172,6 +173,7 @@ def _difference(newest: Manifest, state: LoopState, digest: str) -> str:
 def _report(
     newest: Manifest,
     base: Manifest | None,
+    *,
     start: Position = 0,
     records: int = 0,
     examples: int = 0,

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from tailrace.domain.errors import LogError
-from tailrace.streams.kafka_client import KafkaOptions, close_admin, explained, keep_trying, start_or_close
+from tailrace.streams.kafka_client import KafkaOptions, close_admin, keep_trying, start_or_close
 from tailrace.streams.log import Admin, Commit, TopicPartition, TopicState
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 T = TypeVar("T")
 
-# DescribeConfigs version 1: where a value comes from. Only what was set on the topic itself counts as set.
-_SET_ON_TOPIC = 1
+# DescribeConfigs version 1: where a value comes from. 1 is the topic itself, 2 to 4 are settings of the brokers,
+# 5 is Kafka's own default.
+_SET_ON_TOPIC = frozenset({1})
+_SET_ANYWHERE = frozenset({1, 2, 3, 4})
 _VISIBLE_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.05
 
 
 class KafkaAdmin(Admin):
@@ -39,7 +41,7 @@ class KafkaAdmin(Admin):
         """Return the state of those topics that exist."""
         shapes = await self._shapes()
         wanted = [name for name in names if name in shapes]
-        settings = await self._settings(wanted)
+        settings = await self._settings(wanted, _SET_ANYWHERE)
         return {name: TopicState(name, *shapes[name], settings[name]) for name in wanted}
 
     async def create(self, topics: Iterable[TopicState]) -> None:
@@ -61,12 +63,14 @@ class KafkaAdmin(Admin):
 
     async def alter(self, name: str, settings: Mapping[str, str]) -> None:
         """Set these settings and send every other one that was read again."""
-        merged = {**(await self._settings([name]))[name], **settings}
+        merged = {**(await self._settings([name], _SET_ON_TOPIC))[name], **settings}
         resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=merged)
         answers = await self._call("change a topic", lambda client: client.alter_configs([resource]))
         for answer in answers:
             for code, message, *_ in answer.resources:
                 self._raise_for(name, code, message)
+        # Otherwise the next change could read the settings of before, and send those.
+        await self._shows(name, merged)
 
     async def add_partitions(self, name: str, total: int) -> None:
         """Raise the number of partitions to `total`."""
@@ -139,10 +143,10 @@ class KafkaAdmin(Admin):
             if topic["error_code"] == 0
         }
 
-    async def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
+    async def _settings(self, names: list[str], sources: frozenset[int]) -> dict[str, dict[str, str]]:
         details = await self._details(names)
         return {
-            name: {key: value for key, (value, source) in details.get(name, {}).items() if source == _SET_ON_TOPIC}
+            name: {key: value for key, (value, source) in details.get(name, {}).items() if source in sources}
             for name in names
         }
 
@@ -161,18 +165,32 @@ class KafkaAdmin(Admin):
 
     async def _are_visible(self, partitions: Mapping[str, int]) -> None:
         # A broker answers for a topic a moment after the controller has made it.
-        async with asyncio.timeout(_VISIBLE_WITHIN_S):
-            while True:
-                shapes = await self._shapes()
-                if all(shapes.get(name, (0, 0))[0] >= count for name, count in partitions.items()):
-                    return
-                await asyncio.sleep(0.05)
+        async def visible() -> bool:
+            shapes = await self._shapes()
+            return all(shapes.get(name, (0, 0))[0] >= count for name, count in partitions.items())
+
+        await self._becomes(visible, "new topics or partitions")
+
+    async def _shows(self, name: str, settings: Mapping[str, str]) -> None:
+        async def shown() -> bool:
+            return (await self._settings([name], _SET_ON_TOPIC))[name] == settings
+
+        await self._becomes(shown, f"the changed settings of {name}")
+
+    async def _becomes(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        for _ in range(int(_VISIBLE_WITHIN_S / _LOOK_EVERY_S)):
+            if await condition():
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+        raise LogError(
+            f"Kafka at {self._options.bootstrap} accepted a change and does not show {what} after "
+            f"{_VISIBLE_WITHIN_S:.0f} s; look at its log, then do it again"
+        )
 
     def _raise_for(self, name: str, code: int, message: str | None, allowed: tuple[int, ...] = ()) -> None:
         if code == 0 or code in allowed:
             return
-        error: KafkaError = for_code(code)(f"{name}: {message or 'no reason given'}")
-        if explained_error := explained(error, self._options):
-            raise explained_error if type(explained_error) is LogError else LogError(
-                f"Kafka refuses a change or question about topic {name}: {type(error).__name__} {message or ''}".rstrip()
-            )
+        raise LogError(
+            f"Kafka at {self._options.bootstrap} refuses a change or question about topic {name}: "
+            f"{for_code(code).__name__} {message or ''}".rstrip()
+        )

@@ -23,8 +23,7 @@ import mode
 import structlog
 from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
-from mode import Service
-from mode.services import ServiceT
+from mode import Service, ServiceT
 
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 

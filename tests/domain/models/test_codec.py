@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import drift, preprocessing, proba, stats, utils
-from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
-
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
 from tailrace.domain.models.codec_format import Node, Value
 from tailrace.domain.models.symbols import SymbolTable
+
+from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 PLAIN = StateCodec([])
 
@@ -427,14 +427,11 @@ def test_a_forged_object_of_what_is_no_plain_class_is_refused(name: str) -> None
         FORGED.decode(body_of(FORGED, [[Node.INSTANCE, 0]], layouts=[[symbol(FORGED, name)]]))
 
 
-def test_a_stop_of_the_process_is_not_taken_for_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopping:
-        def __setstate__(self, state: bytes) -> None:
-            raise KeyboardInterrupt
+def test_a_stop_of_the_process_is_not_taken_for_damage() -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Stopping, "__module__", "river._river_rust.stopping")
-    monkeypatch.setattr(Stopping, "__qualname__", "Stopping")
-    codec = StateCodec([Stopping])
+    codec = StateCodec([type("Stopping", (), {"__module__": "river._river_rust.stopping", "__setstate__": stop})])
     number = symbol(codec, "river._river_rust.stopping.Stopping")
 
     with pytest.raises(KeyboardInterrupt):

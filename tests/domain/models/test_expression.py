@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import compose, linear_model, tree
-
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models import expression
 from tailrace.domain.models.expression import load, parse
+
 from tests.domain.models.parts import Mine, Sampler
 
 
@@ -34,6 +34,13 @@ def test_the_expression_of_the_readme_becomes_a_pipeline() -> None:
 
     assert isinstance(model, compose.Pipeline)
     assert ["TransformerUnion", "LogisticRegression"] == list(model.steps)
+
+
+def test_lists_tuples_and_dicts_reach_the_constructor() -> None:
+    model = parse("Pipeline(('names', Renamer({'a': 'b'})), ('vote', VotingClassifier([GaussianNB()])))").build()
+
+    assert {"a": "b"} == model["names"].mapping
+    assert 1 == len(model["vote"].models)
 
 
 def test_every_build_is_a_fresh_model() -> None:
@@ -154,6 +161,9 @@ def test_open_ended_arguments_come_last_in_their_own_order() -> None:
         ("StandardScaler() | LogisticRegression(l1=1, l2=1)", 19, "refuses its arguments: NotImplementedError"),
         ("Agg()", 0, "refuses its arguments: TypeError"),
         ("HoeffdingTreeClassifier(leaf_prediction='best')", 0, "would use 'nba' instead"),
+        ("Pipeline()", 0, "without steps"),
+        ("Renamer({'a': GaussianNB(1)})", 14, "at most 0 arguments by position and got 1"),
+        ("Pipeline(LogisticRegression(l1=1, l2=1))", 9, "refuses its arguments: NotImplementedError"),
         ("SGD() + SGD()", 0, "River cannot join SGD + SGD"),
         ("'ü', GaussianNB() | 3", 20, "joins models"),
         ("BaggingClassifier(Unknown(), seed=1)", 18, "no class of River"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
-
 from tailrace.domain.models.repairs import apply_repairs
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from river import linear_model
-
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models import spec as spec_module
 from tailrace.domain.models.spec import ModelSpec, lineage_of
+
 from tests.domain.models.parts import Mine
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 from types import ModuleType
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ FAMILIES: Final = (
     Family(
         "Hoeffding adaptive trees",
         (tree.HoeffdingAdaptiveTreeClassifier, tree.HoeffdingAdaptiveTreeRegressor),
-        (drift.ADWIN, AdaptiveWindowing, *_TREE_SPLITTERS),
+        (drift.ADWIN, AdaptiveWindowing, NormalDist, *_TREE_SPLITTERS),
         (*_TREE_STATISTICS, *_classes_in(branch, hatc_nodes, hatr_nodes), *_SPLITTER_NODES),
     ),
 )
@@ -223,7 +224,7 @@ def misfits(model: Any, task: str) -> list[str]:
     if task not in TASKS:
         return [f"the task {task!r} is unknown; write one of {', '.join(TASKS)}"]
     head = model
-    while isinstance(head, compose.Pipeline) and head.steps:
+    while type(head) is compose.Pipeline:
         *before, head = head.steps.values()
         for step in before:
             if not isinstance(step, (base.Transformer, base.AnomalyFilter)):

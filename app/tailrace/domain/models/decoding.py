@@ -13,6 +13,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 from river.utils import VectorDict
+
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec_format import (
     CODEC_VERSION,
@@ -25,7 +26,6 @@ from tailrace.domain.models.codec_format import (
     derived_attributes,
 )
 from tailrace.domain.models.symbols import SymbolTable, is_plain, is_rust, slots_of
-
 
 _HEAD = b"\x95" + bytes([CODEC_VERSION]) + b"\xc4\x20"
 """How every state begins: five parts, the version, and 32 bytes of fingerprint to follow."""
@@ -135,9 +135,10 @@ class Decoder:
 
     def _method(self, raw: _Method) -> Any:
         owner = self._object(raw.owner)
-        if getattr(type(owner), raw.function.__name__, None) is not raw.function:
+        name = raw.function.__name__
+        if getattr(type(owner), name, None) is not raw.function:
             raise CodecError(f"{type(owner).__qualname__} has no such method; the bytes are not ours")
-        return getattr(owner, raw.function.__name__)
+        return getattr(owner, name)
 
     def _pairs(self, raw: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         keys, values = raw[::2], raw[1::2]

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 from river.utils import VectorDict
+
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec_format import (
     CODEC_VERSION,
@@ -162,7 +163,7 @@ class Encoder:
         return found
 
     def _node(self, value: Any) -> list[Any]:
-        kind = type(value)
+        kind: type = type(value)
         write = _WRITERS.get(kind)
         if write is not None:
             return write(self, value)

@@ -363,11 +363,10 @@ def _made(part: Part) -> Any:
 
 
 def _constructed(call: Call) -> Any:
+    positional = [_made(part) for part in call.positional]
     named = {argument: _made(part) for argument, part in call.named}
     try:
-        made = call.kind(*(_made(part) for part in call.positional), **named)
-    except ExpressionError:
-        raise
+        made = call.kind(*positional, **named)
     except Exception as cause:
         raise ExpressionError(
             f"{call.name} refuses its arguments: {type(cause).__name__}: {cause}; see River's documentation of {call.name}",

@@ -84,7 +84,7 @@ def parts_of(model: object, enters: Callable[[type], bool] = lambda _: True) -> 
     todo = [model]
     while todo:
         part = todo.pop()
-        kind = type(part)
+        kind: type = type(part)
         if id(part) in seen or isinstance(part, type):
             continue
         seen[id(part)] = part
@@ -114,6 +114,8 @@ def broken_rules(model: object) -> list[str]:
             found.append(reason)
         elif takes_seed(kind) and getattr(part, "seed", None) is None:
             found.append(missing_seed(kind))
+        elif kind is compose.Pipeline and not part.steps:
+            found.append("a Pipeline without steps does nothing; give it steps, or leave it out")
     if compose.Pipeline._LEARN_UNSUPERVISED_DURING_PREDICT:
         found.append("compose.learn_during_predict is on: scoring would train the model; leave its context first")
     return list(dict.fromkeys(found))

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import river
 import scipy  # type: ignore[import-untyped]
+
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models.catalog import family_of, misfits, supported, uses_blas
 from tailrace.domain.models.codec import CODEC_VERSION, StateCodec

@@ -160,7 +160,7 @@ def _found_in(skeletons: Iterable[object], attributes: dict[type, set[str]]) -> 
 
 
 def _class_of(value: object, attributes: dict[type, set[str]]) -> Iterator[object]:
-    kind = type(value)
+    kind: type = type(value)
     if is_rust(kind):
         yield kind
     elif is_plain(kind):
@@ -183,7 +183,8 @@ def contents_of(value: object) -> list[object]:
     if is_rust(type(value)):
         return _inside_rust(value)
     # Functions, modules and the like hold their module's globals, which are no part of anything.
-    return list(attributes_of(value).values()) if is_plain(type(value)) else []
+    kind: type = type(value)
+    return list(attributes_of(value).values()) if is_plain(kind) else []
 
 
 def _inside_rust(value: object) -> list[object]:

@@ -1,0 +1,278 @@
+"""How the objects of one loop are made and joined: the agents with everything they work with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+from uuid import uuid4
+
+from mode import ServiceT
+
+import tailrace
+from tailrace.domain.learning import Fold
+from tailrace.domain.status import Quality, Role, RoleState, SnapshotStatus
+from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
+from tailrace.opening import event_decoder, label_decoder, open_store
+from tailrace.settings import Settings
+from tailrace.stores.snapshot_store import SnapshotStore
+from tailrace.streams.announcements import Announcements
+from tailrace.streams.dead_letters import DeadLetters
+from tailrace.streams.followers import Follower, Models
+from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
+from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
+from tailrace.streams.learn_agent import LearnAgent, LearnParts
+from tailrace.streams.log import Log, Reader, Sink, Source, SourceSpec
+from tailrace.streams.role import RoleReport
+from tailrace.streams.score_agent import ScoreAgent, ScoreParts
+from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.training_log import TrainingLog
+from tailrace.streams.worker import Lane
+from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.prediction_codec import PredictionEncoder
+from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
+
+
+@dataclass
+class RunningLoop:
+    """The objects of one loop in this process; for the demo and for tests that look inside."""
+
+    domain: LoopDomain
+    models: Models
+    recorder: Recorder
+    reports: dict[Role, RoleReport] = field(default_factory=dict)
+    learn: LearnAgent | None = None
+    join: JoinAgent | None = None
+    score: ScoreAgent | None = None
+    follower: Follower | None = None
+    heartbeat: Heartbeat | None = None
+
+    def readiness(self) -> dict[str, tuple[bool, str]]:
+        """Return role → (is it ready, why not)."""
+        ready = {RoleState.RUNNING, RoleState.WAITING}
+        return {
+            f"{self.domain.name}.{role.value}": (report.state in ready, report.reason or report.state.value)
+            for role, report in self.reports.items()
+        }
+
+    def give_voices(self, sources: Mapping[str, Source]) -> None:
+        """Let the heartbeat tell about every role and the group member behind it."""
+        assert self.heartbeat is not None, "a loop is composed before it is told about"
+        self.heartbeat.voices += [
+            Voice(report, sources[self.domain.group(role)]) for role, report in self.reports.items()
+        ]
+
+
+@dataclass(frozen=True)
+class Member:
+    """What this process is, for all of its loops.
+
+    Attributes:
+        name: A name that no other process uses; holds no host name.
+        instance_id: Static membership, only when configured.
+    """
+
+    name: str
+    roles: Sequence[Role]
+    settings: Settings
+    started_ms: int
+    instance_id: str | None = None
+
+    def new_owner(self) -> str:
+        """Return a name that nobody has used."""
+        return f"{self.name}-{uuid4().hex[:12]}"
+
+
+class Composition:
+    """Makes the services of one loop.
+
+    Attributes:
+        before: Services that the agents work with.
+        lanes: The agents and what they read.
+        behind: Services that tell about the work.
+    """
+
+    def __init__(self, member: Member, opened: Log, reader: Reader, loop: RunningLoop) -> None:
+        domain = loop.domain
+        self.before: list[ServiceT] = []
+        self.lanes: list[Lane] = []
+        self.behind: list[ServiceT] = []
+        self._member = member
+        self._opened = opened
+        self._reader = reader
+        self._loop = loop
+        self._sink: Sink = opened.sink(f"{domain.name}.internal")
+        self._fold: Fold = domain.fold()
+        self._store: SnapshotStore = open_store(member.settings)
+        self._training = TrainingLog(reader, self._sink, domain.topics.training)
+        self._partitions: dict[str, int] = {}
+        self._newest: Callable[[], SnapshotStatus | None] = lambda: None
+
+    async def make(self) -> None:
+        """Make everything that the member's roles need."""
+        domain, topics = self._loop.domain, self._loop.domain.topics
+        for name in (topics.scored, topics.dead_events, topics.dead_labels):
+            self._partitions[name] = await self._reader.partitions(name)
+        self.before.append(self._sink)
+        makers = {Role.SCORE: self._score, Role.JOIN: self._join, Role.LEARN: self._learn}
+        for role in self._member.roles:
+            self._loop.reports[role] = RoleReport(role, self._loop.recorder)
+            self._loop.reports[role].set(RoleState.STARTING)
+            makers[role](domain)
+        self._loop.heartbeat = self._heartbeat(domain)
+        self.behind.append(self._loop.heartbeat)
+
+    def _score(self, domain: LoopDomain) -> None:
+        loop, topics = self._loop, domain.topics
+        predictions, follow = self._opened.sink(f"{domain.name}.predictions"), self._opened.reader()
+        loop.follower = Follower(
+            reader=follow,
+            index=self._index(domain, None),
+            fold=self._fold,
+            models=loop.models,
+            on_refused=loop.recorder.snapshot_refused,
+        )
+        loop.score = ScoreAgent(
+            ScoreParts(
+                decoder=event_decoder(domain.settings),
+                encoder=PredictionEncoder(topics.events, domain.target),
+                target=domain.target,
+                models=loop.models,
+                predictions=predictions,
+                scored=self._sink,
+                predictions_topic=topics.predictions,
+                scored_topic=topics.scored,
+                scored_partitions=self._partitions[topics.scored],
+                max_block_bytes=LARGEST_MESSAGE_BYTES // 2,
+                dead_letters=self._dead_letters(domain, topics.dead_events),
+                recorder=loop.recorder,
+                report=loop.reports[Role.SCORE],
+                now_ms=now_ms,
+            )
+        )
+        self.before += [predictions, follow, loop.follower]
+        group = domain.group(Role.SCORE)
+        self.lanes.append(Lane(group, loop.score, SourceSpec(group, (topics.events,), **self._membership(Role.SCORE))))
+
+    def _join(self, domain: LoopDomain) -> None:
+        loop, topics = self._loop, domain.topics
+        loop.join = JoinAgent(
+            JoinParts(
+                topics=JoinTopics(topics.labels, topics.scored, topics.relabelled),
+                spec=domain.join_spec,
+                contract_id=domain.contract.id,
+                labels=label_decoder(domain.settings),
+                training=self._training,
+                sink=self._sink,
+                reader=self._reader,
+                dead_letters=self._dead_letters(domain, topics.dead_labels),
+                recorder=loop.recorder,
+                report=loop.reports[Role.JOIN],
+                new_owner=self._member.new_owner,
+                now_ms=now_ms,
+                idle_after_ms=domain.settings.idle_after,
+            )
+        )
+        spec = SourceSpec(
+            domain.group(Role.JOIN),
+            (topics.scored, topics.labels, topics.relabelled),
+            co_partitioned=True,
+            start_paused=True,
+            commit_every_s=0.0,
+            **self._membership(Role.JOIN),
+        )
+        self.lanes.append(Lane(spec.group, loop.join, spec))
+
+    def _learn(self, domain: LoopDomain) -> None:
+        loop, snapshots = self._loop, self._member.settings.snapshots
+        announcements = Announcements(
+            self._sink, loop=domain.name, topic=domain.topics.model_events, version=domain.lineage[:12], now_ms=now_ms
+        )
+        index = self._index(domain, self._sink)
+        writer = SnapshotWriter(
+            loop=domain.name,
+            fold=self._fold,
+            index=index,
+            announcements=announcements,
+            recorder=loop.recorder,
+            versions=versions(),
+            publish_ms=snapshots.publish,
+            snapshot_ms=snapshots.every,
+            clock_ms=clock_ms,
+            now_ms=now_ms,
+        )
+        loop.learn = LearnAgent(
+            LearnParts(
+                fold=self._fold,
+                training=self._training,
+                reader=self._reader,
+                index=index,
+                writer=writer,
+                models=loop.models,
+                announcements=announcements,
+                recorder=loop.recorder,
+                report=loop.reports[Role.LEARN],
+                new_owner=self._member.new_owner,
+                now_ms=now_ms,
+            )
+        )
+        self._newest = lambda: writer.newest
+        spec = SourceSpec(
+            domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
+        )
+        self.lanes.append(Lane(spec.group, loop.learn, spec))
+
+    def _heartbeat(self, domain: LoopDomain) -> Heartbeat:
+        loop = self._loop
+        beating = Beating(
+            member=self._member.name,
+            loop=domain.name,
+            version=tailrace.__version__,
+            pid=os.getpid(),
+            started_ms=self._member.started_ms,
+            now_ms=now_ms,
+            models=loop.models,
+            recorder=loop.recorder,
+            newest_snapshot=self._newest,
+            quality=lambda: quality_of(loop.models),
+        )
+        return Heartbeat(self._sink, domain.topics.status, beating)
+
+    def _index(self, domain: LoopDomain, sink: Sink | None) -> SnapshotIndex:
+        return SnapshotIndex(
+            domain.topics.snapshots, lineage=domain.lineage, versions=versions(), sink=sink, store=self._store
+        )
+
+    def _dead_letters(self, domain: LoopDomain, topic: str) -> DeadLetters:
+        return DeadLetters(
+            self._sink,
+            self._loop.recorder,
+            topic=topic,
+            partitions=self._partitions[topic],
+            loop=domain.name,
+            member=self._member.name,
+        )
+
+    def _membership(self, role: Role) -> _Membership:
+        static = self._member.instance_id
+        return {
+            "session_timeout_ms": self._member.settings.kafka.session_timeout,
+            "instance_id": None if static is None else f"{static}-{role.value}",
+        }
+
+
+class _Membership(TypedDict):
+    session_timeout_ms: int
+    instance_id: str | None
+
+
+def quality_of(models: Models) -> tuple[Quality, ...]:
+    """Return the quality that the live state holds; nothing where this process does not learn."""
+    if models.live is None:
+        return ()
+    return tuple(
+        Quality(figure.metric, figure.window, figure.value, figure.samples, dict(figure.baselines))
+        for figure in models.live.quality.figures()
+    )

@@ -1,0 +1,168 @@
+"""One Tailrace process: it waits for the log, makes the worker, runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+import structlog
+from mode import Service
+
+from tailrace.domain.errors import LogError, SettingsError
+from tailrace.domain.status import Role
+from tailrace.main.composition import Composition, Member, RunningLoop
+from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
+from tailrace.opening import open_log
+from tailrace.settings import Settings
+from tailrace.streams import worker as workers
+from tailrace.streams.followers import Models
+from tailrace.streams.log import Log
+from tailrace.streams.topic_plan import apply
+from tailrace.streams.worker import Worker
+from tailrace.telemetry.instruments import Instruments
+from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+from tailrace.web import server
+
+log = structlog.get_logger(__name__)
+
+_LOG_POLL_S = 2.0  # how often a start that waits for the log asks again
+_BEAT_S = 0.5
+
+
+class Process(Service):
+    """One Tailrace process: waits for the log, makes the worker, runs it.
+
+    Args:
+        roles: Which of the three agents run here.
+        prepare_topics: Create missing topics; the embedded log and the demo do.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        roles: Sequence[Role] = ALL_ROLES,
+        instance_id: str | None = None,
+        prepare_topics: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.roles = tuple(roles)
+        self.member = f"member-{uuid4().hex[:8]}"
+        self.loops: dict[str, RunningLoop] = {}
+        self.instruments = Instruments()
+        self.process_recorder = ProcessRecorder(self.instruments)
+        self.worker: Worker | None = None
+        self._prepare_topics = settings.servers is None if prepare_topics is None else prepare_topics
+        self._domains = loops_of(settings)
+        self._member = Member(self.member, self.roles, settings, now_ms(), instance_id)
+        self._beat_s = time.monotonic()
+        self._waiting = "it has just started"
+
+    @property
+    def label(self) -> str:
+        """For logs."""
+        return f"tailrace {self.member}"
+
+    # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @Service.task
+    async def _live(self) -> None:
+        opened = open_log(self.settings)
+        reader = opened.reader()
+        await self._await_log(opened)
+        if self.should_stop:
+            return
+        await self.add_runtime_dependency(reader)
+        for domain in self._domains:
+            await self._await_topics(opened, domain)
+        if self.should_stop:
+            return
+        api = server.build(
+            self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
+        )
+        host = workers.make_host(f"tailrace-{self.member}", self.settings.http_address, api)
+        made = []
+        for domain in self._domains:
+            loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))
+            composition = Composition(self._member, opened, reader, loop)
+            await composition.make()
+            self.loops[domain.name] = loop
+            made.append(composition)
+        self.worker = Worker(
+            opened,
+            host,
+            [lane for each in made for lane in each.lanes],
+            before=[service for each in made for service in each.before],
+            behind=[service for each in made for service in each.behind],
+        )
+        for loop in self.loops.values():
+            loop.give_voices(self.worker.sources)
+        self.process_recorder.build(versions())
+        await self.add_runtime_dependency(self.worker)
+        self._waiting = ""
+        log.info("running", member=self.member, roles=[role.value for role in self.roles], log=opened.address)
+
+    @Service.task
+    async def _beat(self) -> None:
+        while not self.should_stop:
+            begun = time.monotonic()
+            await self.sleep(_BEAT_S)
+            self._beat_s = time.monotonic()
+            self.process_recorder.event_loop_lag(max(0.0, self._beat_s - begun - _BEAT_S))
+            self.process_recorder.ready(is_ready=all(is_ready for is_ready, _ in self.readiness().values()))
+
+    def readiness(self) -> dict[str, tuple[bool, str]]:
+        """Return what is ready, for the probe."""
+        if self._waiting:
+            return {"start": (False, self._waiting)}
+        found: dict[str, tuple[bool, str]] = {}
+        for loop in self.loops.values():
+            found |= loop.readiness()
+        return found
+
+    async def _await_log(self, opened: Log) -> None:
+        begun, admin = time.monotonic(), opened.admin()
+        try:
+            while not self.should_stop:
+                try:
+                    await admin.brokers()
+                except LogError as problem:
+                    waited = int(time.monotonic() - begun)
+                    self._waiting = f"{opened.address} does not answer"
+                    log.warning("waiting for the log", log=opened.address, since_s=waited, why=str(problem))
+                    await self.sleep(_LOG_POLL_S)
+                else:
+                    return
+        finally:
+            await admin.close()
+
+    async def _await_topics(self, opened: Log, domain: LoopDomain) -> None:
+        admin = opened.admin()
+        try:
+            while not self.should_stop:
+                found = await topic_plan_of(admin, domain)
+                if self._prepare_topics and found.creations and not found.refusals:
+                    await apply(admin, found)
+                    continue
+                if found.refusals:
+                    raise SettingsError([f"loop {domain.name}: {refusal}" for refusal in found.refusals])
+                missing = [creation.name for creation in found.creations]
+                if not missing:
+                    return
+                self._waiting = f"topics are missing: {', '.join(missing)}"
+                log.warning(
+                    "waiting for topics",
+                    missing=missing,
+                    next="`tailrace topics apply --yes` creates them",
+                    loop=domain.name,
+                )
+                await self.sleep(_LOG_POLL_S)
+        finally:
+            await admin.close()
+
+
+def run(settings: Settings, roles: Iterable[Role] = ALL_ROLES, *, instance_id: str | None = None) -> int:
+    """Run a process until a signal ends it; return its exit code."""
+    return workers.run(Process(settings, roles=tuple(roles), instance_id=instance_id))

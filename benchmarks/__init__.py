@@ -1,0 +1,1 @@
+"""How fast the whole loop is, beside two rulers: bare River in memory, and a stock Faust loop on the same topics."""
