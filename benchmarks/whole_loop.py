@@ -92,6 +92,7 @@ def _stages(process: Process) -> dict[str, float]:
 
 def main(config: Path, count: int, within_s: float) -> None:
     """Run it once."""
+    configure("warning", "console")
     asyncio.run(measure(config, count, within_s)).report()
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tailrace.domain.blocks import ScoredBlock, Served, XColumns
-from tailrace.domain.join import JoinLimits, JoinSpec
+from tailrace.domain.blocks import ScoredBlock, Served, Vector, XColumns
+from tailrace.domain.join import Batch, JoinLimits, JoinSpec, LabelJoin, recover
+from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Forward, Label, Mark
 from tailrace.domain.times import JoinTimes
 
@@ -77,6 +78,11 @@ def make_times(horizon_ms: int = 100, disorder_ms: int = 20, skew_ms: int = 5, r
     return JoinTimes(horizon_ms, disorder_ms, skew_ms, recall_ms)
 
 
+def make_limits(max_rows: int = 500, max_bytes: int = 400_000, max_waiting: int = 1_000_000) -> JoinLimits:
+    """Return bounds that no test meets unless it asks for it."""
+    return JoinLimits(max_rows, max_bytes, max_waiting)
+
+
 def make_join_spec(
     partition: int = 0,
     partitions: int = 1,
@@ -85,4 +91,35 @@ def make_join_spec(
     limits: JoinLimits | None = None,
 ) -> JoinSpec:
     """Return the spec of a loop with one partition."""
-    return JoinSpec(partition, partitions, times or make_times(), implicit, limits or JoinLimits())
+    return JoinSpec(partition, partitions, times or make_times(), implicit, limits or make_limits())
+
+
+def restart_join(
+    spec: JoinSpec,
+    batches: Sequence[Batch],
+    *,
+    scored: Sequence[ScoredBlock] = (),
+    labels: Sequence[Label] = (),
+    relabelled: Sequence[Forward | Mark] = (),
+) -> LabelJoin:
+    """Recover a join from batches that were written at log offsets 10, 20, … and its inputs at offsets 0, 1, …
+
+    Every label is at home; only what recovery asks for is given to it.
+    """
+    log = [(10 * n, batch.block("contract", "log", "owner", n)) for n, batch in enumerate(batches, start=1)]
+    vector = batches[-1].vector if batches else Vector()
+    low, end = offset_of(vector.scored_low.position), offset_of(vector.scored_next)
+    return recover(
+        spec,
+        vector,
+        rows=[(offset, block) for offset, block in log if offset >= vector.oldest_row],
+        scored=[(offset, block) for offset, block in enumerate(scored) if low <= offset <= end],
+        labels=[
+            (label, spec.partition) for label in labels if vector.labels_low.position <= label.offset < vector.labels_next
+        ],
+        relabelled=[
+            (offset, record)
+            for offset, record in enumerate(relabelled)
+            if vector.relabelled_low <= offset < vector.relabelled_next
+        ],
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.log_forms import LogForm, load_launcher
 
 launcher = load_launcher()
@@ -32,14 +31,19 @@ def own_broker(tmp_path: Path) -> Iterator[Any]:
 
 def start_broker(folder: Path) -> Any:
     """Start a broker, or skip, or fail where Kafka is required."""
-    missing = launcher.missing_tools()
-    if missing:
-        _without_kafka(f"{' and '.join(missing)} not found")
+    require_kafka()
     try:
         return launcher.Broker(folder, settings={"group.min.session.timeout.ms": "1000"}).start()
     except launcher.LaunchError as error:
         _without_kafka(str(error))
         raise
+
+
+def require_kafka() -> None:
+    """Go on where a broker can be started; skip, or fail where it is required, elsewhere."""
+    missing = launcher.missing_tools()
+    if missing:
+        _without_kafka(f"{' and '.join(missing)} not found")
 
 
 def _without_kafka(reason: str) -> None:
@@ -62,9 +66,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(params=["embedded", "kafka"])
-async def log_form(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogForm]:
+def log_form(request: pytest.FixtureRequest, tmp_path: Path) -> LogForm:
     """Each form of the log in turn."""
-    yield make_form(request, tmp_path, request.param)
+    return make_form(request, tmp_path, request.param)
 
 
 @pytest.fixture
@@ -85,3 +89,12 @@ def make_form(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> LogF
         return LogForm("kafka", f"kafka://{request.getfixturevalue('kafka')}", tmp_path)
     folder = tmp_path / "log"
     return LogForm("embedded", f"embedded:{folder}", folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the broker, so that `-m "not kafka"` leaves it out."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        names = set(getattr(item, "fixturenames", ()))
+        if names & {"kafka", "own_broker", "kafka_form"} or parameters.get("log_form") == "kafka":
+            item.add_marker(pytest.mark.kafka)

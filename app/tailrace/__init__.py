@@ -37,7 +37,7 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
     "opening": frozenset({"domain", "wire", "stores", "streams", "settings"}),
     "inspection": frozenset({"domain", "wire", "stores", "streams", "settings", "opening"}),
     "main": frozenset({"domain", "wire", "stores", "telemetry", "streams", "web", "settings", "opening", "inspection"}),
-    "demo": frozenset({"main", "opening", "inspection", "settings", "domain", "wire"}),
+    "demo": frozenset({"main", "streams", "opening", "inspection", "settings", "domain", "wire"}),
     "cli": frozenset({"main", "opening", "inspection", "settings", "demo", "domain", "wire", "stores", "telemetry"}),
 }
 """Room → the rooms of ours that it may import. Every room may import `tailrace` itself, for the version."""

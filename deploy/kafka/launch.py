@@ -99,6 +99,11 @@ class Broker:
         return f"127.0.0.1:{self._state['port']}"
 
     @property
+    def is_running(self) -> bool:
+        """Whether the broker that this object started still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int | None:
         """The broker's process, when this object started it."""
         return self._process.pid if self._process else None
@@ -132,7 +137,7 @@ class Broker:
 
     def stop(self) -> None:
         """End it in order; by force after a while."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.is_running:
             return
         self._process.terminate()
         try:
@@ -189,7 +194,9 @@ class Broker:
 
     def _format(self) -> None:
         properties = str(self.folder / "server.properties")
-        command = self._java("kafka.tools.StorageTool", "format", "-t", str(self._state["cluster_id"]), "-c", properties)
+        command = self._java(
+            "kafka.tools.StorageTool", "format", "-t", str(self._state["cluster_id"]), "-c", properties
+        )
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LaunchError(f"Kafka could not format {self.folder}: {done.stdout}{done.stderr}")
@@ -202,7 +209,7 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=None if self._outlives else _die_with_parent,
+                preexec_fn=None if self._outlives else _die_with_parent,  # noqa: PLW1509 - one call of libc
             )
         (self.folder / "broker.pid").write_text(str(self._process.pid))
 
@@ -275,7 +282,7 @@ def run_until_told(folder: Path) -> None:
     broker = Broker(folder).start()
     print(f"bootstrap={broker.bootstrap}", flush=True)
     watches_input = not sys.stdin.isatty()
-    while not asked and os.getppid() == parent and broker._process is not None and broker._process.poll() is None:
+    while not asked and os.getppid() == parent and broker.is_running:
         readable = select.select([sys.stdin] if watches_input else [], [], [], 0.2)[0]
         if readable and not os.read(sys.stdin.fileno(), 4096):
             break

@@ -24,7 +24,7 @@ LONG = make_toml(
     make_loop(name="second", task="regression", labels='{ topic = "prices", id = "i", target = "t" }'),
     log="kafka://a:1,b:2",
     top='http = "127.0.0.1:1"',
-    below='[kafka]\nsecurity_protocol = "SSL"\nca_file = "ca.pem"\n[snapshots]\nkeep = 3\nstore = "file:s"\n',
+    below='[kafka]\nsecurity_protocol = "SSL"\nca_file = "ca.pem"\n[snapshots]\npublish = "2s"\nstore = "file:s"\n',
 )
 
 KEYS = sorted(

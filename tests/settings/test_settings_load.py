@@ -105,7 +105,7 @@ def only(settings: Settings) -> LoopSettings:
         ("TAILRACE_LOG", "kafka://b:2", lambda s: s.log, "kafka://b:2"),
         ("TAILRACE_HTTP", "", lambda s: s.http, ""),
         ("TAILRACE_SNAPSHOTS__EVERY", "5s", lambda s: s.snapshots.every, 5_000),
-        ("TAILRACE_SNAPSHOTS__KEEP", "3", lambda s: s.snapshots.keep, 3),
+        ("TAILRACE_KAFKA__REPLICATION", "3", lambda s: s.kafka.replication, 3),
         ("TAILRACE_LOOPS__PHISHING__HORIZON", "2h", lambda s: only(s).horizon, 7_200_000),
         ("TAILRACE_LOOPS__phishing__HORIZON", "2h", lambda s: only(s).horizon, 7_200_000),
         ("TAILRACE_LOOPS__PHISHING__MAX_WAITING", "1_000", lambda s: only(s).max_waiting, 1_000),
@@ -124,18 +124,18 @@ def test_the_environment_wins_over_the_file(
     variable: str, value: str, get: Callable[[Settings], object], expected: object
 ):
     toml = make_toml(
-        make_loop(features='Age = "number"'), top='http = "a:1"', below='[snapshots]\nevery = "1m"\nkeep = 9'
+        make_loop(features='Age = "number"'), top='http = "a:1"', below='[snapshots]\nevery = "1m"'
     )
 
     assert expected == get(read(toml, {variable: value}))
 
 
 def test_a_whole_table_is_set_before_one_of_its_settings():
-    environ = {"TAILRACE_SNAPSHOTS__KEEP": "3", "TAILRACE_SNAPSHOTS": '{ keep = 5, every = "1s" }'}
+    environ = {"TAILRACE_SNAPSHOTS__PUBLISH": "3s", "TAILRACE_SNAPSHOTS": '{ publish = "5s", every = "1s" }'}
 
     snapshots = read(make_toml(), environ).snapshots
 
-    assert (3, 1_000) == (snapshots.keep, snapshots.every)
+    assert (3_000, 1_000) == (snapshots.publish, snapshots.every)
 
 
 def test_a_problem_names_the_variable_it_came_from():
@@ -185,9 +185,9 @@ def test_a_file_variable_gives_the_value_without_its_line_end(tmp_path: Path):
 
 
 def test_any_setting_can_be_given_by_a_file(tmp_path: Path):
-    (tmp_path / "keep").write_text("7\n")
+    (tmp_path / "publish").write_text("7s\n")
 
-    assert 7 == read(make_toml(), {"TAILRACE_SNAPSHOTS__KEEP_FILE": str(tmp_path / "keep")}).snapshots.keep
+    assert 7_000 == read(make_toml(), {"TAILRACE_SNAPSHOTS__PUBLISH_FILE": str(tmp_path / "publish")}).snapshots.publish
 
 
 def test_a_setting_that_ends_in_file_is_itself(tmp_path: Path):
@@ -266,7 +266,7 @@ def test_no_problem_shows_a_secret(environ: dict[str, str]):
 
 
 def test_a_variable_below_what_is_no_table_leaves_that_problem_to_the_tree():
-    (problem,) = problems_of(make_toml(top="snapshots = 3"), {"TAILRACE_SNAPSHOTS__KEEP": "3"})
+    (problem,) = problems_of(make_toml(top="snapshots = 3"), {"TAILRACE_SNAPSHOTS__EVERY": "3s"})
 
     assert problem.startswith("snapshots: found a number")
 

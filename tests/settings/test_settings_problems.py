@@ -76,12 +76,12 @@ def test_a_dotted_feature_without_quotes_is_explained():
 
 def test_all_problems_are_reported_at_once_in_the_order_of_the_tree():
     text = make_toml(
-        make_loop(horizon="0s", features='age = "numbr"'), log="kafka:/x", top="http = 5", below="[snapshots]\nkeep = 0"
+        make_loop(horizon="0s", features='age = "numbr"'), log="kafka:/x", top="http = 5", below="[snapshots]\nevery = 0"
     )
 
     keys = [problem.partition(":")[0] for problem in problems_of(text)]
 
-    assert ["log", "http", "loops.phishing.horizon", "loops.phishing.features.age.type", "snapshots.keep"] == keys
+    assert ["log", "http", "loops.phishing.horizon", "loops.phishing.features.age.type", "snapshots.every"] == keys
 
 
 @pytest.mark.parametrize(

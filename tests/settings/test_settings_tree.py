@@ -21,7 +21,7 @@ def test_a_minimal_configuration_takes_every_default():
     assert "embedded:/etc/tailrace/data" == settings.log
     assert ("127.0.0.1", 8321) == settings.http_address
     assert "file:/etc/tailrace/snapshots" == settings.snapshots.store
-    assert (30_000, 1_000, 16) == (settings.snapshots.every, settings.snapshots.publish, settings.snapshots.keep)
+    assert (30_000, 1_000) == (settings.snapshots.every, settings.snapshots.publish)
     assert 10_000 == settings.kafka.session_timeout
     assert settings.kafka.replication is None
 

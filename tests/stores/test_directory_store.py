@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from store_rules import PATH, StoreRules
+from tests.stores.store_rules import PATH, StoreRules
 
 from tailrace.domain.errors import SnapshotRefused, StoreUnavailable
 from tailrace.stores.snapshot_store import DirectoryStore

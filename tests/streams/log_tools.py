@@ -29,7 +29,7 @@ async def running(service: S) -> AsyncIterator[S]:
 async def until(condition: Callable[[], bool], within_s: float = WAIT_S) -> None:
     """Wait for a condition that other tasks bring about."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is told by nobody
             await asyncio.sleep(0.005)
 
 

@@ -101,7 +101,7 @@ async def test_only_the_completed_front_is_committed(log_form):
         source.complete(inbox.batches[0])
         source.complete(inbox.batches[2])
         async with running(log_form.open().reader()) as reader:
-            while (commit := (await reader.group_offsets(spec.group)).get(partition)) is None:
+            while (commit := (await reader.group_offsets(spec.group)).get(partition)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     assert commit.offset == 10
@@ -303,7 +303,7 @@ async def test_a_record_that_is_too_large_is_refused_and_its_neighbours_pass(log
     partition = TopicPartition(topic, 0)
 
     async with running(log_form.open().sink("test")) as sink:
-        with pytest.raises(RecordTooLarge, match="max.message.bytes"):
+        with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
             await sink.send(partition, [Outgoing(None, b"x"), Outgoing(None, b"x" * 100_000)])
         await (await sink.send(partition, [Outgoing(None, b"y" * 99_000)] * 5))
         await send(sink, topic, "after")

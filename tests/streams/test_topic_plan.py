@@ -172,7 +172,9 @@ def test_a_plan_tells_itself_in_words():
 
 
 async def test_a_plan_is_carried_out_and_then_empty(log_form):
-    topics = topics_of(log_form.prefix.replace("-", "_"), log_form.topic("pages"), log_form.topic("verdicts"), horizon_ms=1)
+    topics = topics_of(
+        log_form.prefix.replace("-", "_"), log_form.topic("pages"), log_form.topic("verdicts"), horizon_ms=1
+    )
     names = [topic.name for topic in topics]
     admin = log_form.open().admin()
 

@@ -19,7 +19,21 @@ from tailrace.cli.exits import Exit, UsageError, exit_of
 from tailrace.cli.output import fail, talk
 from tailrace.domain.errors import SettingsError, TailraceError
 
-GROUPS: Final = ("check", "init", "version")
+GROUPS: Final = (
+    "run",
+    "status",
+    "books",
+    "verify",
+    "doctor",
+    "check",
+    "init",
+    "topics",
+    "events",
+    "labels",
+    "log",
+    "dlq",
+    "version",
+)
 """Modules of this package that register commands, in the order of the help."""
 
 _HELP: Final = "Models that learn from your Kafka topics while they serve."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -40,7 +41,7 @@ def rows(records: Iterable[Mapping[str, Any]], columns: Sequence[str], output: F
         table.add_column(column.replace("_", " "))
     for each in records:
         table.add_row(*(Text(_cell(each.get(column))) for column in columns))
-    _console().print(table)
+    console().print(table)
 
 
 def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
@@ -53,7 +54,7 @@ def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
     table.add_column()
     for key, value in fields.items():
         table.add_row(Text(key.replace("_", " ")), Text(_cell(value)))
-    _console().print(table)
+    console().print(table)
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
@@ -71,7 +72,18 @@ def fail(text: str) -> None:
     print(f"error: {text}", file=sys.stderr)
 
 
-def _console() -> Console:
+def text_of(content: bytes | None) -> str | None:
+    """Return bytes as text, or as base64 after "base64:" where they are none; None stays None."""
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"base64:{b64encode(content).decode()}"
+
+
+def console() -> Console:
+    """Return the console of stdout, for what is no plain table."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH_CHARS
     return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
 

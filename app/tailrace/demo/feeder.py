@@ -51,8 +51,8 @@ class Feeder:
 
     Attributes:
         events, labels: Sent and acknowledged.
-        has_drifted: Whether pages look different by now.
         truth: Page id → whether it is phishing, of the last few thousand.
+        ended_s: Seconds from the first event to the last; 0 before.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Feeder:
         self.events = 0
         self.labels = 0
         self.truth: dict[str, bool] = {}
+        self.ended_s = 0.0
         self._sink = sink
         self._topics = topics
         self._partitions = partitions
@@ -99,6 +100,7 @@ class Feeder:
             await self._send_events(count)
             await self._send_labels(self.elapsed_s)
             await asyncio.sleep(TICK_S)
+        self.ended_s = self.elapsed_s
         self._due = [due for due in self._due if due.at_s <= self.elapsed_s + self._rhythm.latest_label_s]
         heapq.heapify(self._due)
         await self._send_labels(self.elapsed_s + self._rhythm.latest_label_s)
@@ -121,9 +123,7 @@ class Feeder:
         while self._due and self._due[0].at_s <= until_s:
             due = heapq.heappop(self._due)
             verdict = PHISHING if due.is_phishing else FINE
-            records.append(
-                (due.page_id, {"page_id": due.page_id, "verdict": verdict, "decided_at": self._now_ms()})
-            )
+            records.append((due.page_id, {"page_id": due.page_id, "verdict": verdict, "decided_at": self._now_ms()}))
         self.labels += await self._send(self._topics.labels, records)
 
     async def _send(self, topic: str, records: list[tuple[str, dict[str, object]]]) -> int:

@@ -92,7 +92,9 @@ class Place:
         expected = load_text(configuration(log, http, run), folder=self.folder)
         if settings.log != expected.log:
             raise SettingsError(
-                [f"{self.file}: found log {settings.log!r}, and this demo would use {expected.log!r}; keep it elsewhere"]
+                [
+                    f"{self.file}: found log {settings.log!r}, and this demo would use {expected.log!r}; keep it elsewhere"
+                ]
             )
         return settings.model_copy(update={"http": http})
 

@@ -15,28 +15,24 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-import structlog
-
 from tailrace.domain.blocks import ScoredBlock, Served, TrainingBlock, Vector, XColumns
 from tailrace.domain.books import Books, Folded, LabelRecord, Letter, Source, Topics, recompute
 from tailrace.domain.books import Range as Counted
 from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.positions import Position, offset_of, position_of, row_of
+from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Claim, Forward, Label, Mark, Rejection, Skip
-from tailrace.domain.snapshots import Kind, Manifest
 from tailrace.domain.status import Role
 from tailrace.domain.times import EventTimeMs
+from tailrace.inspection.manifests import newest_snapshot
 from tailrace.inspection.reading import Reading
 from tailrace.inspection.status import group_of
 from tailrace.opening import label_decoder, topics_of
 from tailrace.settings import LoopSettings
 from tailrace.streams.log import Commit, Range, TopicPartition
-from tailrace.wire.avro_codec import decode_manifest, decode_relabelled, decode_scored, decode_training
+from tailrace.wire.avro_codec import decode_relabelled, decode_scored, decode_training
 from tailrace.wire.dead_letter import parse
 from tailrace.wire.partitioner import partitions_of
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +251,9 @@ class _Bookkeeper:
         return found
 
     async def _newest_state(self, log_id: str, log_end: int) -> Folded | None:
-        manifest = await self._newest_manifest(log_id, position_of(log_end))
+        manifest = await newest_snapshot(
+            self.reading, self.topics, log_id=log_id, not_above=position_of(log_end)
+        )
         if manifest is None:
             self.notes.append("no snapshot of this log yet: what was learned of its examples cannot be looked up")
             return None
@@ -263,21 +261,6 @@ class _Bookkeeper:
         return Folded(
             manifest.position, counters.get("learned", 0), counters.get("skipped", 0), counters.get("foreign", 0)
         )
-
-    async def _newest_manifest(self, log_id: str, not_above: Position) -> Manifest | None:
-        ((partition, held),) = (await self.reading.ranges(self.topics.snapshots)).items()
-        newest: Manifest | None = None
-        async for record in self.reading.records(partition, held):
-            if record.value is None:
-                continue
-            try:
-                manifest = decode_manifest(record.value)
-            except CodecError as problem:
-                log.warning("index record cannot be read", offset=record.offset, why=str(problem))
-                continue
-            if manifest.kind is Kind.SNAPSHOT and manifest.log_id == log_id and manifest.position <= not_above:
-                newest = manifest if newest is None or manifest.position >= newest.position else newest
-        return newest
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 

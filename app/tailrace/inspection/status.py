@@ -12,11 +12,22 @@ from typing import Final
 import structlog
 
 from tailrace.domain.errors import CodecError
-from tailrace.domain.status import LoopStatus, MemberStatus, PartitionStatus, Role, RoleStatus, Verdict
+from tailrace.domain.snapshots import Manifest
+from tailrace.domain.status import (
+    LoopStatus,
+    MemberStatus,
+    ModelStatus,
+    PartitionStatus,
+    Role,
+    RoleStatus,
+    SnapshotStatus,
+    Verdict,
+)
 from tailrace.domain.verdicts import GONE_MS, LagSample, LagWindowState, picture
+from tailrace.inspection.manifests import newest_snapshot
 from tailrace.inspection.reading import Reading
 from tailrace.opening import topics_of
-from tailrace.settings import LoopSettings
+from tailrace.settings import LoopSettings, Settings
 from tailrace.streams.log import Range, Record, TopicPartition
 from tailrace.wire.avro_codec import decode_status
 from tailrace.wire.topics import LoopTopics
@@ -25,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 HEARTBEATS_READ: Final = 20_000
 """Records of the status topic that are looked at, from its end: a minute of 300 members."""
+
+CHAMPION: Final = "champion"  # as domain.branches calls it, which loads River
 
 ROLES: Final = (Role.SCORE, Role.JOIN, Role.LEARN)
 
@@ -74,6 +87,8 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
     members = _with_verdicts(await _heartbeats(reading, topics), now_ms)
     expected = {role: {topic: len(held[topic]) for topic in of_role} for role, of_role in inputs.items()}
     status = picture(name, members, now_ms, expected)
+    if status.model is None:
+        status = _as_of_snapshot(status, await newest_snapshot(reading, topics), reading.settings)
     groups = {role: group_of(name, role) for role in ROLES}
     progress = []
     for role in ROLES:
@@ -182,6 +197,18 @@ def _verdict(told: list[tuple[str, PartitionStatus]], lag: int) -> tuple[Verdict
     if not lag:
         return Verdict.WARN, "nobody reads it; nothing waits"
     return Verdict.FAIL, f"nobody reads it; {lag} records wait"
+
+
+def _as_of_snapshot(status: LoopStatus, newest: Manifest | None, settings: Settings) -> LoopStatus:
+    """Where no process tells of a model, tell of the one that the next learner begins with."""
+    if newest is None:
+        return status
+    learned, skipped = newest.counters.get("learned", 0), newest.counters.get("skipped", 0)
+    digest, position = newest.state_digest, newest.position
+    model = ModelStatus(CHAMPION, newest.lineage, position, learned, skipped, digest)
+    every_ms = settings.snapshots.every
+    snapshot = SnapshotStatus(newest.number, position, newest.created_at_ms, newest.stored_bytes, every_ms, digest)
+    return replace(status, model=model, snapshot=status.snapshot or snapshot)
 
 
 async def _with_age(reading: Reading, progress: Progress, held: Range, now_ms: int) -> Progress:

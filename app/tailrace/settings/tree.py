@@ -295,9 +295,6 @@ class SnapshotSettings(Group):
         "How often the model is made known to scorers in other processes.", durations.ALLOWED, default="1s"
     )
     store: StoreAddress = setting("Where snapshots are kept.", addresses.STORE_ALLOWED, default="file:./snapshots")
-    keep: Count = setting(
-        "How many snapshots of one model are kept.", "a whole number of at least 1", default=16, literal=True
-    )
 
     @property
     def folder(self) -> Path:

@@ -180,7 +180,10 @@ class EmbeddedSource(MemberSource):
     async def _assign_if_changed(self) -> None:
         held = {topic: self._store.topic(topic) for topic in self.spec.topics}
         wanted = {
-            TopicPartition(topic, number) for topic, state in held.items() if state for number in range(state.partitions)
+            TopicPartition(topic, number)
+            for topic, state in held.items()
+            if state
+            for number in range(state.partitions)
         }
         if wanted == self.assigned or self.should_stop or self._taken_over:
             return
@@ -229,6 +232,7 @@ class EmbeddedSink(Sink):
         self._lines: dict[TopicPartition, deque[_Parcel]] = {}
         self._outstanding_bytes = 0
         self._work = asyncio.Event()
+        self._gate = asyncio.Lock()
         self._room = asyncio.Event()
 
     @property
@@ -257,19 +261,20 @@ class EmbeddedSink(Sink):
     async def send(self, partition: TopicPartition, records: Sequence[Outgoing]) -> asyncio.Future[Sequence[int]]:
         """Put records in line for one partition; await the result for their offsets."""
         size_bytes = check_sizes(partition, records, self._store.max_message_bytes(partition))
-        while self._outstanding_bytes > MAX_OUTSTANDING_BYTES:
-            self._room.clear()
-            await self._room.wait()
-        if self.should_stop:
-            raise LogUnavailable(f"{self.label} is stopped; nothing can be sent any more")
-        delivery: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
-        if not records:
-            delivery.set_result([])
+        async with self._gate:  # First come, first in line.
+            while self._outstanding_bytes > MAX_OUTSTANDING_BYTES and not self.should_stop:
+                self._room.clear()
+                await self._room.wait()
+            if self.should_stop:
+                raise LogUnavailable(f"{self.label} is stopped; nothing can be sent any more")
+            delivery: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+            if not records:
+                delivery.set_result([])
+                return delivery
+            self._outstanding_bytes += size_bytes
+            self._lines.setdefault(partition, deque()).append(_Parcel(records, size_bytes, delivery))
+            self._work.set()
             return delivery
-        self._outstanding_bytes += size_bytes
-        self._lines.setdefault(partition, deque()).append(_Parcel(records, size_bytes, delivery))
-        self._work.set()
-        return delivery
 
     @Service.task
     async def _append_on(self) -> None:

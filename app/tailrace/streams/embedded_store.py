@@ -7,6 +7,7 @@ Calls block for well under 5 ms: one transaction takes at most `MAX_APPEND_BYTES
 busy file is reported as `Busy` instead of waited for, and checkpoints run in a thread.
 """
 
+# ruff: noqa: S608 - table names are made of numbers; values are always bound.
 from __future__ import annotations
 
 import asyncio
@@ -103,9 +104,7 @@ class EmbeddedStore:
         """
         if self._users == 0:
             if not create and not self.path.exists():
-                raise LogError(
-                    f"there is no log in {self.folder}; `tailrace run` with this configuration creates it"
-                )
+                raise LogError(f"there is no log in {self.folder}; `tailrace run` with this configuration creates it")
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._read = self._connect(busy_s=5.0)
@@ -404,7 +403,10 @@ class EmbeddedStore:
 
 
 def _checkpoint(path: Path) -> None:
-    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+    with (
+        contextlib.suppress(sqlite3.Error, OSError),
+        contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection,
+    ):
         connection.execute("PRAGMA synchronous=NORMAL")
         # A passive one never gets to the end of a file that is written all the time; a restarting one does.
         is_long = Path(f"{path}-wal").stat().st_size > RESTART_BYTES

@@ -4,9 +4,11 @@ An outage is waited out, and said once every few seconds; what a person must cha
 can explain is `UnexplainedState`, which ends the process.
 """
 
+# ruff: noqa: SLF001 - aiokafka cannot be closed within a deadline by its public methods.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 import time
@@ -222,7 +224,11 @@ async def discard_producer(producer: AIOKafkaProducer) -> None:
     if sender is not None:
         sender.cancel()
     await _ends_in_time(producer.client.close())
-    producer._message_accumulator.fail_all(ProducerClosed())
+    accumulator = producer._message_accumulator
+    accumulator.fail_all(ProducerClosed())
+    for batch in itertools.chain(*accumulator._batches.values(), accumulator._pending_batches):
+        if batch._drain_waiter.done():
+            batch._drain_waiter.exception()  # Nobody waits for it; asyncio would log it as forgotten.
     if not await _ends_in_time(producer.stop()) and sender is not None:
         await _cancel([sender])
     await _close_late_connections(producer.client)

@@ -152,8 +152,8 @@ class KafkaReader(Reader):
             fetched = await consumer.getmany(theirs, timeout_ms=POLL_MS, max_records=READ_RECORDS)
         except OffsetOutOfRangeError as error:
             raise ForeignLogError(
-                f"{theirs.topic}/{theirs.partition} does not hold offset {error.args[0].get(theirs)} any more; the topic "
-                "was truncated or created anew: restore it, or start the loop anew under another name"
+                f"{theirs.topic}/{theirs.partition} does not hold offset {error.args[0].get(theirs)} any more; "
+                "the topic was truncated or created anew: restore it, or start the loop anew under another name"
             ) from error
         except KafkaError as error:
             if not is_outage(error):

@@ -92,6 +92,7 @@ class KafkaSink(Sink):
         self._lines: dict[TopicPartition, _Line] = {}
         self._limits: dict[str, tuple[int, int]] = {}
         self._outstanding_bytes = 0
+        self._gate = asyncio.Lock()
         self._room = asyncio.Event()
         self._acknowledged = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
@@ -114,6 +115,27 @@ class KafkaSink(Sink):
 
     async def send(self, partition: TopicPartition, records: Sequence[Outgoing]) -> asyncio.Future[Sequence[int]]:
         """Put records in line for one partition; await the result for their offsets."""
+        async with self._gate:  # First come, first in line, also while limits are asked for or there is no room.
+            limit_bytes = await self._limit_of(partition)
+            size_bytes = check_sizes(partition, records, limit_bytes)
+            while self._outstanding_bytes > MAX_OUTSTANDING_BYTES and not self._stops():
+                self._room.clear()
+                await self._room.wait()
+            if self.should_stop:
+                raise LogUnavailable(f"{self.label} is stopped; nothing can be sent any more")
+            delivery: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+            if not records:
+                delivery.set_result([])
+                return delivery
+            self._outstanding_bytes += size_bytes
+            line = self._lines.get(partition)
+            if line is None:
+                line = self._lines[partition] = _Line(partition, min(BATCH_BYTES, limit_bytes - RECORD_OVERHEAD_BYTES))
+                self._run_line(line)
+            line.put(_Parcel(records, size_bytes, delivery))
+            return delivery
+
+    async def _limit_of(self, partition: TopicPartition) -> int:
         limit_bytes, partitions = self._limits.get(partition.topic) or await self._learn_limits(partition.topic)
         if not 0 <= partition.partition < partitions:
             limit_bytes, partitions = await self._learn_limits(partition.topic)
@@ -121,23 +143,7 @@ class KafkaSink(Sink):
                 raise LogError(
                     f"topic {partition.topic} has {partitions} partitions; there is no partition {partition.partition}"
                 )
-        size_bytes = check_sizes(partition, records, limit_bytes)
-        while self._outstanding_bytes > MAX_OUTSTANDING_BYTES and not self.should_stop:
-            self._room.clear()
-            await self._room.wait()
-        if self.should_stop:
-            raise LogUnavailable(f"{self.label} is stopped; nothing can be sent any more")
-        delivery: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
-        if not records:
-            delivery.set_result([])
-            return delivery
-        self._outstanding_bytes += size_bytes
-        line = self._lines.get(partition)
-        if line is None:
-            line = self._lines[partition] = _Line(partition, min(BATCH_BYTES, limit_bytes - RECORD_OVERHEAD_BYTES))
-            self._run_line(line)
-        line.put(_Parcel(records, size_bytes, delivery))
-        return delivery
+        return limit_bytes
 
     async def _learn_limits(self, topic: str) -> tuple[int, int]:
         """Read how large a record of the topic may be and how many partitions it has; wait while it is missing."""
@@ -247,7 +253,7 @@ class KafkaSink(Sink):
                 sent.add_done_callback(_Acknowledge(self, line, producer, contents))
         except (KafkaError, OSError, AssertionError) as error:
             self._fail(producer, error)
-        except Exception as error:  # Ours, not Kafka's: the service must not go on without this line.
+        except Exception as error:  # noqa: BLE001 - ours, not Kafka's: the sink must not go on without this line
             await self.crash(error)
 
     def acknowledge(
@@ -292,7 +298,9 @@ class KafkaSink(Sink):
             return
         line.unacknowledged.popleft()
         self._done(line, front)
-        front.fail(RecordTooLarge(f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large"))
+        front.fail(
+            RecordTooLarge(f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large")
+        )
 
     # ---- the end
 

@@ -5,12 +5,14 @@ kept. aiokafka sends no heartbeat while its assignment callback runs, so what an
 recovery) is done beside it; a revocation first lets that end, then finishes what is in flight.
 """
 
+# ruff: noqa: SLF001 - commit metadata and the state of the coordinator have no public methods.
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
@@ -67,9 +69,7 @@ _REFUSED = (
 class KafkaSource(MemberSource):
     """A group member that reads with `getmany`."""
 
-    def __init__(
-        self, options: KafkaOptions, spec: SourceSpec, sink: BatchSink, assignment: Assignment | None
-    ) -> None:
+    def __init__(self, options: KafkaOptions, spec: SourceSpec, sink: BatchSink, assignment: Assignment | None) -> None:
         super().__init__(spec, sink, assignment)
         self._options = options
         self._consumer: AIOKafkaConsumer | None = None
@@ -125,7 +125,8 @@ class KafkaSource(MemberSource):
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=spec.session_timeout_ms,
             heartbeat_interval_ms=max(100, spec.session_timeout_ms // 5),
-            rebalance_timeout_ms=max(spec.session_timeout_ms, int(spec.revoke_timeout_s * 1_000) + 5_000),
+            # An assignment that is still being taken up, then what is in flight, then the last commit.
+            rebalance_timeout_ms=max(spec.session_timeout_ms, int(2 * spec.revoke_timeout_s * 1_000) + 5_000),
             partition_assignment_strategy=(
                 RangePartitionAssignor if spec.co_partitioned else RoundRobinPartitionAssignor,
             ),
@@ -156,7 +157,8 @@ class KafkaSource(MemberSource):
         """Let go of everything, in order."""
         taking = self._taking
         if taking is not None and not taking.done():
-            await asyncio.wait([taking], timeout=self.spec.revoke_timeout_s)
+            if not self.should_stop:
+                await asyncio.wait([taking], timeout=self.spec.revoke_timeout_s)
             taking.cancel()
         async with self._moving:
             await self._release()
@@ -264,8 +266,8 @@ class KafkaSource(MemberSource):
             name = f"{theirs.topic}/{theirs.partition}"
             if self.spec.start_paused or not self.spec.from_earliest:
                 raise ForeignLogError(
-                    f"offset {offset} of {name} is not in Kafka any more, or not yet. The topic was truncated or created "
-                    "anew, or it is another one: restore it, or start the loop anew under another name"
+                    f"offset {offset} of {name} is not in Kafka any more, or not yet. The topic was truncated or "
+                    "created anew, or it is another one: restore it, or start the loop anew under another name"
                 )
             ask = partial(consumer.beginning_offsets, [theirs])
             first = await keep_trying(ask, self._options, "list offsets", gives_up=self._stops)
@@ -285,21 +287,24 @@ class KafkaSource(MemberSource):
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Deliver from this offset next."""
         if self._consumer is not None and partition in self._completions:
-            self._consumer.seek(KafkaPartition(*partition), offset)
+            with suppress(IllegalStateError):  # It is being revoked.
+                self._consumer.seek(KafkaPartition(*partition), offset)
         super().seek(partition, offset)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver and fetch nothing of these until resumed."""
         named = self._completions.keys() & set(partitions)
         if self._consumer is not None and named:
-            self._consumer.pause(*(KafkaPartition(*partition) for partition in named))
+            with suppress(IllegalStateError):
+                self._consumer.pause(*(KafkaPartition(*partition) for partition in named))
         super().pause(named)
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver again."""
         named = self._completions.keys() & set(partitions)
         if self._consumer is not None and named:
-            self._consumer.resume(*(KafkaPartition(*partition) for partition in named))
+            with suppress(IllegalStateError):
+                self._consumer.resume(*(KafkaPartition(*partition) for partition in named))
         super().resume(named)
 
     async def commit(self, commits: Mapping[TopicPartition, Commit]) -> bool:
@@ -364,8 +369,8 @@ class KafkaSource(MemberSource):
             stalled = stall_watch.look(self._deliverable_lag(), time.monotonic())
             if stalled and await self._kafka_answers(consumer, stalled):
                 raise UnexplainedState(
-                    f"{self.label} has lag on {stalled[0].topic}/{stalled[0].partition} and gets nothing although Kafka "
-                    "answers. The process ends so that it is started anew"
+                    f"{self.label} has lag on {stalled[0].topic}/{stalled[0].partition} and gets nothing although "
+                    "Kafka answers. The process ends so that it is started anew"
                 )
             await self._ask_for_ends(consumer)
 
@@ -404,10 +409,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
 
-    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:  # noqa: ARG002 - all, always
         try:
             await self._source.lose()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - crash() tells it to whoever supervises
             await self._source.crash(error)
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:

@@ -32,20 +32,32 @@ class Record(Protocol):
     """One record as it was read. aiokafka's ConsumerRecord is one."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """The topic's name."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """The partition's number."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """The place in the partition."""
+
     @property
     def timestamp(self) -> int:
         """Milliseconds since 1970: the broker's time where the topic uses LogAppendTime."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """The key as bytes."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """The value as bytes; None: a tombstone."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The headers, in order."""
 
 
 class Outgoing(NamedTuple):

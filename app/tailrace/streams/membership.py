@@ -96,7 +96,9 @@ class MemberSource(Source):
         limit = self.spec.max_in_flight
         self._completions = {partition: Completion(at, limit) for partition, at in positions.items()}
         self._paused = set(positions) if self.spec.start_paused else set()
-        log.info("%s reads %s", self.label, ", ".join(f"{p.topic}/{p.partition}" for p in sorted(positions)) or "nothing")
+        log.info(
+            "%s reads %s", self.label, ", ".join(f"{p.topic}/{p.partition}" for p in sorted(positions)) or "nothing"
+        )
         if self._assignment is not None:
             await self._assignment.on_assigned(self._generation, self.assigned)
         self._progress.set()

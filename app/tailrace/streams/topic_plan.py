@@ -206,8 +206,8 @@ def _compare_partitions(spec: TopicSpec, state: TopicState, counts: Mapping[str,
         found.growths.append(Growth(spec.name, present, wanted))
     elif spec.partitions.or_more:
         found.refusals.append(
-            f"{spec.name} has {present} partitions and needs at least {wanted}{same_as}: a prediction has the partition "
-            f"number of its event. Add partitions to it with your own tools, after those who read it agree"
+            f"{spec.name} has {present} partitions and needs at least {wanted}{same_as}: a prediction has the "
+            f"partition number of its event. Add partitions to it with your own tools, after those who read it agree"
         )
     elif of is None:
         found.refusals.append(

@@ -5,6 +5,7 @@ member is expelled while it goes on with its partitions. And whatever else stops
 stands still. Pure but for the consumer that it looks at; the source asks once a second.
 """
 
+# ruff: noqa: SLF001 - the state of the coordinator has no public method.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -59,9 +60,7 @@ class StallWatch:
         self._stands_since = {
             partition: self._since(partition, position, now_s) for partition, position in behind.items()
         }
-        return [
-            partition for partition, (_, since_s) in self._stands_since.items() if now_s - since_s >= self._limit_s
-        ]
+        return [partition for partition, (_, since_s) in self._stands_since.items() if now_s - since_s >= self._limit_s]
 
     def _since(self, partition: TopicPartition, position: int, now_s: float) -> tuple[int, float]:
         known = self._stands_since.get(partition)

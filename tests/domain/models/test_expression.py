@@ -37,10 +37,12 @@ def test_the_expression_of_the_readme_becomes_a_pipeline() -> None:
 
 
 def test_lists_tuples_and_dicts_reach_the_constructor() -> None:
-    model = parse("Pipeline(('names', Renamer({'a': 'b'})), ('vote', VotingClassifier([GaussianNB()])))").build()
+    model = parse(
+        "Pipeline(('names', Renamer({'a': 'b'})), ('vote', VotingClassifier([GaussianNB(), BernoulliNB()])))"
+    ).build()
 
     assert {"a": "b"} == model["names"].mapping
-    assert 1 == len(model["vote"].models)
+    assert 2 == len(model["vote"].models)
 
 
 def test_every_build_is_a_fresh_model() -> None:

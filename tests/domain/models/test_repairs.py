@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
 from tailrace.domain.models.repairs import apply_repairs
 
@@ -19,10 +18,9 @@ def test_the_share_of_a_value_is_rivers_and_a_look_leaves_nothing_behind() -> No
     assert [0, 1] == list(splitter._att_dist_per_class)
 
 
-@pytest.mark.parametrize("weight", [0.0])
-def test_a_class_without_weight_has_no_share(weight: float) -> None:
+def test_a_class_without_weight_has_no_share() -> None:
     apply_repairs()
     splitter = NominalSplitterClassif()
-    splitter.update("de", 0, weight)
+    splitter.update("de", 0, 0.0)
 
     assert 0.0 == splitter.cond_proba("de", 0)

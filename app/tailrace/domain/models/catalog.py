@@ -187,13 +187,17 @@ def _has_window(part: object) -> bool:
 _SETTINGS: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
     (
         _splits_in_two,
-        "binary_split = True is not on the support list: two values of a category can be equally good, and then hash order "
-        "decides; leave it out, or set experimental = true in the model's table",
+        (
+            "binary_split = True is not on the support list: two values of a category can be equally good, and then "
+            "hash order decides; leave it out, or set experimental = true in the model's table"
+        ),
     ),
     (
         _has_window,
-        "MinMaxScaler with a window_size is not on the support list: it raises when it scores a feature that it has not "
-        "seen; use MinMaxScaler() or StandardScaler(window_size=…)",
+        (
+            "MinMaxScaler with a window_size is not on the support list: it raises when it scores a feature that it "
+            "has not seen; use MinMaxScaler() or StandardScaler(window_size=…)"
+        ),
     ),
 )
 """Settings that make a supported class unequal to itself → the reason."""

@@ -369,7 +369,8 @@ def _constructed(call: Call) -> Any:
         made = call.kind(*positional, **named)
     except Exception as cause:
         raise ExpressionError(
-            f"{call.name} refuses its arguments: {type(cause).__name__}: {cause}; see River's documentation of {call.name}",
+            f"{call.name} refuses its arguments: {type(cause).__name__}: {cause}; "
+            f"see River's documentation of {call.name}",
             call.column,
         ) from cause
     for argument, value in named.items():

@@ -1,0 +1,92 @@
+"""`tailrace log cat`: the internal topics, blocks printed as rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from cyclopts import App, Parameter
+
+from tailrace.cli import output
+from tailrace.cli.exits import UsageError
+from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.session import LoopName, ask, at_least_one, loop_of
+from tailrace.domain.positions import Position, parse
+from tailrace.settings import load
+
+if TYPE_CHECKING:
+    from tailrace.inspection.reading import Reading
+
+Topic = Literal["training", "scored", "relabelled"]
+
+_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "training": ("position", "kind", "counts", "partition", "id", "time", "event", "label", "owner", "number"),
+    "scored": ("position", "partition", "id", "time", "event", "model", "state"),
+    "relabelled": ("position", "partition", "kind", "id", "time", "label", "watermark"),
+}
+_VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "training": ("y", "y_pred", "proba", "x"),
+    "scored": ("y_pred", "proba", "x"),
+    "relabelled": ("y",),
+}
+
+
+def register(app: App) -> None:
+    """Add the commands."""
+    group = App(name="log", help="The topics that Tailrace writes for itself.")
+    group.command(cat)
+    app.command(group)
+
+
+def cat(
+    *,
+    topic: Annotated[Topic, Parameter(help="Which of the loop's topics.")] = "training",
+    from_: Annotated[str | None, Parameter(name="--from", help="First position: OFFSET or OFFSET:ROW.")] = None,
+    to: Annotated[str | None, Parameter(help="Position to end before: OFFSET or OFFSET:ROW.")] = None,
+    partition: Annotated[int | None, Parameter(help="Only this partition.")] = None,
+    limit: Annotated[int | None, Parameter(help="At most so many rows.")] = None,
+    values: Annotated[bool, Parameter(negative="", help="Print features, targets and predictions too.")] = False,
+    loop: LoopName = None,
+    config: ConfigFile = None,
+    output_format: OutputFormat = None,
+) -> None:
+    """Print a topic of the loop as rows: examples, dropped events, claims and skips of the training log, or others.
+
+    `counts` says whether a record of the log counts: one of a former owner does not, nor one that was sent twice. It
+    is empty where the claim that decides lies before --from.
+
+    tailrace log cat --from 120 --limit 20
+    tailrace log cat --topic scored --partition 0 --values -o json
+    """
+    start, end = _position("--from", from_), _position("--to", to)
+    at_least_one(limit)
+    settings = load(config)
+    name, settings_of_loop = loop_of(settings, loop)
+
+    async def look(reading: Reading) -> list[dict[str, Any]]:
+        from tailrace.inspection.rows import RowReader  # noqa: PLC0415 - loads the client of Kafka
+
+        rows = RowReader(reading, name, settings_of_loop, shows_values=values).rows(topic, partition, start, end)
+        found: list[dict[str, Any]] = []
+        async for row in rows:
+            if is_json:
+                output.json_line(row)
+            found.append(row) if not is_json else None
+            shown[0] += 1
+            if limit is not None and shown[0] >= limit:
+                break
+        return found
+
+    is_json, shown = output.chosen(output_format) == "json", [0]
+    found = ask(settings, look)
+    if not is_json:
+        columns = [*_COLUMNS[topic], *(_VALUES[topic] if values else ())]
+        output.rows(found, columns, "table")
+
+
+def _position(option: str, text: str | None) -> Position | None:
+    if text is None:
+        return None
+    offset, colon, row = text.partition(":")
+    if not offset.isdecimal() or (colon and not row.isdecimal()) or len(text) > 30:
+        raise UsageError(f"{option}: found {text!r}; allowed: OFFSET or OFFSET:ROW, such as 120 or 120:3")
+    return parse(text)

@@ -1,0 +1,42 @@
+"""The newest snapshot that the index knows, of whatever lineage: no model has to be built to ask."""
+
+from __future__ import annotations
+
+import structlog
+
+from tailrace.domain.errors import CodecError
+from tailrace.domain.positions import Position
+from tailrace.domain.snapshots import Kind, Manifest
+from tailrace.inspection.reading import Reading
+from tailrace.wire.avro_codec import decode_manifest
+from tailrace.wire.topics import LoopTopics
+
+log = structlog.get_logger(__name__)
+
+
+async def newest_snapshot(
+    reading: Reading, topics: LoopTopics, *, log_id: str | None = None, not_above: Position | None = None
+) -> Manifest | None:
+    """Return the manifest of the snapshot with the highest position; None when there is none.
+
+    Args:
+        log_id: Only of this log.
+        not_above: Only up to this position.
+
+    Raises:
+        LogError: The topic does not exist.
+    """
+    ((partition, held),) = (await reading.ranges(topics.snapshots)).items()
+    newest: Manifest | None = None
+    async for record in reading.records(partition, held):
+        if record.value is None:
+            continue
+        try:
+            manifest = decode_manifest(record.value)
+        except CodecError as problem:
+            log.warning("index record cannot be read", topic=record.topic, offset=record.offset, why=str(problem))
+            continue
+        is_asked_for = manifest.kind is Kind.SNAPSHOT and log_id in {None, manifest.log_id}
+        if is_asked_for and (not_above is None or manifest.position <= not_above):
+            newest = manifest if newest is None or manifest.position >= newest.position else newest
+    return newest

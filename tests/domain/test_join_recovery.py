@@ -1,0 +1,316 @@
+"""A join that is made again decides as the one before it would have: H = 100, D = 20, S = 5, C = 50, so K = 175."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailrace.domain.join import LabelJoin
+
+from tests.builders import (
+    make_forward,
+    make_join_spec,
+    make_label,
+    make_mark,
+    make_scored_block,
+    restart_join,
+)
+
+
+def test_without_any_block_a_join_begins_at_the_beginning() -> None:
+    join = restart_join(make_join_spec(), [])
+
+    vector = join.take().vector
+    assert (vector.scored_next, vector.labels_next, vector.relabelled_next) == (0, 0, 0)
+
+
+def test_recovery_emits_nothing() -> None:
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000), ("b", 1_000))
+    label = make_label("a", time_ms=1_010)
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+    join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()], scored=[block], labels=[label])
+
+    assert not again.is_dirty
+    batch = again.take()
+    assert (len(batch.examples), len(batch.dropped), batch.dead, batch.forwards) == (0, 0, [], [])
+    assert batch.vector.counts == {}
+
+
+def test_the_vector_of_a_recovered_join_is_the_one_it_was_made_from() -> None:
+    spec = make_join_spec(partitions=2)
+    scored = [make_scored_block(("a", 1_000), ("b", 990)), make_scored_block(("c", 1_030))]
+    labels = [make_label("a", time_ms=1_010, offset=0), make_label("early", time_ms=1_020, offset=1)]
+    forward = make_forward(make_label("f", time_ms=1_030, offset=3, partition=1), watermark_ms=1_000)
+    relabelled = [make_mark(partition=1, next_offset=2, watermark_ms=1_000), forward]
+    join = LabelJoin(spec)
+    for offset, block in enumerate(scored):
+        join.on_scored(offset, block)
+    for label in labels:
+        join.on_label(label, home=0)
+    for offset, record in enumerate(relabelled):
+        join.on_relabelled(offset, record)
+    join.idle(labels_end_reached=True)
+    batch = join.take()
+
+    again = restart_join(spec, [batch], scored=scored, labels=labels, relabelled=relabelled)
+
+    recovered = again.take().vector
+    assert recovered.oldest_row == 10
+    for name in (
+        "scored_next", "labels_next", "relabelled_next", "scored_low", "labels_low", "relabelled_low",
+        "relabelled_covered", "scored_watermark_ms", "labels_watermark_ms", "marks_ms", "idle_moves",
+    ):  # fmt: skip
+        assert getattr(recovered, name) == getattr(batch.vector, name), name
+
+
+def test_an_event_that_waited_is_joined_after_recovery_with_what_was_served() -> None:
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000), ("b", 1_000))
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+
+    again = restart_join(spec, [join.take()], scored=[block])
+    again.on_label(make_label("b", time_ms=1_010), home=0)
+
+    examples = again.take().examples
+    assert examples.ids == ["b"]
+    assert examples.x.numbers.tolist() == [[10.0]]
+
+
+@pytest.mark.parametrize(("y", "outcome"), [(1.0, "duplicate"), (0.0, "conflicting")])
+def test_a_joined_identity_is_remembered_with_its_target(y: float, outcome: str) -> None:
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000))
+    label = make_label("a", time_ms=1_010, y=1.0, offset=0)
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+    join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()], scored=[block], labels=[label])
+    again.on_label(make_label("a", time_ms=1_020, y=y, offset=1), home=0)
+
+    assert again.take().vector.counts == {outcome: 1}
+
+
+@pytest.mark.parametrize("implicit", [None, 0.0])
+def test_an_event_whose_wait_ended_is_not_waited_for_again(implicit: float | None) -> None:
+    spec, block = make_join_spec(implicit=implicit), make_scored_block(("waits", 990), ("a", 1_000), ("end", 1_120))
+    labels = [make_label("waits", time_ms=1_000, offset=0), make_label("end", time_ms=1_101, offset=1)]
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+    for label in labels:
+        join.on_label(label, home=0)
+    join.expire()
+
+    again = restart_join(spec, [join.take()], scored=[block], labels=labels)
+    again.expire()
+    again.on_label(make_label("a", time_ms=1_050, offset=2), home=0)
+
+    assert again.waiting == 1
+    assert again.take().vector.counts == {"late": 1}
+
+
+def test_rows_of_several_blocks_are_remembered() -> None:
+    spec = make_join_spec()
+    scored = [make_scored_block(("a", 1_000)), make_scored_block(("b", 1_010))]
+    labels = [make_label("a", time_ms=1_010, offset=0), make_label("b", time_ms=1_010, offset=1)]
+    join, batches = LabelJoin(spec), []
+    for offset, (block, label) in enumerate(zip(scored, labels, strict=True)):
+        join.on_scored(offset, block)
+        join.on_label(label, home=0)
+        batches.append(join.take())
+        join.acknowledged(10 * len(batches))
+
+    again = restart_join(spec, batches, scored=scored, labels=labels)
+    again.on_label(make_label("a", time_ms=1_020, offset=2), home=0)
+    again.on_label(make_label("b", time_ms=1_020, offset=3), home=0)
+
+    assert again.take().vector.counts == {"duplicate": 2}
+
+
+def test_reading_goes_on_in_the_middle_of_a_scored_block() -> None:
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000), ("b", 1_010), ("c", 1_020))
+    join = LabelJoin(spec)
+    join.on_label(make_label("b", time_ms=1_010), home=0)
+    join.on_scored(0, block)
+    batch = join.take()
+    vector = batch.vector
+
+    again = restart_join(spec, [batch], scored=[block], labels=[make_label("b", time_ms=1_010)])
+
+    assert vector.scored_low.position == 0
+    assert again.waiting == 2
+
+
+def test_stale_and_repeated_events_are_found_so_again() -> None:
+    spec = make_join_spec()
+    block = make_scored_block(("a", 1_000), ("b", 1_030), ("stale", 1_000), ("b", 1_030))
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+
+    again = restart_join(spec, [join.take()], scored=[block])
+
+    assert again.waiting == 2
+
+
+def test_an_event_is_not_repeated_by_one_that_came_after_it() -> None:
+    spec = make_join_spec(partitions=2)
+    first = make_scored_block(("a", 1_000))
+    second = make_scored_block(("other", 1_176), ("a", 1_300))
+    label = make_label("a", time_ms=1_310, offset=0)
+    join = LabelJoin(spec)
+    join.on_scored(0, first)
+    join.on_scored(1, second)
+    join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()], scored=[first, second], labels=[label])
+
+    assert again.waiting == 2
+    forward = make_forward(make_label("a", time_ms=1_010, partition=1), watermark_ms=900)
+    again.on_relabelled(0, forward)
+    assert again.take().examples.times_ms.tolist() == [1_000]
+
+
+def test_an_older_event_is_forgotten_before_a_newer_one_whose_row_came_first() -> None:
+    spec = make_join_spec(partitions=2)
+    scored = [make_scored_block(("a", 1_000)), make_scored_block(("other", 1_176), ("a", 1_300))]
+    label = make_label("a", time_ms=1_310, offset=0)
+    join, batches = LabelJoin(spec), []
+    for offset, block in enumerate(scored):
+        join.on_scored(offset, block)
+    join.on_label(label, home=0)
+    batches.append(join.take())
+    join.on_relabelled(0, make_mark(partition=1, next_offset=0, watermark_ms=1_310))
+    join.expire()
+    batches.append(join.take())
+
+    again = restart_join(spec, batches, scored=scored, labels=[label], relabelled=[make_mark(1, 0, 1_310)])
+    again.on_label(make_label("a", time_ms=1_320, offset=1), home=0)
+
+    assert batches[1].dropped.ids == ["a", "other"]
+    assert again.take().vector.counts == {"duplicate": 1}
+
+
+def test_an_early_label_waits_on_with_the_watermark_just_before_it() -> None:
+    spec = make_join_spec()
+    labels = [
+        make_label("x", time_ms=1_000, offset=0),
+        make_label("a", time_ms=1_010, offset=1),
+        make_label("y", time_ms=5_000, offset=2),
+        make_label("a", time_ms=1_020, offset=3),
+    ]
+    join = LabelJoin(spec)
+    for label in labels:
+        join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()], labels=labels)
+    early = again.early
+    again.on_scored(0, make_scored_block(("a", 1_000)))
+
+    assert early == 4
+    assert again.take().vector.counts == {"joined": 1}
+    assert again.early == 3
+
+
+@pytest.mark.parametrize(("moved_to_ms", "early"), [(1_150, 1), (1_151, 2)])
+def test_a_label_after_an_idle_move_is_judged_by_it_again(moved_to_ms: int, early: int) -> None:
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000), ("other", moved_to_ms))
+    labels = [make_label("early", time_ms=1_140, offset=0), make_label("a", time_ms=1_130, offset=1)]
+    join = LabelJoin(spec)
+    join.on_label(labels[0], home=0)
+    join.on_scored(0, block)
+    join.idle(labels_end_reached=True)
+    join.on_label(labels[1], home=0)
+
+    again = restart_join(spec, [join.take()], scored=[block], labels=labels)
+
+    assert join.early == early
+    assert again.early == early
+
+
+def test_a_label_of_another_partition_is_not_forwarded_again_but_moves_the_watermark() -> None:
+    spec = make_join_spec(partition=1, partitions=2)
+    label = make_label("a", time_ms=1_010, offset=0, partition=1)
+    join = LabelJoin(spec)
+    join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()])
+
+    assert again.take().forwards == []
+    assert again.mark().watermark_ms == 1_010
+
+
+def test_a_forward_that_came_before_recovery_is_redelivered_after_it() -> None:
+    spec, block = make_join_spec(partitions=2), make_scored_block(("a", 1_000))
+    forward = make_forward(make_label("a", time_ms=1_010, offset=7, partition=1), watermark_ms=900)
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+    join.on_relabelled(0, forward)
+
+    again = restart_join(spec, [join.take()], scored=[block], relabelled=[forward])
+    again.on_relabelled(1, forward)
+
+    assert again.take().vector.counts == {"redelivered": 1}
+
+
+def test_a_forward_that_waited_is_joined_after_recovery() -> None:
+    spec = make_join_spec(partitions=2)
+    forward = make_forward(make_label("a", time_ms=1_010, offset=7, partition=1), watermark_ms=900)
+    relabelled = [forward, forward, make_mark(partition=1, next_offset=8, watermark_ms=1_010), make_mark(9, 1, 1)]
+    join = LabelJoin(spec)
+    for offset, record in enumerate(relabelled):
+        join.on_relabelled(offset, record)
+
+    again = restart_join(spec, [join.take()], relabelled=relabelled)
+    again.on_scored(0, make_scored_block(("a", 1_000)))
+
+    batch = again.take()
+    assert batch.vector.counts == {"joined": 1}
+    assert batch.vector.relabelled_low == 4
+
+
+def test_an_orphan_is_not_waited_for_again() -> None:
+    spec, block = make_join_spec(), make_scored_block(("other", 1_040))
+    labels = [make_label("kept", time_ms=1_030, offset=0), make_label("a", time_ms=1_000, offset=1)]
+    join = LabelJoin(spec)
+    for label in labels:
+        join.on_label(label, home=0)
+    join.on_scored(0, block)
+
+    again = restart_join(spec, [join.take()], scored=[block], labels=labels)
+
+    assert again.early == 1
+
+
+def test_the_same_row_twice_is_remembered_once() -> None:
+    spec = make_join_spec()
+    scored = [make_scored_block(("a", 1_000), ("other", 1_176), ("a", 1_300))]
+    labels = [
+        make_label("a", time_ms=1_010, y=1.0, offset=0),
+        make_label("a", time_ms=1_310, y=0.0, offset=1),
+    ]
+    join = LabelJoin(spec)
+    join.on_scored(0, scored[0])
+    for label in labels:
+        join.on_label(label, home=0)
+    batch = join.take()
+
+    again = restart_join(spec, [batch, batch], scored=scored, labels=labels)
+    again.on_label(make_label("a", time_ms=1_320, y=0.0, offset=2), home=0)
+
+    assert again.remembered == 3
+    assert again.take().vector.counts == {"duplicate": 1}
+
+
+def test_what_nothing_can_ask_for_is_forgotten_in_recovery() -> None:
+    spec = make_join_spec()
+    scored = [make_scored_block(("a", 1_000), ("b", 9_000))]
+    labels = [make_label("a", time_ms=1_010, offset=0), make_label("b", time_ms=9_000, offset=1)]
+    join = LabelJoin(spec)
+    join.on_scored(0, scored[0])
+    for label in labels:
+        join.on_label(label, home=0)
+
+    again = restart_join(spec, [join.take()], scored=scored, labels=labels)
+
+    assert again.remembered == 1
