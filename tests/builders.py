@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -101,10 +101,11 @@ def restart_join(
     scored: Sequence[ScoredBlock] = (),
     labels: Sequence[Label] = (),
     relabelled: Sequence[Forward | Mark] = (),
+    away: Collection[str] = (),
 ) -> LabelJoin:
     """Recover a join from batches that were written at log offsets 10, 20, … and its inputs at offsets 0, 1, …
 
-    Every label is at home; only what recovery asks for is given to it.
+    Only what recovery asks for is given to it. Labels of the ids in `away` are at home on another partition.
     """
     log = [(10 * n, batch.block("contract", "log", "owner", n)) for n, batch in enumerate(batches, start=1)]
     vector = batches[-1].vector if batches else Vector()
@@ -115,7 +116,9 @@ def restart_join(
         rows=[(offset, block) for offset, block in log if offset >= vector.oldest_row],
         scored=[(offset, block) for offset, block in enumerate(scored) if low <= offset <= end],
         labels=[
-            (label, spec.partition) for label in labels if vector.labels_low.position <= label.offset < vector.labels_next
+            (label, spec.partition + (label.id in away))
+            for label in labels
+            if vector.labels_low.position <= label.offset < vector.labels_next
         ],
         relabelled=[
             (offset, record)

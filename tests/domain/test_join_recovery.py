@@ -229,15 +229,23 @@ def test_a_label_after_an_idle_move_is_judged_by_it_again(moved_to_ms: int, earl
 
 
 def test_a_label_of_another_partition_is_not_forwarded_again_but_moves_the_watermark() -> None:
-    spec = make_join_spec(partition=1, partitions=2)
-    label = make_label("a", time_ms=1_010, offset=0, partition=1)
+    spec, block = make_join_spec(partitions=2), make_scored_block(("a", 1_000))
+    labels = [
+        make_label("early", time_ms=1_100, offset=0),
+        make_label("theirs", time_ms=1_101, offset=1),
+        make_label("a", time_ms=1_010, offset=2),
+    ]
     join = LabelJoin(spec)
-    join.on_label(label, home=0)
+    join.on_label(labels[0], home=0)
+    join.on_label(labels[1], home=1)
+    join.on_label(labels[2], home=0)
 
-    again = restart_join(spec, [join.take()])
+    again = restart_join(spec, [join.take()], labels=labels, away={"theirs"})
+    again.on_scored(0, block)
 
-    assert again.take().forwards == []
-    assert again.mark().watermark_ms == 1_010
+    batch = again.take()
+    assert batch.forwards == []
+    assert batch.vector.counts == {"late": 1}
 
 
 def test_a_forward_that_came_before_recovery_is_redelivered_after_it() -> None:

@@ -236,6 +236,42 @@ def test_the_newer_of_two_events_with_one_id_survives_the_older_one() -> None:
     assert join.remembered == 2
 
 
+def test_the_middle_of_three_events_with_one_id_is_forgotten_alone() -> None:
+    join = LabelJoin(make_join_spec())
+    rows = [("x", 1_000), ("b", 1_176), ("x", 1_300), ("c", 1_476), ("x", 1_600)]
+    join.on_scored(0, make_scored_block(*rows))
+    join.on_label(make_label("x", time_ms=1_010, offset=0), home=0)
+    join.on_label(make_label("b", time_ms=1_180, offset=1), home=0)
+    join.on_label(make_label("x", time_ms=1_310, offset=2), home=0)
+    join.on_label(make_label("c", time_ms=1_480, offset=3), home=0)
+    join.on_label(make_label("x", time_ms=1_610, y=1.0, offset=4), home=0)
+    join.take()
+
+    join.on_label(make_label("x", time_ms=1_620, y=1.0, offset=5), home=0)
+
+    assert join.take().vector.counts == {"duplicate": 1}
+    assert join.remembered == 2
+
+
+def test_positions_to_read_next_are_told() -> None:
+    join = LabelJoin(make_join_spec())
+
+    join.on_scored(3, make_scored_block(("a", 1_000)))
+    join.on_rejected_label(8)
+
+    assert (join.scored_next, join.labels_next) == (position_of(4), 9)
+
+
+def test_positions_alone_are_nothing_that_others_wait_for() -> None:
+    join = LabelJoin(make_join_spec())
+
+    join.on_scored(0, make_scored_block(("a", 1_000)))
+    waiting = join.has_output
+    join.on_label(make_label("a", time_ms=1_010), home=0)
+
+    assert (waiting, join.has_output) == (False, True)
+
+
 def test_a_batch_is_due_when_positions_moved() -> None:
     join = LabelJoin(make_join_spec())
     fresh = join.is_dirty

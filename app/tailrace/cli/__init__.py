@@ -20,6 +20,7 @@ from tailrace.cli.output import fail, talk
 from tailrace.domain.errors import SettingsError, TailraceError
 
 GROUPS: Final = (
+    "demo",
     "run",
     "status",
     "books",

@@ -1,6 +1,106 @@
-"""Not here yet."""
-from cyclopts import App
+"""`tailrace labels send`: close the loop by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import App, Parameter
+
+from tailrace.cli.events import print_sent
+from tailrace.cli.exits import UsageError
+from tailrace.cli.files import lines_of
+from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.session import LoopName, ask, loop_of, now_ms
+from tailrace.domain.contract import TargetContract
+from tailrace.domain.records import Rejection
+from tailrace.domain.times import TimeUnit
+from tailrace.settings import LabelsSettings, LoopSettings, load
+
+if TYPE_CHECKING:
+    from tailrace.inspection.reading import Reading
+    from tailrace.inspection.sending import Sent
+
+_PER_MS: Final[dict[TimeUnit, int]] = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
 def register(app: App) -> None:
-    """Nothing."""
+    """Add the commands."""
+    group = App(name="labels", help="Send labels by hand.")
+    group.command(send)
+    app.command(group)
+
+
+def send(
+    *,
+    id_: Annotated[str | None, Parameter(name="--id", help="Id of the event.")] = None,
+    value: Annotated[str | None, Parameter(help="The outcome, as your labels write it.")] = None,
+    file: Annotated[
+        str | None, Parameter(help="Instead of both: JSON lines file, one label per line; - is stdin.")
+    ] = None,
+    loop: LoopName = None,
+    config: ConfigFile = None,
+    output_format: OutputFormat = None,
+) -> None:
+    """Send a label, keyed by the event's id and partitioned as Kafka's own clients do; a time field says now.
+
+    tailrace labels send --id page-17 --value phishing
+    tailrace labels send --file labels.jsonl
+    """
+    if (file is None) == (id_ is None and value is None) or (id_ is None) != (value is None):
+        raise UsageError("give either --id and --value, or --file")
+    settings = load(config)
+    _, chosen = loop_of(settings, loop)
+
+    async def act(reading: Reading) -> Sent:
+        from tailrace.inspection import sending  # noqa: PLC0415 - loads the client of Kafka
+
+        def values() -> Iterator[bytes]:
+            if file is not None:
+                yield from lines_of(file)
+            else:
+                yield sending.nested(label_fields(chosen, str(id_), target, now_ms()))
+
+        return await sending.send(reading, chosen.labels.topic, chosen.labels.id, values())
+
+    target = None if value is None else target_of(value, chosen.target)
+    print_sent(ask(settings, act), output_format)
+
+
+def label_fields(loop: LoopSettings, event_id: str, target: object, at_ms: int) -> dict[str, object]:
+    """Return the fields of a label: path → value."""
+    labels = loop.labels
+    fields: dict[str, object] = {labels.id: event_id, labels.target: target}
+    if labels.time is not None:
+        fields[labels.time] = _time(labels, at_ms)
+    return fields
+
+
+def target_of(text: str, contract: TargetContract) -> Any:
+    """Return the outcome that a person typed as the loop's labels would write it.
+
+    Raises:
+        UsageError: The loop takes no such outcome.
+    """
+    for candidate in (text, *_as_json(text)):
+        if not isinstance(contract.read(candidate), Rejection):
+            return candidate
+    refusal = contract.read(text)
+    assert isinstance(refusal, Rejection), "the text was refused above"
+    raise UsageError(f"--value: {refusal.detail}")
+
+
+def _as_json(text: str) -> list[object]:
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        return []
+
+
+def _time(labels: LabelsSettings, at_ms: int) -> object:
+    # Text says its own unit; a number would have to be cut where the unit is seconds.
+    if labels.time_unit in _PER_MS:
+        return at_ms * _PER_MS[labels.time_unit]
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")

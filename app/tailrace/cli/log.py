@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
@@ -62,25 +63,28 @@ def cat(
     settings = load(config)
     name, settings_of_loop = loop_of(settings, loop)
 
+    is_json = output.chosen(output_format) == "json"
+
     async def look(reading: Reading) -> list[dict[str, Any]]:
         from tailrace.inspection.rows import RowReader  # noqa: PLC0415 - loads the client of Kafka
 
-        rows = RowReader(reading, name, settings_of_loop, shows_values=values).rows(topic, partition, start, end)
-        found: list[dict[str, Any]] = []
-        async for row in rows:
-            if is_json:
-                output.json_line(row)
-            found.append(row) if not is_json else None
-            shown[0] += 1
-            if limit is not None and shown[0] >= limit:
-                break
-        return found
+        reader = RowReader(reading, name, settings_of_loop, shows_values=values)
+        for_table: list[dict[str, Any]] = []
+        shown = 0
+        async with aclosing(reader.rows(topic, partition, start, end)) as rows:
+            async for row in rows:
+                if is_json:
+                    output.json_line(row)
+                else:
+                    for_table.append(row)
+                shown += 1
+                if shown == limit:
+                    break
+        return for_table
 
-    is_json, shown = output.chosen(output_format) == "json", [0]
-    found = ask(settings, look)
+    rows = ask(settings, look)
     if not is_json:
-        columns = [*_COLUMNS[topic], *(_VALUES[topic] if values else ())]
-        output.rows(found, columns, "table")
+        output.rows(rows, [*_COLUMNS[topic], *(_VALUES[topic] if values else ())], "table")
 
 
 def _position(option: str, text: str | None) -> Position | None:

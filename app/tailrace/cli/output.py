@@ -57,6 +57,26 @@ def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
     console().print(table)
 
 
+class Lines:
+    """Prints records one by one as they come: tab-separated columns under a heading, or JSON lines."""
+
+    def __init__(self, columns: Sequence[str], output: Format | None = None) -> None:
+        self._columns = columns
+        self._is_json = chosen(output) == "json"
+        self._has_heading = False
+
+    def print(self, fields: Mapping[str, Any]) -> None:
+        """Print one record at once."""
+        if self._is_json:
+            json_line(fields)
+        else:
+            if not self._has_heading:
+                self._has_heading = True
+                print("\t".join(column.replace("_", " ") for column in self._columns))
+            print("\t".join(_cell(fields.get(column)) for column in self._columns))
+        sys.stdout.flush()
+
+
 def json_line(fields: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     print(json.dumps(fields, ensure_ascii=False, default=str))

@@ -110,7 +110,7 @@ class Feeder:
         for _ in range(count):
             scene = self._script.next(has_drifted=self.has_drifted)
             self._remember(scene.page_id, is_phishing=scene.is_phishing)
-            event = {"page_id": scene.page_id, "seen_at": self._now_ms(), **scene.x}
+            event: dict[str, object] = {"page_id": scene.page_id, "seen_at": self._now_ms(), **scene.x}
             records += [(scene.page_id, event)] * scene.times
             for verdict in scene.verdicts:
                 self._scenes += 1

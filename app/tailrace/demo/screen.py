@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, TextIO
@@ -94,10 +95,11 @@ class LiveScreen(Screen):
             self._live = None
 
 
-class LogLines:
+class LogLines(io.StringIO):
     """A text stream for log messages that would tear the table: each goes above it."""
 
     def __init__(self, screen: Screen) -> None:
+        super().__init__()
         self._screen = screen
 
     def write(self, text: str) -> int:
@@ -105,13 +107,6 @@ class LogLines:
         if text.strip():
             self._screen.say(text.rstrip("\n"))
         return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: nothing is kept back."""
-
-    def isatty(self) -> bool:
-        """Colours would be printed as they are."""
-        return False
 
 
 def line_of(glance: Glance) -> str:

@@ -54,8 +54,9 @@ async def letter_at(reading: Reading, partition: TopicPartition, offset: int) ->
     """
     held = await reading.reader.range_of(partition)
     if held.start <= offset < held.end:
-        async for each in _letters(reading, partition, Range(offset, offset + 1)):
-            return each
+        found = [each async for each in _letters(reading, partition, Range(offset, offset + 1))]
+        if found:
+            return found[0]
     raise LogError(
         f"{partition.topic}/{partition.partition} holds offsets {held.start} to {held.end}, exclusive; found {offset}. "
         "`tailrace dlq list` names those that are there"

@@ -56,10 +56,10 @@ class Reading:
                 yield record
 
     async def first_record(self, partition: TopicPartition, held: Range) -> Record | None:
-        """Return the first record of a range; None when it holds none."""
-        async for record in self.records(partition, Range(held.start, min(held.end, held.start + 1))):
-            return record
-        return None
+        """Return the record at the start of a range; None when nothing stands there."""
+        only = Range(held.start, min(held.end, held.start + 1))
+        found = [record async for record in self.records(partition, only)]
+        return found[0] if found else None
 
     async def committed(self, group: str) -> Mapping[TopicPartition, Commit]:
         """Return what a group has committed; nothing when there is no such group."""

@@ -62,6 +62,9 @@ class FaustHost(faust.App):
 
     BootStrategy = _NoKafka
 
+    def _create_directories(self) -> None:
+        """Make none: Faust would make folders for its tables where the process was started."""
+
     async def on_stop(self) -> None:
         """Close the event loop of a consumer thread that Faust makes and never starts."""
         await super().on_stop()
