@@ -57,7 +57,7 @@ def make_x(numbers: Sequence[Sequence[float]], absent: Sequence[Sequence[bool]] 
 
 
 def make_label(
-    event_id: str = "a", time_ms: int = 0, y: float = 1.0, offset: int = 0, partition: int = 0, broker_ms: int = 0
+    event_id: str = "a", time_ms: int = 0, y: float = 1.0, offset: int = 0, partition: int = 0, *, broker_ms: int = 0
 ) -> Label:
     """Return a label of its own labels partition."""
     return Label(event_id, time_ms, y, partition, offset, broker_ms)

@@ -177,6 +177,9 @@ class Broker:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # A broker that was killed may come back when its session has ended; the default is 9 s.
+            "broker.session.timeout.ms": "2000",
+            "broker.heartbeat.interval.ms": "500",
             # The default of 128 MiB is taken from the heap.
             "log.cleaner.dedupe.buffer.size": str(16 << 20),
             "num.network.threads": "2",

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.builders import make_scored_block, make_x
 
 from tailrace.domain.blocks import Dropped, Rows, XColumns, row_bytes, text_bytes
 from tailrace.domain.errors import ContractError
-
-from tests.builders import make_scored_block, make_x
 
 
 def test_rows_come_in_the_order_given_whatever_block_they_are_of() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.builders import make_join_spec, make_label, make_limits, make_scored_block
 
 from tailrace.domain.blocks import XColumns
 from tailrace.domain.join import LabelJoin
 from tailrace.domain.positions import position_of
-
-from tests.builders import make_join_spec, make_label, make_limits, make_scored_block
 
 
 def test_an_event_waits_for_its_label() -> None:
@@ -82,7 +81,9 @@ def test_each_of_two_events_with_one_id_gets_its_own_label() -> None:
 
 def test_a_row_carries_what_was_served_and_where_everything_came_from() -> None:
     join = LabelJoin(make_join_spec())
-    block = make_scored_block(("a", 1_000), ("b", 1_010), source_offsets=[40, 41], source_partition=3, state_position=77)
+    block = make_scored_block(
+        ("a", 1_000), ("b", 1_010), source_offsets=[40, 41], source_partition=3, state_position=77
+    )
     join.on_scored(0, block)
 
     join.on_label(make_label("b", time_ms=1_020, y=1.0, offset=9, partition=0, broker_ms=5_000), home=0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders import make_join_spec, make_label, make_scored_block
 
 from tailrace.domain.join import LabelJoin
 from tailrace.domain.records import Code, DeadLabel
-
-from tests.builders import make_join_spec, make_label, make_scored_block
 
 
 def test_a_label_in_time_is_joined_at_once() -> None:

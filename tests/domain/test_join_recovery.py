@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-from tailrace.domain.join import LabelJoin
-
 from tests.builders import (
     make_forward,
     make_join_spec,
@@ -14,6 +11,8 @@ from tests.builders import (
     make_scored_block,
     restart_join,
 )
+
+from tailrace.domain.join import LabelJoin
 
 
 def test_without_any_block_a_join_begins_at_the_beginning() -> None:

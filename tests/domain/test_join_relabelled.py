@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders import make_forward, make_join_spec, make_label, make_mark, make_scored_block
 
 from tailrace.domain.join import LabelJoin
 from tailrace.domain.records import Forward, Mark
-
-from tests.builders import make_forward, make_join_spec, make_label, make_mark, make_scored_block
 
 
 def test_a_label_of_another_partition_is_forwarded_with_the_watermark_just_before_it() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders import make_join_spec, make_label, make_limits, make_mark, make_scored_block
 
 from tailrace.domain.join import LabelJoin, PausedInputs
 from tailrace.domain.positions import position_of
-
-from tests.builders import make_join_spec, make_label, make_limits, make_mark, make_scored_block
 
 
 @pytest.mark.parametrize(("passed_ms", "dropped"), [(1_100, []), (1_101, ["a"])])

@@ -70,3 +70,16 @@ def test_the_domain_reads_no_clock_no_environment_and_does_no_io():
     for path in FILES:
         if room_of(path) == "domain":
             assert set() == banned & {name.split(".")[0] for name in imports_of(path)}, path
+
+
+def test_inside_the_domain_arrows_point_down():
+    from tailrace.domain import LEVELS
+
+    level_of = {module: number for number, modules in enumerate(LEVELS) for module in modules}
+    for path in FILES:
+        if room_of(path) != "domain" or path.parent == PACKAGE / "domain" == path.parent and path.name == "__init__.py":
+            continue
+        module = path.relative_to(PACKAGE / "domain").parts[0].removesuffix(".py")
+        for name in imports_of(path):
+            other = name.split(".")[2] if name.startswith("tailrace.domain.") else module
+            assert other == module or level_of[other] < level_of[module], f"{module} imports {other}"

@@ -6,6 +6,9 @@ from collections.abc import Generator
 from hashlib import sha256
 from typing import Final
 
+from tests.simulation.inputs import Entry
+from tests.simulation.world import CONTRACT, LOG_ID, TARGET, LogRecord, Seat, Stored, World
+
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.learning import Fold, Logged, LoopState, skeletons
@@ -14,9 +17,6 @@ from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Claim, Owner
 from tailrace.domain.snapshots import Kind, Manifest, check_last_block, newest_first, next_number
 from tailrace.stores.snapshot_file import Expected, pack, read, write
-
-from tests.simulation.inputs import Entry
-from tests.simulation.world import CONTRACT, LOG_ID, TARGET, LogRecord, Seat, Stored, World
 
 LINEAGE: Final = "lineage"
 SEAT: Final = Seat("learn", 0)

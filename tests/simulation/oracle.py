@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from tests.simulation.inputs import Case, Topic
+
 from tailrace.domain.blocks import ScoredBlock, TrainingBlock
 from tailrace.domain.records import Claim, Label
 from tailrace.domain.times import NEVER
-
-from tests.simulation.inputs import Case, Topic
 
 Place: TypeAlias = tuple[int, int]
 """Partition and offset of a label."""
@@ -95,7 +95,7 @@ def expect(
         for event_id in sorted(events.keys() | mine):
             seen = events.get(event_id, [])
             for label, before in by_id.get(event_id, ()):
-                _judge(case, expected, seen, label, before, watermark)
+                _judge(case, expected, seen, (label, before), watermark)
             _wait_over(case, expected, event_id, seen, min(watermark, heard))
     return expected
 
@@ -119,9 +119,7 @@ def _labels_by_id(
     return by_id, min(heard)
 
 
-def _accepted_events(
-    case: Case, topic: Topic[ScoredBlock], counts: Counter[str]
-) -> tuple[dict[str, list[_Seen]], int]:
+def _accepted_events(case: Case, topic: Topic[ScoredBlock], counts: Counter[str]) -> tuple[dict[str, list[_Seen]], int]:
     watermark = NEVER
     events: dict[str, list[_Seen]] = {}
     for entry in topic.entries:
@@ -139,7 +137,8 @@ def _accepted_events(
     return events, watermark
 
 
-def _judge(case: Case, expected: Expected, seen: list[_Seen], label: Label, before: int, watermark: int) -> None:
+def _judge(case: Case, expected: Expected, seen: list[_Seen], read: tuple[Label, int], watermark: int) -> None:
+    label, before = read
     times, place = case.times, (label.partition, label.offset)
     last_ms = max(label.time_ms, before)
     event = next(
@@ -176,6 +175,4 @@ def _wait_over(case: Case, expected: Expected, event_id: str, seen: list[_Seen],
             expected.outcomes.add(Outcome("dropped", event_id, event.time_ms, None, None, ()))
         else:
             expected.counts["implicit"] += 1
-            expected.outcomes.add(
-                Outcome("implicit", event_id, event.time_ms, case.implicit, None, event.served)
-            )
+            expected.outcomes.add(Outcome("implicit", event_id, event.time_ms, case.implicit, None, event.served))

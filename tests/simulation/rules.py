@@ -62,7 +62,7 @@ class Rules:
 
     def build_model(self) -> Any:
         """Return a model that has learned nothing."""
-        model = linear_model.LogisticRegression()
+        model: Any = linear_model.LogisticRegression()
         if self.is_planted("unseeded_generator"):
             model = imblearn.RandomUnderSampler(model, desired_dist={False: 0.5, True: 0.5})
         return compose.Pipeline(preprocessing.StandardScaler(), model)
@@ -113,5 +113,3 @@ def _accept_any_number(state: OwnershipState, partition: int, owner: str, number
 def _without_watermarks(vector: Vector) -> Vector:
     scored_low, labels_low = vector.scored_low.position, vector.labels_low.position
     return replace(vector, scored_low=Lowest(scored_low, NEVER), labels_low=Lowest(labels_low, NEVER))
-
-

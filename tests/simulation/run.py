@@ -129,7 +129,9 @@ def _drive(schedule: Schedule) -> bool:
     for partition in range(case.partitions):
         schedule.start(Seat("join", partition))
     schedule.start(SEAT)
-    arrivals = sorted(entry.arrival_ms for topic in (*case.events, *case.labels) for entry in topic.entries)
+    arrivals = [entry.arrival_ms for events in case.events for entry in events.entries]
+    arrivals += [entry.arrival_ms for labels in case.labels for entry in labels.entries]
+    arrivals.sort()
     arrived, pace = 0, world.rng.choice([0.02, 0.05, 0.12])
     for _ in range(MAX_STEPS):
         if world.rng.random() < pace and arrived < len(arrivals):

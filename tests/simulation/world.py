@@ -8,15 +8,14 @@ from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
+from tests.simulation.inputs import Case, InputEvent, Topic, add_label, make_case
+from tests.simulation.rules import Rules
 
 from tailrace.domain.blocks import ScoredBlock, Served, TrainingBlock
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Claim, Forward, Label, Mark, Owner, Task
+from tailrace.domain.records import Claim, Features, Forward, Label, Mark, Owner, Task
 from tailrace.domain.snapshots import Manifest
-
-from tests.simulation.inputs import Case, InputEvent, Topic, add_label, make_case
-from tests.simulation.rules import Rules
 
 CONTRACT: Final = FeatureContract((FeatureSpec("a", "number"), FeatureSpec("b", "number"), FeatureSpec("c", "number")))
 TARGET: Final = TargetContract(Task.BINARY, positive="yes")
@@ -131,7 +130,7 @@ class World:
 def score(events: list[InputEvent], offsets: list[int], source: int, rng: Random) -> ScoredBlock:
     """Return a scored block; two attempts at one event differ in what they predict."""
     features = [Random(f"{event.id} {event.time_ms}") for event in events]
-    rows = [{name: x.gauss(0.0, 3.0) for name in CONTRACT.names} for x in features]
+    rows: list[Features] = [{name: x.gauss(0.0, 3.0) for name in CONTRACT.names} for x in features]
     proba = np.array([[rng.random()] for _ in events])
     return ScoredBlock(
         contract_id=CONTRACT.id,

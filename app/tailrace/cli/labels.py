@@ -36,9 +36,12 @@ def register(app: App) -> None:
 def send(
     *,
     id_: Annotated[str | None, Parameter(name="--id", help="Id of the event.")] = None,
-    value: Annotated[str | None, Parameter(help="The outcome, as your labels write it.")] = None,
+    value: Annotated[
+        str | None, Parameter(help="The outcome, as your labels write it.", allow_leading_hyphen=True)
+    ] = None,
     file: Annotated[
-        str | None, Parameter(help="Instead of both: JSON lines file, one label per line; - is stdin.")
+        str | None,
+        Parameter(help="Instead of both: JSON lines file, one label per line; - is stdin.", allow_leading_hyphen=True),
     ] = None,
     loop: LoopName = None,
     config: ConfigFile = None,

@@ -38,7 +38,8 @@ class Rhythm:
     """How fast events come, and when the pages begin to look different.
 
     Attributes:
-        drift_at_s: After the start of the feeder.
+        drift_at_s: After the first event.
+        latest_label_s: Labels that are later than this after their event are late on purpose.
     """
 
     rate_per_s: float
@@ -59,6 +60,7 @@ class Feeder:
         self,
         sink: Sink,
         topics: LoopTopics,
+        *,
         partitions: int,
         script: Script,
         rhythm: Rhythm,

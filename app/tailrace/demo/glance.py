@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from tailrace.domain.status import MemberStatus, Quality
 from tailrace.demo.watch import Seen
+from tailrace.domain.status import MemberStatus, Quality
 
 RECENT_S: Final = 3
 """What "just now" is: long enough for some two hundred labels at the usual rate."""

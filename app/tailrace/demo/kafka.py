@@ -79,4 +79,5 @@ class Broker:
         assert self._process.stderr is not None
         said = (await self._process.stderr.read()).decode("utf-8", "replace").strip().splitlines()
         await self._process.wait()
-        return f"{said[-1] if said else 'Apache Kafka did not start'}; or name a broker of yours with --bootstrap HOST:PORT"
+        reason = said[-1] if said else "Apache Kafka did not start"
+        return f"{reason}; or name a broker of yours with --bootstrap HOST:PORT"

@@ -91,11 +91,8 @@ class Place:
         settings = load_text(self.file.read_text(), folder=self.folder)
         expected = load_text(configuration(log, http, run), folder=self.folder)
         if settings.log != expected.log:
-            raise SettingsError(
-                [
-                    f"{self.file}: found log {settings.log!r}, and this demo would use {expected.log!r}; keep it elsewhere"
-                ]
-            )
+            found = f"found log {settings.log!r}, this demo would use {expected.log!r}"
+            raise SettingsError([f"{self.file}: {found}; keep it in another folder"])
         return settings.model_copy(update={"http": http})
 
     def remove(self) -> None:

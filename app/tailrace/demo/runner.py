@@ -130,10 +130,10 @@ class _Demo:
                 feeder = Feeder(
                     sink,
                     topics,
-                    partitions,
-                    Script(options.seed + first, first=first, horizon_s=loop.horizon / 1_000),
-                    Rhythm(options.rate_per_s, options.drift_at_s, DELAY_S[1] + AFTERTHOUGHT_S),
-                    main.now_ms,
+                    partitions=partitions,
+                    script=Script(options.seed + first, first=first, horizon_s=loop.horizon / 1_000),
+                    rhythm=Rhythm(options.rate_per_s, options.drift_at_s, DELAY_S[1] + AFTERTHOUGHT_S),
+                    now_ms=main.now_ms,
                 )
                 recorder = await self._with_worker(settings, feeder, watch)
             return await self._sum_up(settings, recorder, feeder, watch, begun_s)
@@ -267,7 +267,7 @@ class _Demo:
 
     def _introduce(self, place: Place, settings: Settings, topics: LoopTopics) -> None:
         program, say = self._options.program, self._screen.say
-        say("Web pages come in, a model says which are phishing, verdicts follow late, and the model learns from each.")
+        say("Web pages come in, a model says which are phishing, labels follow late, and the model learns from each.")
         say(f"In {self._options.drift_at_s:.0f} s the pages begin to look different; watch it fall, and learn.")
         say()
         say(f"  log     {settings.log}  topics {topics.events}, {topics.labels} → {topics.predictions}")

@@ -122,7 +122,7 @@ def line_of(glance: Glance) -> str:
         just_now = glance.course.recent().share
         recent = "" if just_now is None else f" (just now {just_now:.2f})"
         accuracy = f"accuracy {quality.value:.2f}{recent} against {beside}"
-    parts = [counts, accuracy, _influence(glance), _snapshot(glance)]
+    parts = [counts, accuracy, f"labels {_influence(glance)}", f"snapshot {_snapshot(glance)}"]
     if glance.has_drifted:
         parts.append(_drift(glance))
     return f"{_clock(glance.at_s)}  " + "; ".join(parts)
@@ -130,18 +130,18 @@ def line_of(glance: Glance) -> str:
 
 def table_of(glance: Glance, width: int) -> Panel:
     """Return one moment as a table."""
-    both = Table.grid(padding=(0, 3), expand=True)
-    both.add_column(ratio=2)
-    both.add_column(ratio=3)
+    both = Table.grid(padding=(0, 6))
+    both.add_column()
+    both.add_column()
     both.add_row(_counts(glance), _accuracies(glance))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()
     facts.add_row("by the second", _course(glance, width - 24))
-    facts.add_row("label → model", Text(_influence(glance)))
+    facts.add_row("a label is", Text(_influence(glance)))
     facts.add_row("snapshot", Text(_snapshot(glance)))
     facts.add_row("drift", Text(_drift(glance), style="yellow" if glance.has_drifted else ""))
-    facts.add_row("read back", _latest(glance.latest, glance))
+    facts.add_row("predictions", _latest(glance.latest, glance))
     title = f"[bold]Tailrace demo[/]  {_clock(glance.at_s)}" + (f" of {_clock(glance.of_s)}" if glance.of_s else "")
     subtitle = "Ctrl-C ends it"
     return Panel(Group(both, Padding(facts, (1, 0, 0, 0))), title=title, subtitle=subtitle, width=width, padding=(1, 2))
@@ -149,9 +149,9 @@ def table_of(glance: Glance, width: int) -> Panel:
 
 def _counts(glance: Glance) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(justify="right", min_width=7)
-    table.add_column(style="dim")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(justify="right", min_width=7, no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
     table.add_row("events", f"{glance.events:,}", f"{glance.rate_per_s:g}/s")
     table.add_row("predictions", f"{glance.predictions:,}")
     table.add_row("labels", f"{glance.labels:,}", "0.2–3 s late")
@@ -195,34 +195,37 @@ def _latest(latest: Sequence[Seen], glance: Glance) -> Text:
     text = Text()
     for number, seen in enumerate(latest):
         text.append("\n" if number else "")
-        said = "nothing yet" if seen.said is None else f"{seen.said:<8}"
-        text.append(f"{seen.page_id}  {said}  ")
-        if seen.share is not None:
-            text.append(f"{_percent(seen.share):>5} phishing", style="dim")
+        text.append(f"{seen.page_id}  ")
+        if seen.is_phishing is None:
+            text.append("nothing yet", style="dim")
+            continue
+        text.append("phishing  " if seen.is_phishing else "fine      ")
+        share = seen.share or 0.0
+        text.append(f"{_percent(share if seen.is_phishing else 1 - share):>4} sure", style="dim")
         text.append(_in_truth(seen, glance))
     return text
 
 
 def _in_truth(seen: Seen, glance: Glance) -> Text:
-    if seen.said is None or seen.page_id not in glance.truth:
+    if seen.page_id not in glance.truth:
         return Text()
-    is_right = (seen.said == "phishing") == glance.truth[seen.page_id]
-    return Text("  right", style="green") if is_right else Text("  wrong", style="red")
+    is_right = seen.is_phishing == glance.truth[seen.page_id]
+    return Text("   right", style="green") if is_right else Text("   wrong", style="red")
 
 
 def _influence(glance: Glance) -> str:
     quantiles = glance.member.label_to_influence
     if quantiles is None:
-        return "no label has reached the model yet"
-    return f"a label changes predictions after {quantiles.p50_ms:.0f} ms (p50), {quantiles.p99_ms:.0f} ms (p99)"
+        return "not in the model yet"
+    return f"in predictions after {quantiles.p50_ms:.0f} ms (p50), {quantiles.p99_ms:.0f} ms (p99)"
 
 
 def _snapshot(glance: Glance) -> str:
     snapshot = glance.member.snapshot
     if snapshot is None:
-        return "no snapshot yet"
+        return "none yet"
     age_s = max(0.0, (glance.member.time_ms - snapshot.time_ms) / 1_000)
-    return f"snapshot {snapshot.number}, {age_s:.0f} s old, {snapshot.size_bytes / 1_000:.1f} kB"
+    return f"number {snapshot.number}, {age_s:.0f} s old, {snapshot.size_bytes / 1_000:.1f} kB"
 
 
 def _drift(glance: Glance) -> str:

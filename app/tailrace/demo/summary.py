@@ -97,10 +97,11 @@ class Summary:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.events:,} pages came in and {self.predictions:,} predictions went out;" + (
-            f" the first was there {self.first_prediction_s:.1f} s after the log." if self.first_prediction_s else ""
+        first = self.first_prediction_s
+        yield f"{self.events:,} events came in, {self.predictions:,} predictions went out" + (
+            f", the first of them {first:.1f} s after the log was there." if first is not None else "."
         )
-        yield f"{self.labels:,} verdicts followed, late; the model learned from {self.learned:,} pages while it served."
+        yield f"{self.labels:,} labels followed, late; the model learned from {self.learned:,} examples while it served."
         if self.accuracy is not None and self.baseline is not None:
             yield (
                 f"Of what was served {self.accuracy:.0%} was right; "
@@ -110,16 +111,16 @@ class Summary:
         if self.label_to_influence is not None:
             quantiles = self.label_to_influence
             yield (
-                f"A verdict changed the predictions after {quantiles.p50_ms:.0f} ms, "
+                f"A label changed the predictions after {quantiles.p50_ms:.0f} ms, "
                 f"99 of 100 within {quantiles.p99_ms:.0f} ms."
             )
         if self.snapshots:
-            yield f"{self.snapshots} snapshots were written."
+            yield f"{self.snapshots} snapshot{'s were' if self.snapshots > 1 else ' was'} written on the way."
         yield ""
         yield "Everything is accounted for:" if self.is_balanced else "NOT everything is accounted for:"
         yield from (f"  {_in_words(balance)}" for balance in self.books.balances)
         if self.books.learned_twice:
-            yield f"  {len(self.books.learned_twice)} pages were learned twice"
+            yield f"  {len(self.books.learned_twice)} events were learned twice"
         yield from (f"  note: {note}" for note in self.notes)
 
     def _recovery_lines(self) -> Iterator[str]:

@@ -20,12 +20,12 @@ class Seen:
     """One prediction as it was read back.
 
     Attributes:
-        said: What the model said; None where it abstained.
-        share: The probability of "phishing".
+        is_phishing: What the model said; None where it abstained.
+        share: The probability of it being phishing.
     """
 
     page_id: str
-    said: str | None
+    is_phishing: bool | None
     share: float | None
 
 
@@ -48,7 +48,7 @@ class Watch:
 
     async def run(self) -> None:
         """Read until cancelled; waits for the topic to be there."""
-        while not (partitions := await self._reader.partitions(self._topic)):
+        while not (partitions := await self._reader.partitions(self._topic)):  # noqa: ASYNC110 - the log tells nobody
             await asyncio.sleep(POLL_S)
         async with asyncio.TaskGroup() as group:
             for number in range(partitions):
@@ -62,4 +62,6 @@ class Watch:
             self.count += len(batch)
             for record in batch[-SHOWN:]:
                 prediction = decode_prediction(record.value or b"")
-                self.latest.append(Seen(prediction["event_id"], prediction["y_pred"], prediction.get("proba")))
+                y_pred = prediction["y_pred"]
+                said = None if y_pred is None else bool(y_pred)
+                self.latest.append(Seen(prediction["event_id"], said, prediction.get("proba")))

@@ -1,0 +1,30 @@
+"""What Tailrace decides: pure and deterministic, without clock, environment, I/O or asyncio.
+
+Functions return outcomes; the agents carry them out. Whatever must be asked for (records to replay, a snapshot) is
+passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
+
+    errors, positions, times
+    records, branches, drift, models, snapshots, status
+    blocks, ownership, verdicts
+    layout, join, evaluation, books
+    features
+    contract
+    scoring, learning
+
+`LEVELS` says the same to a test.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LEVELS: Final = (
+    frozenset({"errors", "positions", "times"}),
+    frozenset({"records", "branches", "drift", "models", "snapshots", "status"}),
+    frozenset({"blocks", "ownership", "verdicts"}),
+    frozenset({"layout", "join", "evaluation", "books"}),
+    frozenset({"features"}),
+    frozenset({"contract"}),
+    frozenset({"scoring", "learning"}),
+)
+"""Modules and folders of the domain by level; arrows point from a later to an earlier one."""

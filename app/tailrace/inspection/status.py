@@ -196,7 +196,7 @@ def _verdict(told: list[tuple[str, PartitionStatus]], lag: int) -> tuple[Verdict
         return last.verdict, last.reason
     if not lag:
         return Verdict.WARN, "nobody reads it; nothing waits"
-    return Verdict.FAIL, f"nobody reads it; {lag} records wait"
+    return Verdict.FAIL, f"nobody reads it; {lag} record{'s wait' if lag > 1 else ' waits'}"
 
 
 def _as_of_snapshot(status: LoopStatus, newest: Manifest | None, settings: Settings) -> LoopStatus:

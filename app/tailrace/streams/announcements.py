@@ -24,7 +24,9 @@ class Announcements:
 
     async def drift(self, signal: DriftSignal) -> None:
         """The loss of the served predictions has changed."""
-        await self._send("drift", signal.position, f"the loss of the served predictions {'rose' if signal.is_worse else 'fell'}")
+        await self._send(
+            "drift", signal.position, f"the loss of the served predictions {'rose' if signal.is_worse else 'fell'}"
+        )
 
     async def skip(self, position: Position, error: str) -> None:
         """An example raised inside the model and is left out."""

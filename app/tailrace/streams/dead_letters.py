@@ -20,9 +20,7 @@ class DeadLetters:
         member: This process, which they name as the task.
     """
 
-    def __init__(
-        self, sink: Sink, recorder: Recorder, *, topic: str, partitions: int, loop: str, member: str
-    ) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, *, topic: str, partitions: int, loop: str, member: str) -> None:
         self._sink = sink
         self._recorder = recorder
         self._topic = topic
@@ -30,7 +28,9 @@ class DeadLetters:
         self._loop = loop
         self._member = member
 
-    async def send(self, rejected: Sequence[tuple[Record, Rejection]], *, block: str | None = None) -> Awaitable[object]:
+    async def send(
+        self, rejected: Sequence[tuple[Record, Rejection]], *, block: str | None = None
+    ) -> Awaitable[object]:
         """Put letters in line; await the result for their acknowledgement.
 
         Args:
@@ -42,7 +42,8 @@ class DeadLetters:
             partition = record.partition % self._partitions
             lines.setdefault(partition, []).append(Outgoing(record.key, record.value, headers, record.timestamp))
         deliveries = [
-            await self._sink.send(TopicPartition(self._topic, partition), letters) for partition, letters in lines.items()
+            await self._sink.send(TopicPartition(self._topic, partition), letters)
+            for partition, letters in lines.items()
         ]
         self._recorder.rejected(rejected[0][0].topic, [rejection for _, rejection in rejected])
         return _all(deliveries)

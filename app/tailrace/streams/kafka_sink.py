@@ -96,6 +96,7 @@ class KafkaSink(Sink):
         self._room = asyncio.Event()
         self._acknowledged = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
+        self._discarding: asyncio.Future[None] | None = None
         self._giving: dict[TopicPartition, asyncio.Task[None]] = {}
         self._failed = asyncio.Event()
         self._reason: BaseException | str = ""
@@ -163,7 +164,7 @@ class KafkaSink(Sink):
 
     @Service.task
     async def _supervise(self) -> None:
-        while not self.should_stop:
+        while not self._stops():
             try:
                 producer = await keep_trying(
                     self._new_producer, self._options, f"send ({self._name})", gives_up=self._stops
@@ -212,7 +213,9 @@ class KafkaSink(Sink):
         if tasks:
             await asyncio.wait(tasks)
         if producer is not None:
-            await discard_producer(producer)
+            self._discarding = asyncio.ensure_future(discard_producer(producer))
+        if self._discarding is not None:
+            await asyncio.shield(self._discarding)
 
     def _fail(self, producer: AIOKafkaProducer, reason: BaseException | str) -> None:
         if producer is self._producer and not self._failed.is_set():

@@ -204,7 +204,12 @@ class Term(Service):
             except (SnapshotRefused, CodecError) as refusal:
                 reason = getattr(refusal, "reason", "codec")
                 parts.recorder.snapshot_refused(reason)
-                log.warning("snapshot refused, the one before it is tried", number=manifest.number, reason=reason, why=str(refusal))
+                log.warning(
+                    "snapshot refused, the one before it is tried",
+                    number=manifest.number,
+                    reason=reason,
+                    why=str(refusal),
+                )
         held = await parts.training.range()
         if held.start > 0:
             raise ForeignLogError(
@@ -219,7 +224,9 @@ class Term(Service):
         bodies = await parts.index.load(manifest)
         state = await asyncio.to_thread(parts.fold.restore, bodies)
         if state.position != manifest.position:
-            raise SnapshotRefused("position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}")
+            raise SnapshotRefused(
+                "position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}"
+            )
         return state
 
     async def _check_log(self, manifest: Manifest) -> None:
@@ -289,9 +296,7 @@ class Term(Service):
         fenced = state.counts.fenced_blocks
         block = parts.fold.open(state, record.offset, record.record, record.digest)
         if block is None:
-            parts.recorder.learned(
-                examples=0, fenced=state.counts.fenced_blocks - fenced, now_ms=parts.now_ms()
-            )
+            parts.recorder.learned(examples=0, fenced=state.counts.fenced_blocks - fenced, now_ms=parts.now_ms())
             return
         rows, start, skipped = len(block.examples), row_of(state.position), state.counts.skipped
         while start < rows:

@@ -85,7 +85,9 @@ class ScoreAgent(Service):
         if partitions:
             self._parts.report.set(RoleState.RUNNING)
         else:
-            self._parts.report.set(RoleState.WAITING, "no partition is assigned; there are more members than partitions")
+            self._parts.report.set(
+                RoleState.WAITING, "no partition is assigned; there are more members than partitions"
+            )
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Nothing: the source waits for what is in flight."""
@@ -141,7 +143,9 @@ class ScoreAgent(Service):
             target = TopicPartition(parts.predictions_topic, batch.partition.partition)
             deliveries.append(await parts.predictions.send(target, outgoing))
         for partition, value in encoded:
-            deliveries.append(await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)]))
+            deliveries.append(
+                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])
+            )
         if rejected:
             letters = [(records[index], rejected[index]) for index in sorted(rejected)]
             deliveries.append(await parts.dead_letters.send(letters))
@@ -249,6 +253,3 @@ def _row_too_large(size: int, allowed: int) -> Rejection:
     return Rejection(
         Code.ROW_TOO_LARGE, Stage.VALIDATE, f"the event takes {size} bytes as a scored row; allowed are {allowed}"
     )
-
-
-

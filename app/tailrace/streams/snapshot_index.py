@@ -82,9 +82,7 @@ class SnapshotIndex:
         Raises:
             SnapshotRefused: One step of the load order refused, or the store does not have the file.
         """
-        expected = Expected(
-            self._lineage, log_id, manifest.kind, self._versions, not_below=not_below, index=manifest
-        )
+        expected = Expected(self._lineage, log_id, manifest.kind, self._versions, not_below=not_below, index=manifest)
         if manifest.inline or not manifest.parts:
             return snapshot_file.read_inline(manifest, expected).bodies
         if manifest.store_path is None:
@@ -92,7 +90,9 @@ class SnapshotIndex:
         try:
             content = await asyncio.to_thread(self._store.get, manifest.store_path, expected.max_file_bytes)
         except (OSError, TailraceError) as cause:
-            raise SnapshotRefused("store", f"{self._store.address} does not give {manifest.store_path}: {cause}") from cause
+            raise SnapshotRefused(
+                "store", f"{self._store.address} does not give {manifest.store_path}: {cause}"
+            ) from cause
         return snapshot_file.read(content, expected).bodies
 
     async def put(self, manifest: Manifest, packed: snapshot_file.Packed) -> Manifest:

@@ -155,7 +155,9 @@ class TrainingLog:
             after = view.ownership.owners.get(part)
             failpoints.reached("join.owner_read")
             if not await confirm():  # 2
-                raise OwnershipLost(f"another member took part {part} of {self.partition.topic}; this one waits its turn")
+                raise OwnershipLost(
+                    f"another member took part {part} of {self.partition.topic}; this one waits its turn"
+                )
             failpoints.reached("join.claim_committed")
             claim = Claim(part, owner, after, view.ownership.log_id or uuid4().hex)
             offset = await self.append(claim)  # 3

@@ -73,7 +73,7 @@ class LabelJoin:
         end = len(ids)
         for at in range(row, end):
             event_id, time_ms, before = ids[at], times_ms[at], watermark
-            if time_ms > watermark:
+            if time_ms > watermark:  # noqa: PLR1730  # max() would be a tenth of what a row costs
                 watermark = time_ms
             if before > time_ms + disorder_ms:
                 stale += 1

@@ -1,0 +1,243 @@
+"""What the join of one partition writes, and in which order, numbered as the code repeats it.
+
+    1. Dead letters and forwards are acknowledged.
+    2. The block is acknowledged.
+    3. The positions of its vector are committed.
+    4. The mark is sent to the other partitions.
+
+A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tailrace.domain.blocks import Vector
+from tailrace.domain.errors import LogError, OwnershipLost
+from tailrace.domain.join import Batch, JoinSpec, LabelJoin
+from tailrace.domain.positions import offset_of
+from tailrace.domain.records import DeadLabel, Mark, Owner, Rejection, Stage
+from tailrace.domain.status import Role
+from tailrace.streams import failpoints
+from tailrace.streams.dead_letters import DeadLetters
+from tailrace.streams.log import Commit, Outgoing, Reader, Record, Sink, Source, TopicPartition
+from tailrace.streams.role import RoleReport
+from tailrace.streams.training_log import Hint, TrainingLog
+from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import encode_relabelled, encode_training
+from tailrace.wire.json_codec import LabelDecoder
+
+_POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
+_COMMIT_EVERY_S = 0.2
+_MARK_EVERY_S = 1.0
+_REFUSALS_KEPT = 2  # a second refused commit in a row: the partition has gone to another member
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTopics:
+    """The topics of one loop that the join reads and writes."""
+
+    labels: str
+    scored: str
+    relabelled: str
+
+    def of(self, partition: int) -> tuple[TopicPartition, TopicPartition, TopicPartition]:
+        """Return the three inputs of one partition."""
+        return tuple(TopicPartition(topic, partition) for topic in (self.scored, self.labels, self.relabelled))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinParts:
+    """What every partition's join works with.
+
+    Attributes:
+        spec: (partition, partitions) → the join's own settings.
+        new_owner: Makes a name that nobody has used.
+        now_ms: The broker's clock as well as this host knows it; for idleness only.
+    """
+
+    topics: JoinTopics
+    spec: Callable[[int, int], JoinSpec]
+    contract_id: str
+    labels: LabelDecoder
+    training: TrainingLog
+    sink: Sink
+    reader: Reader
+    dead_letters: DeadLetters
+    recorder: Recorder
+    report: RoleReport
+    new_owner: Callable[[], Owner]
+    now_ms: Callable[[], int]
+    idle_after_ms: int
+
+
+@dataclass(slots=True)
+class JoinWriter:
+    """Writes what one join took.
+
+    Attributes:
+        hints: Accepted blocks from the oldest row on that is still remembered; the first is committed as the hint.
+        vector: Of the last block that was written, or recovered from.
+    """
+
+    parts: JoinParts
+    source: Source
+    spec: JoinSpec
+    join: LabelJoin
+    owner: Owner
+    log_id: str
+    hints: deque[Hint]
+    vector: Vector
+    number: int = 0
+    rejected: list[tuple[Record, Rejection]] = field(default_factory=list)
+    records: dict[int, Record] = field(default_factory=dict)
+    refused: int = 0
+    written_s: float = 0.0
+    committed_s: float = 0.0
+    marked_s: float = 0.0
+    is_committed: bool = True
+    mark: Mark | None = None
+    told: Mark | None = None
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything waits that others wait for."""
+        return self.join.has_output or bool(self.rejected)
+
+    @property
+    def positions_due(self) -> bool:
+        """Whether a block without rows may be written again."""
+        return self._now_s() - self.written_s >= _POSITIONS_EVERY_S
+
+    def remember(self, records: Sequence[Record]) -> None:
+        """Keep the bytes of the labels that are being read, should one become a dead letter."""
+        self.records = {record.offset: record for record in records}
+
+    def reject(self, record: Record, rejection: Rejection) -> None:
+        """Put a record that decoding refused in line for the dead letters of the next block."""
+        self.rejected.append((record, rejection))
+
+    async def write(self) -> None:
+        """Write one block and what belongs to it."""
+        with self.parts.recorder.timed("join"):
+            batch = self.join.take()
+        self.number += 1
+        await self._write_side(batch)  # 1
+        failpoints.reached("join.side_acknowledged")
+        with self.parts.recorder.timed("encode"):
+            block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
+            value = encode_training(block)
+        delivery = await self.parts.sink.send(self.parts.training.partition, [Outgoing(None, value)])
+        offset = (await delivery)[0]  # 2
+        failpoints.reached("join.block_acknowledged")
+        self.join.acknowledged(offset)
+        self.hints.append(Hint(offset, self.owner, self.number))
+        while len(self.hints) > 1 and self.hints[0].offset < batch.vector.oldest_row:
+            self.hints.popleft()
+        self.vector, self.mark = batch.vector, batch.mark
+        self.written_s = self._now_s()
+        self.is_committed = False
+        self._count(batch)
+
+    async def commit_if_due(self, *, at_once: bool = False) -> None:
+        """Commit the last block's positions, then send its mark, each not too often."""
+        if self.is_committed or not (at_once or self._now_s() - self.committed_s >= _COMMIT_EVERY_S):
+            return
+        scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
+        hint = self.hints[0].dump()
+        done = await self.source.commit(  # 3
+            {
+                scored: Commit(offset_of(self.vector.scored_next), hint),
+                labels: Commit(self.vector.labels_next, hint),
+                relabelled: Commit(self.vector.relabelled_next, hint),
+            }
+        )
+        self.committed_s = self._now_s()
+        self.parts.recorder.committed(Role.JOIN, "ok" if done else "refused")
+        if not done:
+            self.refused += 1
+            if self.refused >= _REFUSALS_KEPT:
+                raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
+            return
+        self.refused, self.is_committed = 0, True
+        failpoints.reached("join.committed")
+        await self._send_mark(at_once=at_once)
+
+    async def _send_mark(self, *, at_once: bool) -> None:
+        if self.mark is None or self.mark == self.told:
+            return
+        if not at_once and self._now_s() - self.marked_s < _MARK_EVERY_S:
+            return
+        value = encode_relabelled(self.mark)
+        sent = [
+            await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, other), [Outgoing(None, value)])
+            for other in range(self.spec.partitions)
+            if other != self.spec.partition
+        ]
+        for delivery in sent:  # 4
+            await delivery
+        self.told, self.marked_s = self.mark, self._now_s()
+
+    async def _write_side(self, batch: Batch) -> None:
+        rejected, self.rejected = self.rejected, []
+        name = f"{self.spec.partition}/{self.owner}/{self.number}"
+        sent = []
+        if rejected:
+            sent.append(await self.parts.dead_letters.send(rejected, block=name))
+            self.parts.recorder.labels({"rejected": len(rejected)})
+        if batch.dead:
+            records = await self._records_of(batch.dead)
+            late = [(records[dead.label.partition, dead.label.offset], _judged(dead)) for dead in batch.dead]
+            sent.append(await self.parts.dead_letters.send(late, block=name))
+        by_home: dict[int, list[Outgoing]] = {}
+        for home, forward in batch.forwards:
+            by_home.setdefault(home, []).append(Outgoing(forward.label.id.encode(), encode_relabelled(forward)))
+        for home, outgoing in by_home.items():
+            sent.append(await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, home), outgoing))
+        for delivery in sent:
+            await delivery
+
+    async def _records_of(self, dead: Sequence[DeadLabel]) -> dict[tuple[int, int], Record]:
+        """Return the records as they came; those that are no longer in memory are read again."""
+        found: dict[tuple[int, int], Record] = {}
+        for letter in dead:
+            at = (letter.label.partition, letter.label.offset)
+            here = self.records.get(letter.label.offset) if at[0] == self.spec.partition else None
+            found[at] = here if here is not None else await self._record_again(*at)
+        return found
+
+    async def _record_again(self, partition: int, offset: int) -> Record:
+        source = TopicPartition(self.parts.topics.labels, partition)
+        async for batch in self.parts.reader.read(source, offset, offset + 1):
+            for record in batch:
+                return record
+        raise LogError(
+            f"{source.topic}/{partition} no longer holds offset {offset}, whose label waited here. "
+            "Keep labels at least as long as the horizon and its disorder together."
+        )
+
+    def _count(self, batch: Batch) -> None:
+        counts = batch.vector.counts
+        self.parts.recorder.labels({name: counts[name] for name in _LABEL_OUTCOMES if name in counts})
+        self.parts.recorder.event_joins({name: counts[name] for name in _EVENT_OUTCOMES if name in counts})
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+_LABEL_OUTCOMES = ("joined", "duplicate", "conflicting", "late", "orphaned", "redelivered", "forwarded")
+_EVENT_OUTCOMES = ("joined", "implicit", "dropped", "repeated", "stale")
+
+
+def _judged(dead: DeadLabel) -> Rejection:
+    return Rejection(dead.code, Stage.JOIN, _WHY[dead.code])
+
+
+_WHY = {
+    "late": "the label came after the horizon of its event",
+    "orphaned": "no event of this id was scored in the time that the label belongs to",
+    "conflicting": "another value was given for this event before; the first one counts",
+}

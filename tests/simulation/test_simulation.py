@@ -1,0 +1,37 @@
+"""A few seeds of the simulation, and each planted bug until it shows; `make simulate` runs a thousand."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulation.rules import PLANTS
+from tests.simulation.run import run
+
+SEEDS = 100
+MOST_SEEDS = 300
+RARE = "claim_without_commit"  # has a test of its own in test_claim.py
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 10))
+def test_every_invariant_holds_after_kills_zombies_and_damage(first: int) -> None:
+    results = [run(seed) for seed in range(first, first + 10)]
+
+    assert [] == [(result.seed, result.problems) for result in results if result.problems]
+    assert sum(result.kills for result in results) > 10
+
+
+def test_damaged_snapshots_are_met_and_refused() -> None:
+    results = [run(seed) for seed in range(100, 130)]
+
+    assert sum(result.damaged_refused for result in results) > 0
+    assert not any(result.problems for result in results)
+
+
+@pytest.mark.parametrize("plant", [plant for plant in PLANTS if plant != RARE])
+def test_a_planted_bug_is_found(plant: str) -> None:
+    found = next((seed for seed in range(MOST_SEEDS) if run(seed, plant).problems), None)
+
+    assert found is not None
+
+
+def test_one_seed_is_one_run() -> None:
+    assert run(11) == run(11)
