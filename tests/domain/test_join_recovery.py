@@ -13,6 +13,7 @@ from tests.builders import (
 )
 
 from tailrace.domain.join import LabelJoin
+from tailrace.domain.records import Forward, Mark
 
 
 def test_without_any_block_a_join_begins_at_the_beginning() -> None:
@@ -42,7 +43,7 @@ def test_the_vector_of_a_recovered_join_is_the_one_it_was_made_from() -> None:
     scored = [make_scored_block(("a", 1_000), ("b", 990)), make_scored_block(("c", 1_030))]
     labels = [make_label("a", time_ms=1_010, offset=0), make_label("early", time_ms=1_020, offset=1)]
     forward = make_forward(make_label("f", time_ms=1_030, offset=3, partition=1), watermark_ms=1_000)
-    relabelled = [make_mark(partition=1, next_offset=2, watermark_ms=1_000), forward]
+    relabelled: list[Forward | Mark] = [make_mark(partition=1, next_offset=2, watermark_ms=1_000), forward]
     join = LabelJoin(spec)
     for offset, block in enumerate(scored):
         join.on_scored(offset, block)
@@ -263,7 +264,12 @@ def test_a_forward_that_came_before_recovery_is_redelivered_after_it() -> None:
 def test_a_forward_that_waited_is_joined_after_recovery() -> None:
     spec = make_join_spec(partitions=2)
     forward = make_forward(make_label("a", time_ms=1_010, offset=7, partition=1), watermark_ms=900)
-    relabelled = [forward, forward, make_mark(partition=1, next_offset=8, watermark_ms=1_010), make_mark(9, 1, 1)]
+    relabelled: list[Forward | Mark] = [
+        forward,
+        forward,
+        make_mark(partition=1, next_offset=8, watermark_ms=1_010),
+        make_mark(9, 1, 1),
+    ]
     join = LabelJoin(spec)
     for offset, record in enumerate(relabelled):
         join.on_relabelled(offset, record)

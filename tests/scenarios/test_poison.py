@@ -20,6 +20,7 @@ from tests.scenarios.harness import Scenario, running, until
 from tests.wire.poison import POISON, TIMESTAMP_MS, Kind, event, label
 
 from tailrace.domain.books import Books
+from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.records import Claim, Code
 from tailrace.domain.status import RoleState
 from tailrace.inspection.books import account_of
@@ -180,8 +181,14 @@ async def _live(scenario: Scenario, bad: Sequence[Bad]) -> Ended:
         process.readiness(),
         [report.state for report in scenario.loop_of(process).reports.values()],
         process.crashed,
-        sum(isinstance(decode_training(each.value or b""), Claim) for each in await user.read(topics.training)),
+        await claims_that_count(scenario),
     )
+
+
+async def claims_that_count(scenario: Scenario) -> int:
+    ownership = OwnershipState()
+    log = [decode_training(each.value or b"") for each in await scenario.user.read(scenario.domain.topics.training)]
+    return sum(ownership.claim(record) for record in log if isinstance(record, Claim))
 
 
 async def open_wide(scenario: Scenario) -> None:

@@ -6,53 +6,69 @@ they decide is the product's own code; only input and output are simulated.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias, cast
 
+from tests.simulation.inputs import Entry, InputEvent
 from tests.simulation.world import CONTRACT, LOG_ID, DeadLetter, Seat, World, score
 
 from tailrace.domain.blocks import Vector
 from tailrace.domain.join import Batch, LabelJoin, recover
 from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Claim, Label, Mark, Owner
+from tailrace.streams.completion import Completion
+from tailrace.streams.log import Record, RecordBatch, TopicPartition
 
 Steps: TypeAlias = Generator[None, None, None]
 
+MAX_IN_FLIGHT: Final = 4
+"""Batches of a partition whose products are not acknowledged yet."""
+
 
 def scorer(world: World, source: int, name: Owner) -> Steps:
-    """Score one events partition: send, have it acknowledged, commit."""
-    seat, rng = Seat("score", source), world.rng
-    topic, commit_first = world.case.events[source], world.rules.is_planted("commit_first")
-    at = world.committed.get(seat, 0)
+    """Score one events partition: send, have it acknowledged, commit what is completed from the front on."""
+    seat, rng, topic = Seat("score", source), world.rng, world.case.events[source]
+    completion = Completion(world.committed.get(seat, 0), limit=MAX_IN_FLIGHT)
+    sending: list[tuple[RecordBatch, Steps]] = []
     while True:
-        batch = topic.available(at, rng.choice([1, 2, 5]), world.clock_ms)
+        arrived = topic.available(completion.position, rng.choice([1, 2, 5]), world.clock_ms)
+        if arrived and completion.has_room and rng.random() < 0.5:
+            batch = RecordBatch(TopicPartition("events", source), 1, cast("list[Record]", arrived))
+            completion.begin(batch)
+            sending.append((batch, _send_scored(world, source, arrived)))
+        elif sending:
+            batch, sends = chosen = rng.choice(sending)
+            if next(sends, _ACKNOWLEDGED) is _ACKNOWLEDGED:
+                sending.remove(chosen)
+                completion.complete(batch)
         yield
-        if not batch:
+        offset = completion.position if world.rules.is_planted("commit_first") else completion.committable()
+        if offset is not None and rng.random() < 0.5:
             if not world.owns(seat, name):
                 return
-            world.finished[seat] = at == topic.next_offset
-            continue
-        world.finished.pop(seat, None)
-        if commit_first and not _committed(world, seat, name, batch[-1].offset + 1):
-            return
-        for home in range(world.case.partitions):
-            mine = [entry for entry in batch if world.case.home(entry.value.id) == home]
-            if mine:
-                events, offsets = [entry.value for entry in mine], [entry.offset for entry in mine]
-                world.scored[home].append(score(events, offsets, source, rng))
-                yield
-        at = batch[-1].offset + 1
-        if not commit_first and not _committed(world, seat, name, at):
-            return
+            world.committed[seat] = offset
+            completion.commit_done(offset)
+        if not arrived and not sending:
+            if not world.owns(seat, name):
+                return
+            world.finished[seat] = world.committed.get(seat, 0) == topic.next_offset
+        else:
+            world.finished.pop(seat, None)
         yield
 
 
-def _committed(world: World, seat: Seat, name: Owner, offset: int) -> bool:
-    if not world.owns(seat, name):
-        return False
-    world.committed[seat] = offset
-    return True
+_ACKNOWLEDGED = object()
+
+
+def _send_scored(world: World, source: int, batch: Sequence[Entry[InputEvent]]) -> Steps:
+    """Send a batch to the partitions of its ids, each acknowledged at another time."""
+    for home in range(world.case.partitions):
+        mine = [entry for entry in batch if world.case.home(entry.value.id) == home]
+        if mine:
+            events, offsets = [entry.value for entry in mine], [entry.offset for entry in mine]
+            world.scored[home].append(score(events, offsets, source, world.rng))
+            yield
 
 
 def claim(world: World, seat: Seat, name: Owner) -> Generator[None, None, int | None]:
@@ -109,7 +125,7 @@ class Joiner:
             committed = self.world.owns(self.seat, self.name)
             yield
             refused += not committed
-            if idled and not committed:
+            if idled and not committed and not self.world.rules.is_planted("labels_after_refused_idle"):
                 return  # What the idle move decides must not be seen by anybody before a commit followed it.
             if committed:
                 yield from self._send_mark()

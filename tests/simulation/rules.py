@@ -30,6 +30,7 @@ PLANTS: Final[dict[str, str]] = {
     "key_order": "features come to the model in the order of one process's hashes",
     "unseeded_generator": "the model holds a generator that nobody seeded",
     "claim_without_commit": "a claim is appended without a successful commit just before it",
+    "labels_after_refused_idle": "labels are read on after an idle move whose commit was refused",
 }
 
 

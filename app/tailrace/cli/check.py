@@ -91,7 +91,6 @@ def _described(settings: Settings) -> dict[str, Any]:
             "store": snapshots.store,
             "every_ms": snapshots.every,
             "publish_ms": snapshots.publish,
-            "keep": snapshots.keep,
         },
         "loops": {name: _described_loop(name, loop, settings.folder) for name, loop in settings.loops.items()},
         "guarantees": [*GUARANTEES, *([] if settings.servers else [_EMBEDDED])],
@@ -133,7 +132,7 @@ def _lines(settings: Settings) -> Iterator[str]:
     yield ""
     yield _line("log", settings.log)
     yield _line("http", settings.http or "off")
-    yield _line("snapshots", f"every {show_duration(snapshots.every)} into {snapshots.store}, {snapshots.keep} kept")
+    yield _line("snapshots", f"every {show_duration(snapshots.every)} into {snapshots.store}, the last 16 kept")
     yield _line("", f"published to other processes every {show_duration(snapshots.publish)}")
     for name, loop in settings.loops.items():
         yield f"\nloop {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ def demo(
 
     shown = screen.make_screen(sys.stderr)
     logs.configure("warning", "console", stream=screen.LogLines(shown))
+    # Its errors of every new broker's first seconds are told by ours where they last.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     options = runner.DemoOptions(
         seconds=seconds,
         rate_per_s=rate,

@@ -61,12 +61,13 @@ def run(
     _check_instance(instance_id)
     roles = tuple(dict.fromkeys(Role(each) for each in role)) if role else None
     settings = _settings(config, http)
-    logs.configure(log_level, log_format)
     for line in banner(settings, roles or _ALL, config):
         talk(line)
     from tailrace import main  # noqa: PLC0415 - loads River, Faust and the client of Kafka
 
-    return main.run(settings, roles or main.ALL_ROLES, instance_id=instance_id)
+    return main.run(
+        settings, roles or main.ALL_ROLES, instance_id=instance_id, log_level=log_level, log_format=log_format
+    )
 
 
 def banner(settings: Settings, roles: Iterable[Role], config: Path | None = None) -> Iterator[str]:

@@ -31,9 +31,9 @@ class Judged(NamedTuple):
 
 @dataclass
 class CourseState:
-    """The accuracy by the second."""
+    """The accuracy by the second, from the first moment that was noted."""
 
-    _marks: list[Judged] = field(default_factory=lambda: [Judged(0, 0)])
+    _marks: list[Judged] = field(default_factory=list)
 
     @property
     def now(self) -> Judged:
@@ -42,6 +42,8 @@ class CourseState:
 
     def note(self, at_s: float, judged: Judged) -> None:
         """Take the totals of a moment; moments come in order."""
+        if not self._marks:
+            self._marks.append(judged)
         second = int(at_s) + 1
         while len(self._marks) <= second:
             self._marks.append(self._marks[-1])

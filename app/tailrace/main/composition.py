@@ -132,6 +132,7 @@ class Composition:
             index=self._index(domain, None),
             fold=self._fold,
             models=loop.models,
+            training=self._training,
             on_refused=loop.recorder.snapshot_refused,
         )
         loop.score = ScoreAgent(

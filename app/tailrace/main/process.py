@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
 import structlog
 from mode import Service
 
-from tailrace.domain.errors import LogError, SettingsError
+from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.status import Role
 from tailrace.main.composition import Composition, Member, RunningLoop
 from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
@@ -20,7 +20,9 @@ from tailrace.streams.followers import Models
 from tailrace.streams.log import Log
 from tailrace.streams.topic_plan import apply
 from tailrace.streams.worker import Worker
+from tailrace.telemetry import logs
 from tailrace.telemetry.instruments import Instruments
+from tailrace.telemetry.logs import LogFormat
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.web import server
 
@@ -35,7 +37,11 @@ class Process(Service):
 
     Args:
         roles: Which of the three agents run here.
-        prepare_topics: Create missing topics; the embedded log and the demo do.
+        prepare_topics: Create missing topics, the user's included; the embedded log and the demo do.
+
+    Attributes:
+        failure: Why the process cannot run, where a person has to do something; None: it can.
+        on_failure: Called then; ends the process.
     """
 
     def __init__(
@@ -54,6 +60,8 @@ class Process(Service):
         self.instruments = Instruments()
         self.process_recorder = ProcessRecorder(self.instruments)
         self.worker: Worker | None = None
+        self.failure: TailraceError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self._prepare_topics = settings.servers is None if prepare_topics is None else prepare_topics
         self._domains = loops_of(settings)
         self._member = Member(self.member, self.roles, settings, now_ms(), instance_id)
@@ -69,16 +77,22 @@ class Process(Service):
 
     @Service.task
     async def _live(self) -> None:
+        try:
+            await self._begin()
+        except TailraceError as problem:
+            self.failure = problem
+            self._waiting = str(problem)
+            self.on_failure()
+
+    async def _begin(self) -> None:
         opened = open_log(self.settings)
-        reader = opened.reader()
         await self._await_log(opened)
-        if self.should_stop:
-            return
-        await self.add_runtime_dependency(reader)
         for domain in self._domains:
             await self._await_topics(opened, domain)
         if self.should_stop:
             return
+        reader = opened.reader()
+        await self.add_runtime_dependency(reader)
         api = server.build(
             self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
         )
@@ -128,7 +142,7 @@ class Process(Service):
             while not self.should_stop:
                 try:
                     await admin.brokers()
-                except LogError as problem:
+                except LogUnavailable as problem:
                     waited = int(time.monotonic() - begun)
                     self._waiting = f"{opened.address} does not answer"
                     log.warning("waiting for the log", log=opened.address, since_s=waited, why=str(problem))
@@ -142,27 +156,47 @@ class Process(Service):
         admin = opened.admin()
         try:
             while not self.should_stop:
-                found = await topic_plan_of(admin, domain)
-                if self._prepare_topics and found.creations and not found.refusals:
-                    await apply(admin, found)
-                    continue
+                found = await topic_plan_of(admin, domain, self.settings.kafka.replication)
                 if found.refusals:
                     raise SettingsError([f"loop {domain.name}: {refusal}" for refusal in found.refusals])
-                missing = [creation.name for creation in found.creations]
-                if not missing:
+                if not found.creations:
                     return
-                self._waiting = f"topics are missing: {', '.join(missing)}"
-                log.warning(
-                    "waiting for topics",
-                    missing=missing,
-                    next="`tailrace topics apply --yes` creates them",
-                    loop=domain.name,
-                )
+                if self._prepare_topics:
+                    await apply(admin, found)
+                    return
+                self._say_missing(domain, [creation.topic.name for creation in found.creations])
                 await self.sleep(_LOG_POLL_S)
         finally:
             await admin.close()
 
+    def _say_missing(self, domain: LoopDomain, missing: Sequence[str]) -> None:
+        self._waiting = f"topics are missing: {', '.join(missing)}"
+        users = [name for name in missing if name in {domain.topics.events, domain.topics.labels}]
+        step = f"create {' and '.join(users)}, then " if users else ""
+        log.warning(
+            "waiting for topics",
+            missing=missing,
+            next=f"{step}`tailrace topics apply --yes` creates ours",
+            loop=domain.name,
+        )
 
-def run(settings: Settings, roles: Iterable[Role] = ALL_ROLES, *, instance_id: str | None = None) -> int:
-    """Run a process until a signal ends it; return its exit code."""
-    return workers.run(Process(settings, roles=tuple(roles), instance_id=instance_id))
+
+def run(
+    settings: Settings,
+    roles: Iterable[Role] = ALL_ROLES,
+    *,
+    instance_id: str | None = None,
+    log_level: str = "info",
+    log_format: LogFormat = "auto",
+) -> int:
+    """Run a process until a signal ends it; return its exit code.
+
+    Raises:
+        TailraceError: It cannot run, and a person has to do something.
+    """
+    process = Process(settings, roles=tuple(roles), instance_id=instance_id)
+    logs.configure(log_level, log_format, count=process.process_recorder.log_message)
+    code = workers.run(process)
+    if process.failure is not None:
+        raise process.failure
+    return code

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tailrace.domain.errors import LogError
-from tailrace.streams.log import Commit, Outgoing, Range, TopicPartition, TopicState
+from tailrace.streams.log import Commit, Headers, Outgoing, Range, TopicPartition, TopicState
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 MAX_APPEND_RECORDS = 1_000
@@ -59,7 +59,7 @@ class EmbeddedRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Headers
 
 
 class _Topic(NamedTuple):
@@ -211,6 +211,7 @@ class EmbeddedStore:
         merged = {**topic.state.settings, **settings}
         with self._transaction() as write:
             write.execute("UPDATE topics SET settings = ? WHERE id = ?", (json.dumps(merged), topic.id))
+        self._topics = {}
 
     def add_partitions(self, name: str, total: int) -> None:
         """Raise the number of partitions."""
@@ -299,11 +300,17 @@ class EmbeddedStore:
         with self._transaction() as write:
             last = write.execute(f"SELECT max(offset) FROM {table}").fetchone()[0]
             first = 0 if last is None else last + 1
-            stamp = now_ms if topic.appends_time else None
+            appends_time = topic.appends_time
             write.executemany(
                 f"INSERT INTO {table} (offset, timestamp, key, value, headers) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (offset, stamp or time_ms or now_ms, key, value, _headers_text(headers) if headers else None)
+                    (
+                        offset,
+                        now_ms if appends_time or time_ms is None else time_ms,
+                        key,
+                        value,
+                        _headers_text(headers) if headers else None,
+                    )
                     for offset, (key, value, headers, time_ms) in enumerate(records, first)
                 ],
             )
@@ -413,9 +420,9 @@ def _checkpoint(path: Path) -> None:
         connection.execute(f"PRAGMA wal_checkpoint({'RESTART' if is_long else 'PASSIVE'})")
 
 
-def _headers_text(headers: Sequence[tuple[str, bytes]]) -> str:
-    return json.dumps([(name, value.decode("latin-1")) for name, value in headers])
+def _headers_text(headers: Headers) -> str:
+    return json.dumps([(name, None if value is None else value.decode("latin-1")) for name, value in headers])
 
 
-def _headers_of(text: str) -> Sequence[tuple[str, bytes]]:
-    return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
+def _headers_of(text: str) -> Headers:
+    return tuple((name, None if value is None else value.encode("latin-1")) for name, value in json.loads(text))

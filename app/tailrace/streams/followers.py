@@ -13,16 +13,19 @@ from typing import Any
 import structlog
 from mode import Service
 
+from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import CHAMPION
-from tailrace.domain.errors import CodecError, SnapshotRefused
+from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
-from tailrace.domain.positions import Position
+from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.snapshots import Manifest
 from tailrace.streams.log import Reader
 from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.training_log import TrainingLog
 
 log = structlog.get_logger(__name__)
 
+_RECORDS_READ = 1_000  # of the log, at most, to find the labels of a state that was followed
 _INFLUENCES_KEPT = 10_000  # labels folded since the last prediction; a burst beyond it is sampled, newest kept
 
 
@@ -87,9 +90,11 @@ class Follower(Service):
         index: SnapshotIndex,
         fold: Fold,
         models: Models,
+        training: TrainingLog,
         on_refused: Callable[[str], None],
     ) -> None:
         super().__init__()
+        self._training = training
         self._reader = reader
         self._index = index
         self._fold = fold
@@ -130,7 +135,20 @@ class Follower(Service):
             self._on_refused(getattr(refusal, "reason", "codec"))
             log.warning("published state refused, the one before it serves on", why=str(refusal))
             return
+        before = models.followed
         models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+        if before is not None:
+            await self._note_labels(before.position, manifest.position)
+
+    async def _note_labels(self, before: Position, now: Position) -> None:
+        """Read in the log which labels the new state contains and the one before it did not."""
+        end = offset_of(now)
+        try:
+            async for record in self._training.records(max(offset_of(before), end - _RECORDS_READ), end):
+                if isinstance(record.record, TrainingBlock):
+                    self._models.learned([at for at in record.record.examples.label_broker_ms.tolist() if at >= 0])
+        except LogError as problem:
+            log.info("labels of the new state cannot be told", why=str(problem))
 
     def _begin_if_nothing(self) -> None:
         if self._models.followed is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mode import Service
 
+from tailrace.domain.branches import CHAMPION
 from tailrace.domain.status import (
     HEARTBEAT_MS,
     MemberStatus,
@@ -66,7 +67,9 @@ class Heartbeat(Service):
     @Service.task
     async def _beat(self) -> None:
         while not self.should_stop:
-            await self._send(encode_status(self.picture()))
+            picture = self.picture()
+            self._record_quality(picture.quality)
+            await self._send(encode_status(picture))
             await self.sleep(HEARTBEAT_MS / 1_000)
 
     async def on_stop(self) -> None:
@@ -90,6 +93,14 @@ class Heartbeat(Service):
             snapshot=made.newest_snapshot(),
             label_to_influence=made.recorder.label_to_influence_quantiles(),
         )
+
+    def _record_quality(self, quality: Sequence[Quality]) -> None:
+        recorder = self._beating.recorder
+        for each in quality:
+            if each.value is not None:
+                recorder.quality(CHAMPION, each.window, {each.metric: each.value}, each.samples)
+            for baseline, value in each.baselines.items():
+                recorder.baseline(baseline, each.window, {each.metric: value})
 
     async def _send(self, value: bytes | None) -> None:
         await self._sink.send(self._partition, [Outgoing(self._beating.member.encode(), value)])
@@ -127,7 +138,7 @@ class Heartbeat(Service):
             state, newest = models.live, self._beating.newest_snapshot()
             champion = state.champion
             return ModelStatus(
-                "champion",
+                CHAMPION,
                 champion.lineage,
                 state.position,
                 champion.learned,

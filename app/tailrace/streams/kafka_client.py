@@ -114,7 +114,7 @@ class Waiting:
         now = time.monotonic()
         if now - self._said >= SAY_EVERY_S:
             self._said = now
-            reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            reason = error if isinstance(error, str) else f"{type(error).__name__} {error}".rstrip()
             log.warning(
                 "waiting for Kafka at %s, since %.0f s, to %s (%s)",
                 self._options.bootstrap,

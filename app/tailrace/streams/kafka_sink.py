@@ -23,7 +23,7 @@ from tailrace.domain.errors import LogError, LogUnavailable, RecordTooLarge
 from tailrace.streams.kafka_admin import KafkaAdmin
 from tailrace.streams.kafka_client import RETRY_S, KafkaOptions, Waiting, discard_producer, keep_trying
 from tailrace.streams.log import Outgoing, Sink, TopicPartition
-from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES, RECORD_OVERHEAD_BYTES, check_sizes
+from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES, RECORD_OVERHEAD_BYTES, check_sizes, headers_bytes
 
 log = logging.getLogger(__name__)
 
@@ -368,7 +368,7 @@ def _fill(producer: AIOKafkaProducer, line: _Line) -> tuple[object, list[tuple[_
             key, value, headers, timestamp_ms = records[at]
             size = RECORD_BYTES + (len(value) if value is not None else 0) + (len(key) if key is not None else 0)
             if headers:
-                size += sum(len(name) + len(text) + 8 for name, text in headers)
+                size += headers_bytes(headers)
             if size > room and total + at - begin:
                 room = 0
                 break

@@ -213,8 +213,8 @@ class Term(Service):
         held = await parts.training.range()
         if held.start > 0:
             raise ForeignLogError(
-                f"{parts.training.partition.topic} begins at offset {held.start} and no snapshot of this lineage can be "
-                "used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
+                f"{parts.training.partition.topic} begins at offset {held.start} and no snapshot of this lineage can "
+                "be used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
             )
         return parts.fold.begin()
 
@@ -249,11 +249,9 @@ class Term(Service):
         view = View(
             LEARNER, offset_of(state.position), OwnershipState(known.log_id, dict(known.owners), dict(known.numbers))
         )
-        tail: list[Logged] = []
         end = (await parts.training.range()).end
-        async for record in parts.training.records(offset_of(state.position), end):
-            if not isinstance(record.record, TrainingBlock):
-                tail.append(record)
+        records = parts.training.records(offset_of(state.position), end)
+        tail = [record async for record in records if not isinstance(record.record, TrainingBlock)]
         self._skips |= read_skips(tail, known)
         await parts.training.claim(LEARNER, self._owner, self._confirm, view)
         self._skips_written = 0

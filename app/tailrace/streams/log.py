@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mode import Service
 
@@ -26,6 +26,10 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""As Kafka has them: in order, names may come again, a value may be null."""
 
 
 class Record(Protocol):
@@ -56,7 +60,7 @@ class Record(Protocol):
         """The value as bytes; None: a tombstone."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
+    def headers(self) -> Headers:
         """The headers, in order."""
 
 
@@ -69,7 +73,7 @@ class Outgoing(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Headers = ()
     timestamp_ms: int | None = None
 
 

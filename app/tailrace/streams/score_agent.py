@@ -21,7 +21,7 @@ from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
-from tailrace.streams.log import Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
+from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_scored
@@ -138,7 +138,7 @@ class ScoreAgent(Service):
                 Outgoing((record := records[events.indexes[row]]).key, value, _trace(record))
                 for row, value in zip(kept, predictions, strict=True)
             ]
-        deliveries = []
+        deliveries: list[Awaitable[object]] = []
         if outgoing:
             target = TopicPartition(parts.predictions_topic, batch.partition.partition)
             deliveries.append(await parts.predictions.send(target, outgoing))
@@ -244,7 +244,7 @@ def _without(rows: int, left_out: Sequence[int]) -> list[int]:
     return [row for row in range(rows) if row not in gone]
 
 
-def _trace(record: Record) -> Sequence[tuple[str, bytes]]:
+def _trace(record: Record) -> Headers:
     headers = record.headers
     return [header for header in headers if header[0] in _TRACE_HEADERS] if headers else ()
 

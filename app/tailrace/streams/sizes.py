@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tailrace.domain.errors import RecordTooLarge
-from tailrace.streams.log import Outgoing, TopicPartition
+from tailrace.streams.log import Headers, Outgoing, TopicPartition
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of max.message.bytes."""
@@ -25,7 +25,7 @@ def check_sizes(partition: TopicPartition, records: Sequence[Outgoing], limit_by
     for key, value, headers, _ in records:
         size_bytes = (len(value) if value is not None else 0) + (len(key) if key is not None else 0)
         if headers:
-            size_bytes += sum(len(name) + len(text) + 8 for name, text in headers)
+            size_bytes += headers_bytes(headers)
         if size_bytes > allowed:
             raise RecordTooLarge(
                 f"a record of {size_bytes} bytes was to be sent to {partition.topic}; the topic accepts {allowed}. "
@@ -33,3 +33,8 @@ def check_sizes(partition: TopicPartition, records: Sequence[Outgoing], limit_by
             )
         total += size_bytes + 24
     return total
+
+
+def headers_bytes(headers: Headers) -> int:
+    """Return the size of headers, about as the log counts it."""
+    return sum(len(name.encode()) + len(value or b"") + 8 for name, value in headers)

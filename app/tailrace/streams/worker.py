@@ -86,7 +86,8 @@ def make_host(name: str, http: tuple[str, int] | None, api: Callable[..., Any] |
         web_enabled=http is not None and api is not None,
     )
     if http is not None and api is not None:
-        serve_asgi(app, api, host=http[0], port=http[1], lifespan="off", access_log=False, timeout_graceful_shutdown=2)
+        options = {"lifespan": "off", "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 2}
+        serve_asgi(app, api, host=http[0], port=http[1], **options)
     return app
 
 
@@ -136,7 +137,7 @@ class Worker(Service):
         self.host.agent(channel, name=lane.name)(_function(lane.agent))
 
         async def put(batch: RecordBatch) -> None:
-            await channel.put(batch)
+            await channel.put(batch)  # type: ignore[arg-type]  # Faust's channels say Event and take any value
 
         source = log_.source(lane.spec, put, lane.agent)
         lane.agent.attach(source)
@@ -180,6 +181,10 @@ class ProcessWorker(mode.Worker):
         watch.start()
         self._schedule_shutdown(number)
 
+    def end(self) -> None:
+        """Stop in order, without a signal."""
+        self._schedule_shutdown(signal.SIGTERM)
+
     async def _sentinel_task(self) -> None:
         """Give callbacks one turn; mode would wait a second."""
         await asyncio.sleep(0)
@@ -196,23 +201,24 @@ def _end_now(code: int) -> None:
     os._exit(code)
 
 
-def run(*services: ServiceT) -> int:
-    """Run services until a signal ends them.
+def run(service: Any) -> int:
+    """Run a service until a signal ends it, or its `on_failure` is called.
 
     Returns:
         0 after an orderly stop, 75 after a state that nobody can explain: start again.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = ProcessWorker(*services)
+    worker = ProcessWorker(service)
+    service.on_failure = worker.end
     try:
         worker.execute_from_commandline()
-    except SystemExit as exit_:
-        if exit_.code in {0, None} and worker.crash_reason is None:
+    except SystemExit:
+        if worker.crash_reason is None:
             return 0
-    except BaseException as problem:  # noqa: BLE001  # the outermost edge: named in the log, told by the exit code
-        if isinstance(problem, KeyboardInterrupt):
-            return 130
-    if worker.crash_reason is not None:
-        log.critical("ended by an unexplained state", error=repr(worker.crash_reason))
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:  # noqa: BLE001  # the outermost edge: mode raises the crash again, it is told below
+        log.debug("the worker raised", error=repr(worker.crash_reason))
+    log.critical("ended by an unexplained state; start again", error=repr(worker.crash_reason))
     return 75

@@ -76,6 +76,7 @@ def configure(
     is_console = log_format == "console" or (log_format == "auto" and target.isatty())
     handler = logging.StreamHandler(target)
     handler.setFormatter(_formatter(is_console=is_console, has_colors=is_console and target.isatty()))
+    handler.addFilter(_is_no_life_cycle_news)
     handler.addFilter(RepeatLimit(count=count))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -92,6 +93,11 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _is_no_life_cycle_news(record: logging.LogRecord) -> bool:
+    """Leave out what mode says at every start and stop of every service, as "[^--Name]: Starting..."."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith(("[^", "[%s"))
 
 
 class RepeatLimit(logging.Filter):

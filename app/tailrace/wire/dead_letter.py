@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from tailrace.domain.errors import CodecError
 from tailrace.domain.records import Code, Owner, Rejection, Stage
 
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 CONNECT: Final = "__connect.errors."
 CODE: Final = "tailrace.dlq.code"
@@ -44,7 +44,7 @@ class Rejected(Protocol):
         """In that partition."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
+    def headers(self) -> Headers:
         """As the producer wrote them."""
 
 
@@ -94,7 +94,7 @@ class DeadLetter:
 
 def encode(
     record: Rejected, rejection: Rejection, loop: str, member: str, block: BlockName | str | None = None
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[str, bytes | None]]:
     """Return the headers of the dead letter of a record: its own, then ours.
 
     Args:
@@ -126,7 +126,7 @@ def parse(headers: Headers) -> DeadLetter:
     start = max((index for index, (name, _) in enumerate(headers) if name == _FIRST), default=None)
     if start is None:
         raise CodecError(f"a dead letter lacks the header {_FIRST}; another program wrote it")
-    ours = dict(headers[start:])
+    ours = {name: value or b"" for name, value in headers[start:]}
     try:
         block = BlockName.parse(ours[BLOCK].decode()) if BLOCK in ours else None
         rejection = Rejection(

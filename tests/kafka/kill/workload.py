@@ -40,7 +40,9 @@ BAD_LABELS = (
     ("target_missing", b'{"id": "p", "at": 1}'),
     ("target_invalid", b'{"id": "p", "at": 1, "y": "maybe"}'),
 )
-CODES = {("events", value): code for code, value in BAD_EVENTS} | {("labels", value): code for code, value in BAD_LABELS}
+CODES = {("events", value): code for code, value in BAD_EVENTS} | {
+    ("labels", value): code for code, value in BAD_LABELS
+}
 """Topic and value → the code with which it must be dead-lettered."""
 
 

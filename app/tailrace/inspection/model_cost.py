@@ -1,0 +1,102 @@
+"""What the model of a loop costs here: one answer to a batch, and one encoding of its state."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Final
+
+from tailrace.domain.contract import TargetContract
+from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.records import Features, Task
+from tailrace.domain.scoring import score
+from tailrace.domain.snapshots import Manifest
+from tailrace.domain.status import Verdict
+from tailrace.inspection.doctor import Check
+from tailrace.inspection.reading import Reading
+from tailrace.opening import event_decoder, open_store
+from tailrace.settings import LoopSettings
+from tailrace.streams.log import Range, Record
+from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.wire.topics import LoopTopics
+
+BATCH: Final = 500
+"""Events of one batch, and of the sample."""
+
+SLOW_S: Final = 0.25
+"""Longer than this, answering a batch or encoding the state is felt by whatever runs in the same process."""
+
+_ROLES_APART: Final = "run `tailrace run --role score` apart from `--role join --role learn`, or choose a smaller model"
+
+
+async def model_check(reading: Reading, loop: LoopSettings, topics: LoopTopics, fold: Fold) -> Check:
+    """Measure the model with the newest snapshot's state and the newest events, as far as there are any."""
+    rows = await _sample(reading, loop, topics.events)
+    state, origin = await _state(reading, topics, fold)
+    return await asyncio.to_thread(measured, topics.loop, fold, state, origin, rows)
+
+
+def measured(loop: str, fold: Fold, state: LoopState, origin: str, rows: list[Features]) -> Check:
+    """Encode the state and ask the model about rows; both are timed."""
+    _learn_if_new(fold.target, state, rows)
+    begun = perf_counter()
+    try:
+        size_bytes = sum(map(len, fold.parts(state).values()))
+    except CodecError as problem:
+        advice = "use a model whose parts `tailrace check` accepts without `experimental`"
+        return Check("model", Verdict.FAIL, f"the state cannot be encoded: {problem}", advice, loop)
+    encode_s = perf_counter() - begun
+    begun = perf_counter()
+    failed = len(score(state.champion.model, rows, fold.target).failed) if rows else 0
+    batch_s = (perf_counter() - begun) / max(1, len(rows)) * BATCH
+    found = f"{origin}: {size_bytes:,} bytes, encoded in {encode_s * 1_000:.1f} ms"
+    if rows:
+        found += f"; {batch_s / BATCH * 1e6:.0f} us an answer, by {len(rows)} events"
+    else:
+        found += "; no event yet to ask it about"
+    if failed:
+        advice = "read the dead letters with `tailrace dlq list --code model_failed`, then change model or features"
+        return Check("model", Verdict.WARN, f"{found}; it raised at {failed} of them", advice, loop)
+    if encode_s > SLOW_S or batch_s > SLOW_S:
+        return Check("model", Verdict.WARN, f"{found}; slow enough to hold up a process", _ROLES_APART, loop)
+    return Check("model", Verdict.OK, found, loop=loop)
+
+
+async def _state(reading: Reading, topics: LoopTopics, fold: Fold) -> tuple[LoopState, str]:
+    index = SnapshotIndex(
+        topics.snapshots, lineage=fold.lineage, versions={}, sink=None, store=open_store(reading.settings)
+    )
+    try:
+        await index.read(reading.reader)
+    except LogError:
+        return fold.begin(), "a fresh model"
+    newest: Manifest
+    for newest in index.newest():
+        try:
+            return fold.restore(await index.load(newest)), f"the model of snapshot {newest.number}"
+        except (SnapshotRefused, CodecError):
+            continue
+    return fold.begin(), "a fresh model"
+
+
+async def _sample(reading: Reading, loop: LoopSettings, topic: str) -> list[Features]:
+    records: list[Record] = []
+    try:
+        held = await reading.ranges(topic)
+    except LogError:
+        return []
+    share = -(-BATCH // len(held))
+    for partition, offsets in held.items():
+        newest = Range(max(offsets.start, offsets.end - share), offsets.end)
+        records += [record async for record in reading.records(partition, newest)]
+    return event_decoder(loop).decode_batch(records).rows if records else []
+
+
+def _learn_if_new(target: TargetContract, state: LoopState, rows: list[Features]) -> None:
+    """Give a model that has learned nothing something to hold; the targets are made up."""
+    if state.champion.learned:
+        return
+    count = {Task.BINARY: 2, Task.MULTICLASS: max(1, len(target.classes)), Task.REGRESSION: 10}[target.task]
+    for index, x in enumerate(rows):
+        state.champion.model.learn_one(x, target.river(float(index % count)))
