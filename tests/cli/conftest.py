@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tailrace import cli
 from tests.cli.command_builders import Ran, Run
+from tests.cli.loop_builders import RanLoop, logs_left_alone, run_a_loop
 
 
 @pytest.fixture
@@ -19,7 +22,26 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.delenv(name)
 
     def run_one(*words: object) -> Ran:
-        code = cli.run([str(word) for word in words])
+        code = cli.execute([str(word) for word in words])
         return Ran(code, *capsys.readouterr())
 
     return run_one
+
+
+@pytest.fixture(autouse=True)
+def _same_logs_afterwards() -> Iterator[None]:
+    with logs_left_alone():
+        yield
+
+
+@pytest.fixture(scope="session")
+def loop_that_ran(tmp_path_factory: pytest.TempPathFactory) -> RanLoop:
+    """Run a loop on the embedded log, once; nobody writes into this one."""
+    return run_a_loop(tmp_path_factory.mktemp("ran"))
+
+
+@pytest.fixture
+def ran_loop(loop_that_ran: RanLoop, tmp_path: Path) -> RanLoop:
+    """Return a copy of it in `tmp_path`, the folder in which commands run."""
+    shutil.copytree(loop_that_ran.folder, tmp_path, dirs_exist_ok=True)
+    return RanLoop(tmp_path, loop_that_ran.learned)

@@ -125,12 +125,12 @@ def test_help_lists_commands_and_exit_codes(run: Run):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
-    script = "from tailrace.cli import output, run; import tailrace.cli as cli\n" + (
+    script = "from tailrace.cli import output; import tailrace.cli as cli\n" + (
         "from types import SimpleNamespace as S\n"
         "act = lambda: [print('x' * 1000) for _ in range(10_000)] and None\n"
         "cli.GROUPS = ('act',)\n"
         "cli.importlib.import_module = lambda _: S(register=lambda app: app.command(act, name='act'))\n"
-        "raise SystemExit(run(['act']))\n"
+        "raise SystemExit(cli.execute(['act']))\n"
     )
 
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -122,7 +122,14 @@ async def served_as_by_river(form: Any, folder: Any, rows: list[Row], model: str
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("make_rows", [phishing, drifting], ids=lambda make: make.__name__)
-async def test_the_loop_serves_and_judges_as_river_to_the_last_digit(embedded_form, tmp_path, make_rows, model):
+async def test_the_loop_serves_and_judges_as_river_to_the_last_digit(
+    embedded_form, tmp_path, monkeypatch, make_rows, model
+):
+    # One view of the file for user and process: what one appends, the other sees at once instead of at the next poll.
+    view = embedded_form.open()
+    monkeypatch.setattr(embedded_form, "open", lambda: view)
+    monkeypatch.setattr("tailrace.main.process.open_log", lambda settings: view)
+
     await served_as_by_river(embedded_form, tmp_path, make_rows(), model)
 
 

@@ -1,7 +1,7 @@
 """The command `tailrace`: parses, calls what lies below, prints, and ends with an exit code of `exits`.
 
 A command group is a module of this package with `register(app)`; its name stands in `GROUPS`. A command returns
-nothing or an exit code and lets every TailraceError pass: `run` turns it into lines on stderr and its exit code.
+nothing or an exit code and lets every TailraceError pass: `execute` turns it into lines on stderr and its exit code.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _EPILOGUE: Final = (
 
 def main() -> None:
     """Run the command line of this process and end it."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(execute(sys.argv[1:]))
 
 
 def build_app() -> App:
@@ -64,10 +64,10 @@ def build_app() -> App:
     return app
 
 
-def run(arguments: Sequence[str]) -> int:
+def execute(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code. Errors are printed, none is raised."""
     try:
-        code = _run(arguments)
+        code = _execute(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at its end.
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _execute(arguments: Sequence[str]) -> int:
     try:
         result = build_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:

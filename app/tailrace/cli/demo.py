@@ -38,8 +38,8 @@ def demo(
 ) -> int:
     """Show a model that learns while it serves: real data, late labels, and a drift half-way.
 
-    Runs a worker and a feeder on an embedded log in a temporary folder. Nothing stays behind, unless --keep says so;
-    with --bootstrap the topics demo_* stay on your Kafka. Ends with 1 when not everything is accounted for.
+    Runs a worker and a feeder on an embedded log in a temporary folder. Nothing stays behind, unless --keep says so; on
+    a Kafka of yours the topics demo_* stay. Ends with 1 when not everything that came in is accounted for.
 
     tailrace demo
     tailrace demo --seconds 25 --summary out.json
@@ -70,8 +70,6 @@ def demo(
     print(ended.in_words())
     if summary is not None:
         summary.write_text(json.dumps(ended.to_plain(), indent=2) + "\n")
-    if keep is not None:
-        print(f"\nIt stays in {keep}: `cd {keep} && {_program()} status`, `… books`, `… verify`.")
     print("Your own data: `tailrace init --from-file EVENTS.jsonl` writes the configuration for it.")
     return Exit.OK if ended.is_balanced else Exit.CHECK_FAILED
 

@@ -35,9 +35,7 @@ def register(app: App) -> None:
 
 def send(
     *,
-    file: Annotated[
-        str, Parameter(help="JSON lines file, one event per line; - is stdin.", allow_leading_hyphen=True)
-    ],
+    file: Annotated[str, Parameter(help="JSON lines file, one event per line; - is stdin.", allow_leading_hyphen=True)],
     topic: Annotated[str | None, Parameter(help="Another topic than the loop's events.")] = None,
     loop: LoopName = None,
     config: ConfigFile = None,

@@ -17,7 +17,6 @@ from tailrace.cli.options import ConfigFile
 from tailrace.cli.output import talk
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, find_file, load
-from tailrace.telemetry import logs
 
 RunRole = Literal["score", "join", "learn"]
 

@@ -24,10 +24,14 @@ _NO_LAUNCHER: Final = (
 
 
 class Broker:
-    """One broker; `start` it, then `stop` it."""
+    """One broker; `start` it, then `stop` it.
+
+    Attributes:
+        folder: Its data; a second start in it has the same address.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._process: Process | None = None
 
     async def start(self) -> str:
@@ -45,7 +49,7 @@ class Broker:
             str(LAUNCHER),
             "run",
             "--dir",
-            str(self._folder),
+            str(self.folder),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

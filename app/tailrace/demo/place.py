@@ -124,28 +124,26 @@ def free_address(wanted: str | None) -> str:
     Raises:
         SettingsError: What was asked for is taken, or is no address of this machine.
     """
-    if wanted is not None:
-        host, _, port = wanted.rpartition(":")
-        if not port.isdigit() or not _can_listen(host.strip("[]"), int(port)):
-            raise SettingsError([f"--http: {wanted} cannot be listened on; name a free HOST:PORT of this machine"])
-        return wanted
-    host, port_number = USUAL_HTTP
-    if not _can_listen(host, port_number):
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            port_number = probe.getsockname()[1]
-    return f"{host}:{port_number}"
+    if wanted is None:
+        host, usual = USUAL_HTTP
+        return f"{host}:{_free_port(host, usual) or _free_port(host, 0)}"
+    host, _, port = wanted.rpartition(":")
+    free = _free_port(host, int(port)) if host and port.isdigit() else None
+    if free is None:
+        raise SettingsError([f"--http: {wanted} cannot be listened on; name a free HOST:PORT of this machine"])
+    return f"{host}:{free}"
 
 
-def _can_listen(host: str, port: int) -> bool:
+def _free_port(host: str, port: int) -> int | None:
+    """Return the port if it can be listened on, and any for 0."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError:
-        return False
-    return True
+            probe.bind((host.strip("[]"), port))
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError):
+        return None
 
 
 def _refuse_foreign(folder: Path) -> None:

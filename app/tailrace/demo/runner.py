@@ -21,7 +21,7 @@ from tailrace import main
 from tailrace.demo import place as places
 from tailrace.demo.feeder import Feeder, Rhythm
 from tailrace.demo.glance import CourseState, Glance, accuracy_of, judged_of
-from tailrace.demo.kafka import Broker
+from tailrace.demo.kafka import LAUNCHER, Broker
 from tailrace.demo.place import Place
 from tailrace.demo.screen import Screen
 from tailrace.demo.script import AFTERTHOUGHT_S, DELAY_S, Script
@@ -263,7 +263,20 @@ class _Demo:
             first_prediction_s=None if watch.first_at_s is None else watch.first_at_s - begun_s,
             recovery=recovery_of(self._course, self._options.drift_at_s, feeder.ended_s),
             notes=account.notes,
+            stays=tuple(self._stays(topics)),
         )
+
+    def _stays(self, topics: LoopTopics) -> Iterator[str]:
+        options, place = self._options, self._place
+        assert place is not None
+        if options.bootstrap is not None:
+            yield f"The topics {topics.events}, {topics.labels} and {topics.loop}.* stay on {options.bootstrap}."
+        if not place.is_kept:
+            return
+        program = options.program
+        yield f"It stays in {place.folder}: go there and try `{program} books`, `{program} verify`, `{program} run`."
+        if self._broker is not None:
+            yield f"First start its Kafka again: `{sys.executable} {LAUNCHER} start --dir {self._broker.folder}`."
 
     def _introduce(self, place: Place, settings: Settings, topics: LoopTopics) -> None:
         program, say = self._options.program, self._screen.say

@@ -35,6 +35,8 @@ class Summary:
     Attributes:
         accuracy, baseline: Of everything served, and of the best trivial guess.
         first_prediction_s: From a log that answers to the first prediction that was read back.
+        notes: What could not be looked at for the books.
+        stays: What stays behind and what can be done with it, in words.
     """
 
     events: int
@@ -47,6 +49,7 @@ class Summary:
     first_prediction_s: float | None
     recovery: Recovery | None = None
     notes: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
 
     def part(self, line: str, part: str) -> int:
         """Return one number of the books; 0 where the books do not have the line."""
@@ -101,7 +104,8 @@ class Summary:
         yield f"{self.events:,} events came in, {self.predictions:,} predictions went out" + (
             f", the first of them {first:.1f} s after the log was there." if first is not None else "."
         )
-        yield f"{self.labels:,} labels followed, late; the model learned from {self.learned:,} examples while it served."
+        learned = f"the model learned from {self.learned:,} examples while it served"
+        yield f"{self.labels:,} labels followed, late; {learned}."
         if self.accuracy is not None and self.baseline is not None:
             yield (
                 f"Of what was served {self.accuracy:.0%} was right; "
@@ -122,6 +126,9 @@ class Summary:
         if self.books.learned_twice:
             yield f"  {len(self.books.learned_twice)} events were learned twice"
         yield from (f"  note: {note}" for note in self.notes)
+        if self.stays:
+            yield ""
+            yield from self.stays
 
     def _recovery_lines(self) -> Iterator[str]:
         recovery = self.recovery

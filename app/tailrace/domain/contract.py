@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from tailrace.domain.blocks import XColumns
 from tailrace.domain.errors import ContractError
@@ -249,6 +249,21 @@ class TargetContract:
             return 0.0
         return _target_invalid(self._allowed, value) if y is None else y
 
+    def read_many(self, values: Sequence[object]) -> Sequence[float | Rejection]:
+        """Return `read` each: faster where all are right and of one type."""
+        types = set(map(type, values))
+        if self.task is Task.REGRESSION:
+            if types == _FLOATS:
+                numbers = [number + 0.0 for number in cast(Sequence[float], values)]
+                if math.isfinite(sum(numbers)):
+                    return numbers
+        elif len(types) == 1 and (of_type := self._indexes_of.get(*types)) is not None:
+            other = 0.0 if self._any_negative else None
+            indexes = [of_type.get(value, other) for value in values]
+            if None not in indexes:
+                return cast(list[float], indexes)
+        return list(map(self.read, values))
+
     @property
     def width(self) -> int:
         """Columns of `Served.proba`: binary 1, multiclass one per class, regression 0."""
@@ -278,6 +293,14 @@ class TargetContract:
         if self.negative is not None:
             indexes[_typed(self.negative)] = 0.0
         return indexes
+
+    @cached_property
+    def _indexes_of(self) -> Mapping[type, Mapping[object, float]]:
+        """Type → target of that type → its index."""
+        found: dict[type, dict[object, float]] = {}
+        for (type_, value), index in self._indexes.items():
+            found.setdefault(type_, {})[value] = index
+        return found
 
     @cached_property
     def _any_negative(self) -> bool:

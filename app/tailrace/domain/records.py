@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tailrace.domain.positions import Position
 from tailrace.domain.times import EventTimeMs
@@ -91,9 +91,8 @@ class Event:
     x: Features
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One accepted label.
+class Label(NamedTuple):
+    """One accepted label; a tuple, since one is made for every record of the labels topic.
 
     Attributes:
         y: Binary 0.0 or 1.0, multiclass the index of the class, regression the number.

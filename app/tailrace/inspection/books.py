@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+
 from tailrace.domain.blocks import ScoredBlock, Served, TrainingBlock, Vector, XColumns
 from tailrace.domain.books import Books, Folded, LabelRecord, Letter, Source, Topics, recompute
 from tailrace.domain.books import Range as Counted
@@ -251,9 +252,7 @@ class _Bookkeeper:
         return found
 
     async def _newest_state(self, log_id: str, log_end: int) -> Folded | None:
-        manifest = await newest_snapshot(
-            self.reading, self.topics, log_id=log_id, not_above=position_of(log_end)
-        )
+        manifest = await newest_snapshot(self.reading, self.topics, log_id=log_id, not_above=position_of(log_end))
         if manifest is None:
             self.notes.append("no snapshot of this log yet: what was learned of its examples cannot be looked up")
             return None

@@ -6,8 +6,7 @@ A check that cannot be made because another failed is left out: one cause, one f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
@@ -67,11 +66,13 @@ async def checks_of(settings: Settings, now_ms: Callable[[], int]) -> AsyncItera
     yield await asyncio.to_thread(_store, open_store(settings))
 
 
-async def _of_loop(
-    reading: Reading, name: str, loop: LoopSettings, now_ms: Callable[[], int]
-) -> AsyncIterator[Check]:
+async def _of_loop(reading: Reading, name: str, loop: LoopSettings, now_ms: Callable[[], int]) -> AsyncIterator[Check]:
     yield await _topics(reading, name, loop)
-    for look in (lambda: _partitioner(reading, name, loop), lambda: _clocks(reading, name, loop, now_ms)):
+    looks: tuple[Callable[[], Awaitable[Check]], ...] = (
+        lambda: _partitioner(reading, name, loop),
+        lambda: _clocks(reading, name, loop, now_ms),
+    )
+    for look in looks:
         try:
             yield await look()
         except LogUnavailable:
@@ -120,13 +121,13 @@ def placement_of(records: Sequence[Record], labels: Sequence[Label], partitions:
     """Compare where labels lie with where their event ids belong; `records` are the labels' own, in their order."""
     keys = [label.id.encode() for label in labels]
     homes = partitions_of(keys, partitions)
-    away = [
-        (record, key) for record, key, home in zip(records, keys, homes, strict=True) if record.partition != home
-    ]
+    away = [(record, key) for record, key, home in zip(records, keys, homes, strict=True) if record.partition != home]
     return Placement(
         labels=len(labels),
         elsewhere=len(away),
-        crc32=sum(record.key == key and crc32_partition_of(key, partitions) == record.partition for record, key in away),
+        crc32=sum(
+            record.key == key and crc32_partition_of(key, partitions) == record.partition for record, key in away
+        ),
         keyless=sum(record.key is None for record, _ in away),
         other_keys=sum(record.key is not None and record.key != key for record, key in away),
     )
@@ -154,11 +155,15 @@ def partitioner_check(topic: str, placed: Placement, partitions: int, loop: str)
     if not placed.labels:
         return Check("partitioner", Verdict.OK, f"{topic} holds no label to look at yet", loop=loop)
     if partitions == 1:
-        return Check("partitioner", Verdict.OK, f"{topic} has one partition, so every label is where it belongs", loop=loop)
+        return Check(
+            "partitioner", Verdict.OK, f"{topic} has one partition, so every label is where it belongs", loop=loop
+        )
     if not placed.elsewhere:
         found = f"{placed.labels} labels looked at, each on murmur2's partition of its event id"
         return Check("partitioner", Verdict.OK, found, loop=loop)
-    found = f"{placed.elsewhere} of {placed.labels} labels lie on another partition than murmur2 of their event id gives"
+    found = (
+        f"{placed.elsewhere} of {placed.labels} labels lie on another partition than murmur2 of their event id gives"
+    )
     costs = "; they are forwarded, so nothing is lost, at the price of another hop each"
     if placed.crc32 * 2 > placed.elsewhere:
         why = ", where CRC32 puts them: the producer is a librdkafka client"
@@ -216,8 +221,8 @@ def clocks_check(skews: Mapping[str, int], max_ahead_ms: int, loop: str) -> Chec
 async def _next_heartbeat(reading: Reading, partition: TopicPartition, end: int) -> Record | None:
     """Wait for the next record of the status topic, as it comes."""
     try:
-        async with asyncio.timeout(HEARD_WITHIN_S), aclosing(reading.reader.follow(partition, end)) as batches:  # type: ignore[type-var]
-            async for batch in batches:
+        async with asyncio.timeout(HEARD_WITHIN_S):
+            async for batch in reading.reader.follow(partition, end):
                 if batch:
                     return batch[-1]
     except TimeoutError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, TypeAlias
@@ -37,7 +37,7 @@ class RowReader:
 
     async def rows(
         self, purpose: str, partition: int | None, start: Position | None, end: Position | None
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         """Yield the rows between two positions of a topic, partition by partition.
 
         Args:

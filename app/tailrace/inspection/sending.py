@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, Final
@@ -90,7 +90,9 @@ def nested(fields: Mapping[str, object]) -> bytes:
     return orjson.dumps(made)
 
 
-async def follow(reading: Reading, topic: str, *, from_earliest: bool, limit: int | None) -> AsyncIterator[Record]:
+async def follow(
+    reading: Reading, topic: str, *, from_earliest: bool, limit: int | None
+) -> AsyncGenerator[Record, None]:
     """Yield the records of a topic as they come, from all partitions, for ever or until `limit` were yielded.
 
     Raises:

@@ -92,9 +92,7 @@ class Verifier:
         state, base = await self._begin(index, manifests, held)
         first = state.position
         start = offset_of(first)
-        skips = read_skips(
-            [each async for each in self._notices(partition, Range(start, held.end))], state.ownership
-        )
+        skips = read_skips([each async for each in self._notices(partition, Range(start, held.end))], state.ownership)
         done = learned = 0
         counted = state.counts.examples
         try:
@@ -109,9 +107,7 @@ class Verifier:
             return _report(newest, base, start=first, records=done, examples=learned, problem=problem)
         digest = await asyncio.to_thread(self.fold.digest, state)
         problem = _difference(newest, state, digest) or await self._load_problem(index, newest)
-        return _report(
-            newest, base, start=first, records=done, examples=learned, digest=digest, problem=problem
-        )
+        return _report(newest, base, start=first, records=done, examples=learned, digest=digest, problem=problem)
 
     async def _load_problem(self, index: SnapshotIndex, newest: Manifest) -> str:
         try:

@@ -68,6 +68,11 @@ class Models:
             self.followed = serving
             self.highest = max(self.highest, serving.position)
 
+    def retreat(self) -> None:
+        """Serve nothing until a published state is given: the live one is half-changed."""
+        self.live = self.followed = None
+        self.highest = -1
+
     def learned(self, label_broker_ms: list[int]) -> None:
         """Note broker times of labels that the live state contains from now on."""
         self._learned_ms += label_broker_ms

@@ -5,6 +5,7 @@ One `PartitionJoin` per assigned partition; this hands it the batches that are i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Sequence
 
 from mode import Service
@@ -47,11 +48,10 @@ class JoinAgent(Service):
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Start the joins of the new partitions; the source has them paused until they have recovered."""
-        del generation
         self._parts.recorder.rebalanced(Role.JOIN)
         count = await self._parts.reader.partitions(self._parts.topics.scored)
         for number in sorted({partition.partition for partition in partitions}):
-            join = PartitionJoin(self._parts, self.source, number, count)
+            join = PartitionJoin(self._parts, self.source, generation, number, count)
             self._joins[number] = join
             await self.add_runtime_dependency(join)
 
@@ -59,8 +59,9 @@ class JoinAgent(Service):
         """Stop the joins; what they had not written is decided again by their successors."""
         del partitions
         joins, self._joins = self._joins, {}
-        for number, join in joins.items():
-            await self.remove_dependency(join)
+        # At once: each may take a moment to write what it has read.
+        await asyncio.gather(*map(self.remove_dependency, joins.values()))
+        for number in joins:
             for topic in self._parts.topics.of(number):
                 self._parts.recorder.forget_partition(Role.JOIN, topic.topic, number)
         self._parts.report.set(RoleState.WAITING, "no partition is assigned")

@@ -3,7 +3,7 @@
     1. Dead letters and forwards are acknowledged.
     2. The block is acknowledged.
     3. The positions of its vector are committed.
-    4. The mark is sent to the other partitions.
+    4. The mark of what was committed is sent to the other partitions, at most one a second.
 
 A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
 """
@@ -33,6 +33,7 @@ from tailrace.wire.json_codec import LabelDecoder
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _COMMIT_EVERY_S = 0.2
 _MARK_EVERY_S = 1.0
+_GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
 _REFUSALS_KEPT = 2  # a second refused commit in a row: the partition has gone to another member
 
 
@@ -79,18 +80,22 @@ class JoinWriter:
     """Writes what one join took.
 
     Attributes:
+        generation: Of the assignment; nothing is committed under another.
         hints: Accepted blocks from the oldest row on that is still remembered; the first is committed as the hint.
-        vector: Of the last block that was written, or recovered from.
+        vector: Of the last block that was written, or recovered from; `mark` is that block's.
+        due: The mark of the last commit that succeeded; `told` is the one that was sent last.
     """
 
     parts: JoinParts
     source: Source
+    generation: int
     spec: JoinSpec
     join: LabelJoin
     owner: Owner
     log_id: str
     hints: deque[Hint]
     vector: Vector
+    mark: Mark
     number: int = 0
     rejected: list[tuple[Record, Rejection]] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
@@ -99,8 +104,13 @@ class JoinWriter:
     committed_s: float = 0.0
     marked_s: float = 0.0
     is_committed: bool = True
-    mark: Mark | None = None
+    due: Mark | None = None
     told: Mark | None = None
+
+    def __post_init__(self) -> None:
+        if self.hints:
+            # What the former owner wrote last it may not have committed, nor told the others.
+            self.is_committed, self.mark = False, self.join.mark()
 
     @property
     def has_rows(self) -> bool:
@@ -143,12 +153,23 @@ class JoinWriter:
         self._count(batch)
 
     async def commit_if_due(self, *, at_once: bool = False) -> None:
-        """Commit the last block's positions, then send its mark, each not too often."""
-        if self.is_committed or not (at_once or self._now_s() - self.committed_s >= _COMMIT_EVERY_S):
-            return
+        """Commit the last block's positions, then send its mark, each not too often.
+
+        Args:
+            at_once: The block carries an idle move: it is committed now, or the partition is given up.
+
+        Raises:
+            OwnershipLost: Commits are refused: the partition has gone to another member.
+        """
+        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= _COMMIT_EVERY_S):
+            await self._commit(at_once=at_once)
+        if self.is_committed and self.mark != self.told:
+            await self._send_mark(at_once=at_once)
+
+    async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
-        hint = self.hints[0].dump()
-        done = await self.source.commit(  # 3
+        hint = self.hints[0].dump() if self.hints else ""
+        self.is_committed = await self.source.commit(  # 3
             {
                 scored: Commit(offset_of(self.vector.scored_next), hint),
                 labels: Commit(self.vector.labels_next, hint),
@@ -156,19 +177,18 @@ class JoinWriter:
             }
         )
         self.committed_s = self._now_s()
-        self.parts.recorder.committed(Role.JOIN, "ok" if done else "refused")
-        if not done:
-            self.refused += 1
-            if self.refused >= _REFUSALS_KEPT:
-                raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
+        self.parts.recorder.committed(Role.JOIN, "ok" if self.is_committed else "refused")
+        if self.is_committed:
+            self.refused = 0
+            failpoints.reached("join.committed")
             return
-        self.refused, self.is_committed = 0, True
-        failpoints.reached("join.committed")
-        await self._send_mark(at_once=at_once)
+        self.refused += 1
+        # After an idle move no label may be read before its block is committed: a forward would name a watermark
+        # that the next owner does not know.
+        if at_once or self.refused >= _REFUSALS_KEPT:
+            raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
 
     async def _send_mark(self, *, at_once: bool) -> None:
-        if self.mark is None or self.mark == self.told:
-            return
         if not at_once and self._now_s() - self.marked_s < _MARK_EVERY_S:
             return
         value = encode_relabelled(self.mark)
@@ -182,7 +202,10 @@ class JoinWriter:
         self.told, self.marked_s = self.mark, self._now_s()
 
     async def _write_side(self, batch: Batch) -> None:
-        rejected, self.rejected = self.rejected, []
+        # What was rejected past the vector belongs to the next block, which passes it.
+        end = batch.vector.labels_next
+        rejected = [each for each in self.rejected if each[0].offset < end]
+        self.rejected = self.rejected[len(rejected) :]
         name = f"{self.spec.partition}/{self.owner}/{self.number}"
         sent = []
         if rejected:
@@ -203,21 +226,32 @@ class JoinWriter:
     async def _records_of(self, dead: Sequence[DeadLabel]) -> dict[tuple[int, int], Record]:
         """Return the records as they came; those that are no longer in memory are read again."""
         found: dict[tuple[int, int], Record] = {}
+        gone: dict[int, list[int]] = {}
         for letter in dead:
-            at = (letter.label.partition, letter.label.offset)
-            here = self.records.get(letter.label.offset) if at[0] == self.spec.partition else None
-            found[at] = here if here is not None else await self._record_again(*at)
+            partition, offset = letter.label.partition, letter.label.offset
+            here = self.records.get(offset) if partition == self.spec.partition else None
+            if here is not None:
+                found[partition, offset] = here
+            else:
+                gone.setdefault(partition, []).append(offset)
+        for partition, offsets in gone.items():
+            for record in await self._records_again(partition, sorted(offsets)):
+                found[partition, record.offset] = record
         return found
 
-    async def _record_again(self, partition: int, offset: int) -> Record:
+    async def _records_again(self, partition: int, offsets: Sequence[int]) -> Sequence[Record]:
         source = TopicPartition(self.parts.topics.labels, partition)
-        async for batch in self.parts.reader.read(source, offset, offset + 1):
-            for record in batch:
-                return record
-        raise LogError(
-            f"{source.topic}/{partition} no longer holds offset {offset}, whose label waited here. "
-            "Keep labels at least as long as the horizon and its disorder together."
-        )
+        wanted, found = set(offsets), []
+        for start, end in _stretches(offsets):
+            async for batch in self.parts.reader.read(source, start, end):
+                found += [record for record in batch if record.offset in wanted]
+        if len(found) < len(wanted):
+            missing = min(wanted - {record.offset for record in found})
+            raise LogError(
+                f"{source.topic}/{partition} no longer holds offset {missing}, whose label waited here. "
+                "Keep labels at least as long as the horizon and its disorder together."
+            )
+        return found
 
     def _count(self, batch: Batch) -> None:
         counts = batch.vector.counts
@@ -230,6 +264,17 @@ class JoinWriter:
 
 _LABEL_OUTCOMES = ("joined", "duplicate", "conflicting", "late", "orphaned", "redelivered", "forwarded")
 _EVENT_OUTCOMES = ("joined", "implicit", "dropped", "repeated", "stale")
+
+
+def _stretches(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Return half-open ranges that hold rising offsets; a range more costs as much as reading over a small gap."""
+    found: list[tuple[int, int]] = []
+    for offset in offsets:
+        if found and offset - found[-1][1] < _GAP_READ_OVER:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
+    return found
 
 
 def _judged(dead: DeadLabel) -> Rejection:

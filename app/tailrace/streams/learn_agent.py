@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -31,11 +32,11 @@ from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, row_of, show
 from tailrace.domain.records import LEARNER, Owner, Skip
-from tailrace.domain.snapshots import Manifest, check_last_block
+from tailrace.domain.snapshots import Kind, Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
-from tailrace.streams.followers import Models
+from tailrace.streams.followers import Models, Serving
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -46,6 +47,7 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
+_TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -134,6 +136,7 @@ class Term(Service):
         self._skips_written = 0
         self._skips: set[Position] = set()
         self._restarts: dict[str, deque[float]] = {}
+        self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
 
     def give(self, batch: RecordBatch) -> None:
@@ -164,8 +167,9 @@ class Term(Service):
         """Snapshot what was folded, then let go."""
         self._parts.models.live = None
         if self.folded is not None and self.is_live:
-            self.is_live = False
-            await self._parts.writer.last(self.folded)
+            async with self._at_block_end:
+                self.is_live = False
+                await self._parts.writer.last(self.folded)
         self._let_go()
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -271,22 +275,24 @@ class Term(Service):
     async def _round(self) -> None:
         if not self._inbox:
             self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), 0.1)
-            except TimeoutError:
-                await self._parts.writer.if_due(self._state)
-                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), _TICK_S)
+        async with self._at_block_end:
+            await self._parts.writer.if_due(self._state)
         while self._inbox and not self.should_stop:
             batch = self._inbox[0]
             self._parts.recorder.consumed(Role.LEARN, batch.partition.topic, 0, len(batch.records))
             for record in batch.records:
-                if offset_of(self._state.position) <= record.offset:
-                    with self._parts.recorder.timed("decode"):
-                        decoded = logged(record)
-                    await self._fold(decoded)
+                async with self._at_block_end:
+                    if not self.is_live:
+                        return
+                    if offset_of(self._state.position) <= record.offset:
+                        with self._parts.recorder.timed("decode"):
+                            decoded = logged(record)
+                        await self._fold(decoded)
+                    await self._parts.writer.if_due(self._state)
             self._inbox.popleft()
             self._source.complete(batch)
-            await self._parts.writer.if_due(self._state)
 
     async def _fold(self, record: Logged) -> None:
         """Fold one record, in slices of a few milliseconds."""
@@ -313,16 +319,19 @@ class Term(Service):
         if rows:
             skipped = state.counts.skipped - skipped
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
-            parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
+            if self.is_live:  # what a restart folds again was known before
+                parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
         parts.recorder.model_position(Role.LEARN, record.offset + 1)
 
     # ── a model that raises ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _skip(self, failure: FoldError) -> None:
         parts, cause = self._parts, type(failure.cause).__name__
-        self.is_live, self.folded, parts.models.live = False, None, None  # 1
+        self.is_live, self.folded = False, None
+        parts.models.retreat()  # 1
         self._source.pause((parts.training.partition,))
         self._let_go()
+        await self._serve_published()
         log.error("the model raised; the example is skipped", position=show(failure.position), error=cause)
         if self._too_often(cause):
             minutes = int(_RESTARTS_WITHIN_S / 60)
@@ -333,6 +342,20 @@ class Term(Service):
         await parts.training.append(Skip(self._owner, self._skips_written, failure.position, CHAMPION, cause))  # 2
         self._skips.add(failure.position)
         await parts.announcements.skip(failure.position, cause)
+
+    async def _serve_published(self) -> None:
+        parts = self._parts
+        for manifest in parts.index.newest(Kind.PUBLICATION):
+            try:
+                bodies = await parts.index.load(manifest)
+                branch = parts.fold.restore_champion(bodies[CHAMPION])
+            except (SnapshotRefused, CodecError) as refusal:
+                log.warning("published state refused", why=str(refusal))
+            else:
+                parts.models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+                return
+        begin = parts.fold.begin().champion
+        parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
 
     def _let_go(self) -> None:
         while self._inbox:

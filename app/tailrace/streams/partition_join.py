@@ -28,18 +28,21 @@ from tailrace.wire.partitioner import partitions_of
 
 log = structlog.get_logger(__name__)
 
+_REST_S = 4.0  # a stop waits so long for the round to end: less than a revocation may take
+_IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark at most this often
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
 
 
 class PartitionJoin(Service):
     """The join of one partition, for as long as this member has it."""
 
-    def __init__(self, parts: JoinParts, source: Source, partition: int, partitions: int) -> None:
+    def __init__(self, parts: JoinParts, source: Source, generation: int, partition: int, partitions: int) -> None:
         super().__init__()
         self.partition = partition
         self.is_ready = False
         self._parts = parts
         self._source = source
+        self._generation = generation
         self._spec = parts.spec(partition, partitions)
         self._scored, self._labels, self._relabelled = parts.topics.of(partition)
         self._inbox: deque[RecordBatch] = deque()
@@ -47,6 +50,8 @@ class PartitionJoin(Service):
         self._writer: JoinWriter | None = None
         self._join: LabelJoin | None = None
         self._quiet_since_ms = 0
+        self._idle_from_ms = 0
+        self._rested = asyncio.Event()
 
     @property
     def label(self) -> str:
@@ -73,11 +78,19 @@ class PartitionJoin(Service):
             report.set(RoleState.RUNNING)
             while not self.should_stop:
                 await self._round()
+            await self._finish()
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
+        finally:
+            self._rested.set()
 
     async def on_stop(self) -> None:
-        """Say of every batch that was not read that nothing is in flight for it."""
+        """Let what was read be written and committed; of every other batch, say that nothing is in flight for it."""
+        self._arrived.set()
+        if self.is_ready:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REST_S):
+                    await self._rested.wait()
         while self._inbox:
             self._source.complete(self._inbox.popleft())
 
@@ -101,7 +114,9 @@ class PartitionJoin(Service):
             relabelled=await self._relabelled_again(vector),
         )
         firsts = deque(Hint(offset, block.owner, block.number) for offset, block in blocks)
-        self._writer = JoinWriter(parts, self._source, self._spec, self._join, owner, claimed.log_id, firsts, vector)
+        self._writer = JoinWriter(
+            parts, self._source, self._generation, self._spec, self._join, owner, claimed.log_id, firsts, vector
+        )
         self._source.seek(self._scored, offset_of(vector.scored_next))
         self._source.seek(self._labels, vector.labels_next)
         self._source.seek(self._relabelled, vector.relabelled_next)
@@ -113,7 +128,7 @@ class PartitionJoin(Service):
         for partition in (self._scored, self._labels, self._relabelled):
             known = await self._source.committed(partition)
             commits[partition] = known or Commit((await self._parts.reader.range_of(partition)).start)
-        return await self._source.commit(commits)
+        return self._source.generation == self._generation and await self._source.commit(commits)
 
     async def _beginning(self) -> Vector:
         """Where the first joiner of a partition begins: at what the topics still hold."""
@@ -170,8 +185,9 @@ class PartitionJoin(Service):
             batch = self._inbox.popleft()
             await self._read(batch)
             read.append(batch)
-            self._quiet_since_ms = self._parts.now_ms()
-        moved = False if read else self._move_idle()
+            if batch.partition == self._labels:
+                self._quiet_since_ms = self._parts.now_ms()
+        moved = self._move_idle()
         await self._expire()
         if moved or (join.is_dirty and writer.positions_due):
             await writer.write()
@@ -252,9 +268,20 @@ class PartitionJoin(Service):
     def _move_idle(self) -> bool:
         """Move a labels partition that has been quiet at its end for long enough."""
         join, _ = self._made
-        quiet_ms = self._parts.now_ms() - self._quiet_since_ms
-        at_end = self._source.end_offset(self._labels) == join.labels_next
-        return quiet_ms >= self._parts.idle_after_ms and join.idle(at_end)
+        now_ms = self._parts.now_ms()
+        if now_ms < max(self._quiet_since_ms + self._parts.idle_after_ms, self._idle_from_ms):
+            return False
+        moved = join.idle(self._source.end_offset(self._labels) == join.labels_next)
+        if moved:
+            self._idle_from_ms = now_ms + _IDLE_EVERY_MS
+        return moved
+
+    async def _finish(self) -> None:
+        """Write and commit what was read, so that the next joiner begins there."""
+        join, writer = self._made
+        while writer.has_rows or join.is_dirty:
+            await writer.write()
+        await writer.commit_if_due(at_once=True)
 
     def _bound_memory(self) -> None:
         join, _ = self._made

@@ -298,11 +298,11 @@ class _BatchHistogram(Collector):
 
     def observe(self, labels: tuple[str, ...], values: Iterable[float]) -> None:
         counts = self._counts.setdefault(labels, [0] * len(self._bounds))
-        buckets, total = self._instrument.buckets, 0.0
-        for value in values:
-            counts[bisect_left(buckets, value)] += 1
-            total += value
-        self._sums[labels] = self._sums.get(labels, 0.0) + total
+        ordered, reached = sorted(values), 0
+        for bucket, bound in enumerate((*self._instrument.buckets, inf)):
+            below, reached = reached, bisect_right(ordered, bound)
+            counts[bucket] += reached - below
+        self._sums[labels] = self._sums.get(labels, 0.0) + sum(ordered)
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._instrument.name, self._instrument.help, labels=self._instrument.labels)

@@ -105,7 +105,7 @@ def encode_relabelled(record: RelabelledRecord) -> bytes:
     """Encode one value of `<loop>.relabelled`."""
     if isinstance(record, Mark):
         return _encode("mark", asdict(record))
-    return _encode("forward", asdict(record.label) | {"watermark_ms": record.watermark_ms})
+    return _encode("forward", record.label._asdict() | {"watermark_ms": record.watermark_ms})
 
 
 def decode_relabelled(value: bytes) -> RelabelledRecord:

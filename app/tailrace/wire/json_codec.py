@@ -96,6 +96,12 @@ class RecordFields:
             return _undecodable(Code.TOO_LARGE, f"the value has {len(value)} bytes; allowed are {self.max_bytes}")
         return self.read_object(value)
 
+    def objects_of(self, values: Sequence[bytes | None]) -> list[Raw | Rejection]:
+        """Return `object_of` each."""
+        if None in values or max(map(len, cast(Sequence[bytes], values)), default=0) > self.max_bytes:
+            return [self.object_of(value) for value in values]
+        return list(map(self.read_object, cast(Sequence[bytes], values)))
+
     def id_of(self, raw: Raw) -> str | Rejection:
         """Return the id as text."""
         found = find(raw, self.id)
@@ -272,24 +278,40 @@ class LabelDecoder:
     def decode_batch(self, records: Sequence[Incoming]) -> list[Label | Rejection]:
         """Decode many labels, in their order."""
         objects = _Objects.of(records, self.fields)
-        decoded: dict[int, Label | Rejection] = {**objects.rejected}
         ids = self.fields.ids_of(objects.raws)
         times_ms = self.fields.times_of(objects.raws, objects.timestamps_ms)
-        for index, raw, label_id, time_ms in zip(objects.indexes, objects.raws, ids, times_ms, strict=True):
-            decoded[index] = self._label(records[index], raw, label_id, time_ms)
+        targets = self.contract.read_many([find(raw, self.target) for raw in objects.raws])
+        used = records if not objects.rejected else [records[index] for index in objects.indexes]
+        places = (
+            [record.partition for record in used],
+            [record.offset for record in used],
+            objects.timestamps_ms,
+        )
+        all_ids, all_times_ms, ys = _unless_rejected(ids), _unless_rejected(times_ms), _unless_rejected(targets)
+        labels: list[Label | Rejection]
+        if all_ids is not None and all_times_ms is not None and ys is not None:
+            labels = list(map(Label, all_ids, all_times_ms, ys, *places))
+        else:
+            labels = list(map(_label, ids, times_ms, targets, *places))
+        if not objects.rejected:
+            return labels
+        decoded = {**objects.rejected, **dict(zip(objects.indexes, labels, strict=True))}
         return [decoded[index] for index in range(len(records))]
 
-    def _label(
-        self, record: Incoming, raw: Raw, label_id: str | Rejection, time_ms: EventTimeMs | Rejection
-    ) -> Label | Rejection:
-        if isinstance(label_id, Rejection):
-            return label_id
-        if isinstance(time_ms, Rejection):
-            return time_ms
-        y = self.contract.read(find(raw, self.target))
-        if isinstance(y, Rejection):
-            return y
-        return Label(label_id, time_ms, y, record.partition, record.offset, record.timestamp)
+
+def _label(
+    label_id: str | Rejection,
+    time_ms: EventTimeMs | Rejection,
+    y: float | Rejection,
+    partition: int,
+    offset: int,
+    broker_ms: int,
+) -> Label | Rejection:
+    if isinstance(label_id, Rejection):
+        return label_id
+    if isinstance(time_ms, Rejection):
+        return time_ms
+    return y if isinstance(y, Rejection) else Label(label_id, time_ms, y, partition, offset, broker_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +325,7 @@ class _Objects:
 
     @classmethod
     def of(cls, records: Sequence[Incoming], fields: RecordFields) -> _Objects:
-        found = [fields.object_of(record.value) for record in records]
+        found = fields.objects_of([record.value for record in records])
         if (raws := _unless_rejected(found)) is not None:
             return cls(list(range(len(found))), raws, [record.timestamp for record in records], {})
         rejected = {index: raw for index, raw in enumerate(found) if isinstance(raw, Rejection)}

@@ -33,6 +33,7 @@ PARTITIONS = 4
 QUIET_S = 45.0
 PIECE_EVENTS = 24
 PIECES = 6
+PAUSE_S = 0.05
 _MOST = {"learn.snapshot_stored": 2, "learn.snapshot_indexed": 2, "join.committed": 3}
 
 
@@ -133,6 +134,8 @@ class Series:
     async def run(self, points: Sequence[Point]) -> Report:
         """Kill at every point, restart, and check."""
         await self._fleet.start_all()
+        await self._send(self._load.piece(PIECE_EVENTS))
+        await self._quiet()
         for point in points:
             begun_s = time.monotonic()
             await self._kill_at(point)
@@ -170,7 +173,8 @@ class Series:
             end_s = time.monotonic() + 30.0
             while worker.is_alive:
                 assert time.monotonic() < end_s, f"{point} was never reached:\n{worker.tail()}"
-                await self._send(self._load.piece(PIECE_EVENTS))
+                await self._send(self._load.piece(PIECE_EVENTS // 2))
+                await asyncio.sleep(PAUSE_S)
             assert await worker.end(1.0) == -signal.SIGKILL, f"{point}:\n{worker.tail()}"
         else:
             await self._under_load(point.after_s)
@@ -194,7 +198,6 @@ class Series:
         deliveries = {at: await self._scenario.user.sink.send(at, outgoing) for at, outgoing in lines.items()}
         for at, delivery in deliveries.items():
             self._ends[at] = (await delivery)[-1] + 1
-        await asyncio.sleep(0.02)
 
     async def _quiet(self) -> None:
         end_s = time.monotonic() + QUIET_S

@@ -10,9 +10,9 @@ Losses come as lists, so that one call judges a slice of many examples.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from math import isnan, log
 from sys import float_info
 from typing import Any, Final, Protocol, Self
@@ -72,15 +72,18 @@ class MeanLoss:
     def update_many(self, losses: Sequence[float]) -> None:
         """Take losses into account, in order."""
         n, mean, recent, window = self.samples, self._mean, self._recent, self._window
-        for loss in losses:
+        filling = max(WINDOW - len(window), 0)
+        for loss in losses[:filling]:
             n += 1
             mean += 1.0 / n * (loss - mean)
-            if n > WINDOW:
-                recent -= _GIVEN_BACK * (window[0] - recent)
-                recent += _TAKEN * (loss - recent)
-            else:
-                recent = mean
-            window.append(loss)
+            recent = mean
+        # What leaves the window is what stands in it already, then the first of these losses.
+        for oldest, loss in zip(chain(window, losses), losses[filling:], strict=False):
+            n += 1
+            mean += 1.0 / n * (loss - mean)
+            recent -= _GIVEN_BACK * (oldest - recent)
+            recent += _TAKEN * (loss - recent)
+        window.extend(losses)
         self.samples, self._mean, self._recent = n, mean, recent
 
     @property
@@ -179,18 +182,16 @@ class RocAuc:
 
     def update_many(self, ys: Sequence[float], ps: Sequence[float]) -> None:
         """Take targets and probabilities of True into account, in order."""
-        counts, recent, window = self._counts, self._recent, self._window
-        free = WINDOW - len(window)
-        for y, p in zip(ys, ps, strict=True):
-            # How many thresholds lie below p says on which side of each of them it is.
-            cell = bisect_left(_THRESHOLDS, p) + (_BINS if y else 0)
-            counts[cell] += 1
-            recent[cell] += 1
-            if free > 0:
-                free -= 1
-            else:
-                recent[window[0]] -= 1
-            window.append(cell)
+        window = self._window
+        # How many thresholds lie below p says on which side of each of them it is.
+        cells = [bisect_left(_THRESHOLDS, p) + (_BINS if y else 0) for y, p in zip(ys, ps, strict=True)]
+        leaving = max(len(window) + len(cells) - WINDOW, 0)
+        for cell, count in Counter(cells).items():
+            self._counts[cell] += count
+            self._recent[cell] += count
+        for cell, count in Counter(islice(chain(window, cells), leaving)).items():
+            self._recent[cell] -= count
+        window.extend(cells)
         self.samples += len(ys)
 
     @property

@@ -88,6 +88,8 @@ class JoinState:
         if self.labels_watermark >= self.scored_watermark:
             return False
         self.labels_watermark = self.scored_watermark
+        if self.idle_moves and self.idle_moves[-1][0] == self.labels_next:
+            self.idle_moves.pop()  # The greater move at the same place says it all.
         self.idle_moves.append((self.labels_next, self.labels_watermark))
         return True
 
