@@ -95,7 +95,6 @@ class JoinWriter:
     log_id: str
     hints: deque[Hint]
     vector: Vector
-    mark: Mark
     number: int = 0
     rejected: list[tuple[Record, Rejection]] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
@@ -104,6 +103,7 @@ class JoinWriter:
     committed_s: float = 0.0
     marked_s: float = 0.0
     is_committed: bool = True
+    mark: Mark | None = None
     due: Mark | None = None
     told: Mark | None = None
 
@@ -153,45 +153,43 @@ class JoinWriter:
         self._count(batch)
 
     async def commit_if_due(self, *, at_once: bool = False) -> None:
-        """Commit the last block's positions, then send its mark, each not too often.
+        """Commit the last block's positions, then send the mark of the last commit, each not too often.
 
         Args:
-            at_once: The block carries an idle move: it is committed now, or the partition is given up.
+            at_once: Commit now, or give the partition up.
 
         Raises:
             OwnershipLost: Commits are refused: the partition has gone to another member.
         """
         if not self.is_committed and (at_once or self._now_s() - self.committed_s >= _COMMIT_EVERY_S):
             await self._commit(at_once=at_once)
-        if self.is_committed and self.mark != self.told:
-            await self._send_mark(at_once=at_once)
+        if self.due != self.told and (at_once or self._now_s() - self.marked_s >= _MARK_EVERY_S):
+            await self._send_mark(self.due)
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
-        hint = self.hints[0].dump() if self.hints else ""
-        self.is_committed = await self.source.commit(  # 3
-            {
-                scored: Commit(offset_of(self.vector.scored_next), hint),
-                labels: Commit(self.vector.labels_next, hint),
-                relabelled: Commit(self.vector.relabelled_next, hint),
-            }
-        )
+        hint = self.hints[0].dump()
+        commits = {
+            scored: Commit(offset_of(self.vector.scored_next), hint),
+            labels: Commit(self.vector.labels_next, hint),
+            relabelled: Commit(self.vector.relabelled_next, hint),
+        }
+        done = self.source.generation == self.generation and await self.source.commit(commits)  # 3
         self.committed_s = self._now_s()
-        self.parts.recorder.committed(Role.JOIN, "ok" if self.is_committed else "refused")
-        if self.is_committed:
-            self.refused = 0
-            failpoints.reached("join.committed")
+        self.parts.recorder.committed(Role.JOIN, "ok" if done else "refused")
+        if not done:
+            self.refused += 1
+            # After an idle move no label may be read before its block is committed: a forward would name a watermark
+            # that the next owner does not know.
+            if at_once or self.refused >= _REFUSALS_KEPT:
+                raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
             return
-        self.refused += 1
-        # After an idle move no label may be read before its block is committed: a forward would name a watermark
-        # that the next owner does not know.
-        if at_once or self.refused >= _REFUSALS_KEPT:
-            raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
+        self.refused, self.is_committed, self.due = 0, True, self.mark
+        failpoints.reached("join.committed")
 
-    async def _send_mark(self, *, at_once: bool) -> None:
-        if not at_once and self._now_s() - self.marked_s < _MARK_EVERY_S:
-            return
-        value = encode_relabelled(self.mark)
+    async def _send_mark(self, mark: Mark | None) -> None:
+        assert mark is not None, "told is None until there is a first mark"
+        value = encode_relabelled(mark)
         sent = [
             await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, other), [Outgoing(None, value)])
             for other in range(self.spec.partitions)
@@ -199,7 +197,7 @@ class JoinWriter:
         ]
         for delivery in sent:  # 4
             await delivery
-        self.told, self.marked_s = self.mark, self._now_s()
+        self.told, self.marked_s = mark, self._now_s()
 
     async def _write_side(self, batch: Batch) -> None:
         # What was rejected past the vector belongs to the next block, which passes it.

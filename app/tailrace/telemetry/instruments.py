@@ -6,10 +6,11 @@ topic, partition and metric names come from the configuration; ids, keys, featur
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Final
 
 from prometheus_client import (
