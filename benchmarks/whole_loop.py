@@ -10,6 +10,7 @@ from benchmarks.meter import Measured, Moment
 from benchmarks.workload import EVENTS, LABELS
 from tailrace.main import Process, RunningLoop
 from tailrace.settings import load
+from tailrace.streams.worker import calm_collector
 from tailrace.telemetry.logs import configure
 
 _POLL_S = 0.002
@@ -93,6 +94,7 @@ def _stages(process: Process) -> dict[str, float]:
 def main(config: Path, count: int, within_s: float) -> None:
     """Run it once."""
     configure("warning", "console")
+    calm_collector()  # as `tailrace run` does
     asyncio.run(measure(config, count, within_s)).report()
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tailrace import cli
 from tests.cli.command_builders import Ran, Run
 from tests.cli.loop_builders import RanLoop, logs_left_alone, run_a_loop
+
+from tailrace import cli
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from tests.settings.toml_builders import make_loop, make_toml
 
 from tailrace import main
 from tailrace.inspection.reading import opened
 from tailrace.inspection.topics import applied
 from tailrace.settings import Settings, load
 from tailrace.streams.log import Outgoing, Reader, Sink, TopicPartition, TopicState
+from tailrace.telemetry import logs
 from tailrace.wire.partitioner import partitions_of
-from tests.settings.toml_builders import make_loop, make_toml
 
 EVENTS = 60
 PARTITIONS = 2
@@ -45,7 +46,9 @@ class RanLoop:
 def write_config(folder: Path, log: str = "embedded:./data", name: str = "phishing") -> Path:
     """Write a configuration without HTTP whose snapshots come every second."""
     events = '{ topic = "NAME-pages", id = "page_id", time = "seen_at" }'.replace("NAME", name)
-    labels = '{ topic = "NAME-verdicts", id = "page_id", target = "verdict", positive = "phishing" }'.replace("NAME", name)
+    labels = '{ topic = "NAME-verdicts", id = "page_id", target = "verdict", positive = "phishing" }'.replace(
+        "NAME", name
+    )
     loop = make_loop(name=name, events=events, labels=labels)
     file = folder / "tailrace.toml"
     file.write_text(make_toml(loop, log=log, top='http = ""', below='\n[snapshots]\nevery = "1s"\n'))
@@ -60,6 +63,7 @@ def run_a_loop(folder: Path, log: str = "embedded:./data", name: str = "phishing
     """
     settings = load(write_config(folder, log, name), environ={})
     with logs_left_alone():
+        logs.configure("critical")
         return RanLoop(folder, asyncio.run(_run(settings, name)))
 
 

@@ -7,10 +7,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-
-from tailrace.cli import books
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, write_config
+
+from tailrace.cli import books
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +148,62 @@ def test_a_loop_that_is_not_configured_ends_with_2(run: Run, tmp_path: Path, com
 
     assert 2 == ran.code
     assert "--loop: found 'fishing'; the configuration has phishing" in ran.err
+
+
+def forget_beginning(folder: Path, topic: str) -> None:
+    """Delete the first record of each partition, as retention does."""
+    with sqlite3.connect(folder / "data" / "log.sqlite3") as file:
+        topic_id, partitions = file.execute("SELECT id, partitions FROM topics WHERE name = ?", (topic,)).fetchone()
+        for number in range(partitions):
+            table = f"r{topic_id}_{number}"
+            file.execute(f"DELETE FROM {table} WHERE offset = (SELECT min(offset) FROM {table})")
+
+
+@pytest.mark.parametrize("topic", ["phishing.scored", "phishing-verdicts", "phishing-pages"])
+def test_where_a_topic_lost_its_beginning_only_what_does_not_depend_on_it_is_counted(
+    run: Run, ran_loop: RanLoop, topic: str
+):
+    forget_beginning(ran_loop.folder, topic)
+
+    ran = run("books", "-o", "json")
+
+    told = json.loads(ran.out)
+    assert (0, True) == (ran.code, told["balanced"])
+    assert (topic == "phishing-pages") == (told["counted_after_ms"] is None)
+    assert any(each["start"] > 0 for each in told["range"] if each["topic"] == topic)
+
+
+@pytest.mark.parametrize("topic", ["phishing-pages", "phishing-verdicts"])
+def test_records_whose_dead_letters_may_be_gone_are_not_counted(run: Run, ran_loop: RanLoop, topic: str):
+    with sqlite3.connect(ran_loop.folder / "data" / "log.sqlite3") as file:
+        (topic_id,) = file.execute("SELECT id FROM topics WHERE name = ?", (f"{topic}.dlq",)).fetchone()
+        for table in (f"r{topic_id}_0", f"r{topic_id}_1"):
+            copy = f"SELECT offset + 9, timestamp, key, headers, value FROM {table}"
+            file.execute(f"INSERT INTO {table} (offset, timestamp, key, headers, value) {copy}")
+            file.execute(f"DELETE FROM {table} WHERE offset < 9")
+
+    ran = run("books", "-o", "json")
+
+    told = json.loads(ran.out)
+    assert (0, True) == (ran.code, told["balanced"])
+    line, total = ("events", 60) if topic == "phishing-pages" else ("labels", 41)
+    assert told["balances"][line]["total"] < total
+
+
+def test_what_stands_in_a_dead_letter_topic_and_is_no_letter_is_told(run: Run, ran_loop: RanLoop):
+    run("events", "send", "--file", ran_loop.folder / "tailrace.toml", "--topic", "phishing-pages.dlq")
+
+    told = json.loads(run("books", "-o", "json").out)
+
+    assert told["balanced"] is True
+    assert told["notes"][0].startswith("phishing-pages.dlq: ")
+    assert "no dead letters of Tailrace" in told["notes"][0]
+
+
+def test_a_training_log_without_its_beginning_is_refused(run: Run, ran_loop: RanLoop):
+    forget_beginning(ran_loop.folder, "phishing.training")
+
+    ran = run("books")
+
+    assert (5, "") == (ran.code, ran.out)
+    assert "phishing.training begins at offset 1; the books need it from 0" in ran.err

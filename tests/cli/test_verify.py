@@ -7,7 +7,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, write_config
 

@@ -14,6 +14,7 @@ from tailrace.wire.topics import LoopTopics
 
 TOPICS = LoopTopics("phishing", "pages", "verdicts")
 PARTITIONS = 2
+HORIZON_S = 10.0
 
 
 class Enough(asyncio.Event):
@@ -27,7 +28,7 @@ class Enough(asyncio.Event):
         return self._feeder.events >= self._events
 
 
-async def feed(folder: Path, *, events: int = 60, latest_label_s: float = 5.0):
+async def feed(folder: Path, *, events: int = 60):
     """Let the feeder send; return it and the values of both topics by partition."""
     log = EmbeddedLog(folder)
     await log.admin().create([TopicState(name, PARTITIONS, 1) for name in (TOPICS.events, TOPICS.labels)])
@@ -36,8 +37,8 @@ async def feed(folder: Path, *, events: int = 60, latest_label_s: float = 5.0):
             sink,
             TOPICS,
             partitions=PARTITIONS,
-            script=Script(1, horizon_s=10.0),
-            rhythm=Rhythm(2_000.0, 60.0, latest_label_s),
+            script=Script(1, horizon_s=HORIZON_S),
+            rhythm=Rhythm(2_000.0, 60.0, 5.0),
             now_ms=lambda: 1_700_000_000_000,
         )
         await feeder.run(Enough(feeder, events))
@@ -68,13 +69,14 @@ async def test_labels_lie_where_their_ids_belong(tmp_path: Path):
 
 
 async def test_labels_on_their_way_are_sent_at_the_end_and_late_ones_are_not(tmp_path: Path):
-    _, with_all = await feed(tmp_path / "all", events=300, latest_label_s=20.0)
-    feeder, found = await feed(tmp_path / "usual", events=300)
+    feeder, found = await feed(tmp_path, events=300)
 
+    script = Script(1, horizon_s=HORIZON_S)
+    scenes = [script.next(has_drifted=False) for _ in feeder.truth]
+    in_time = {each.page_id for each in scenes if each.verdicts and each.verdicts[0].delay_s < HORIZON_S}
     sent = {str(label["page_id"]) for labels in found["verdicts"].values() for label in labels}
-    of_all = {str(label["page_id"]) for labels in with_all["verdicts"].values() for label in labels}
-    assert 0.9 * feeder.events < len(sent)
-    assert sent < of_all
+    assert in_time == sent
+    assert in_time < {each.page_id for each in scenes if each.verdicts}
 
 
 async def test_it_remembers_what_the_pages_were(tmp_path: Path):

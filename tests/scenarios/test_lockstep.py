@@ -86,7 +86,7 @@ async def reached(is_there: Callable[[], bool], what: str) -> None:
     end_s = clock() + STEP_WITHIN_S
     while not is_there():
         assert clock() < end_s, f"waited {STEP_WITHIN_S} s in vain until {what}"
-        await asyncio.sleep(0.0005)
+        await asyncio.sleep(0)
 
 
 def by_river(rows: Sequence[Row], model: Any, metric: Any) -> list[Any]:

@@ -33,7 +33,7 @@ def register(app: App) -> None:
 def list_letters(
     *,
     topic: Annotated[str | None, Parameter(help="Only of this topic: an input, or its dead-letter topic.")] = None,
-    code: Annotated[Code | None, Parameter(help="Only with this code.", show_choices=True)] = None,
+    code: Annotated[Code | None, Parameter(help="Only with this code.", name_transform=str.lower)] = None,
     limit: Annotated[int, Parameter(help="The newest so many.")] = 50,
     loop: LoopName = None,
     config: ConfigFile = None,
@@ -71,9 +71,8 @@ def show_letter(letter: str, /, *, config: ConfigFile = None, output_format: Out
 
     async def look(reading: Reading) -> Found:
         from tailrace.inspection.letters import letter_at  # noqa: PLC0415 - loads the client of Kafka
-        from tailrace.streams.log import TopicPartition  # noqa: PLC0415
 
-        return await letter_at(reading, TopicPartition(topic, partition), offset)
+        return await letter_at(reading, topic, partition, offset)
 
     found = ask(settings, look)
     shown = _row(found) | _origin(found)

@@ -16,8 +16,7 @@ from tailrace.settings import load
 
 if TYPE_CHECKING:
     from tailrace.inspection.reading import Reading
-    from tailrace.inspection.sending import Sent
-    from tailrace.streams.log import Record
+    from tailrace.inspection.sending import Seen, Sent
 
 _COLUMNS: Final = {
     "predictions": ("prediction_id", "event_id", "event_time", "y_pred", "proba", "outcome", "model", "position"),
@@ -92,7 +91,7 @@ def print_sent(sent: Sent, output_format: output.Format | None) -> None:
     output.record({"topic": sent.topic, "sent": sent.records, "first": sent.first, "last": sent.last}, output_format)
 
 
-def _shown(record: Record, *, is_prediction: bool) -> dict[str, Any]:
+def _shown(record: Seen, *, is_prediction: bool) -> dict[str, Any]:
     from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415 - loads the client of Kafka
 
     value = _object(record.value)
@@ -101,7 +100,7 @@ def _shown(record: Record, *, is_prediction: bool) -> dict[str, Any]:
     return {
         "partition": record.partition,
         "offset": record.offset,
-        "time": rfc3339_of(record.timestamp),
+        "time": rfc3339_of(record.time_ms),
         "key": output.text_of(record.key),
         "value": output.text_of(record.value) if value is None else value,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -64,15 +65,14 @@ def status(
         _watch(settings, names, output_format)
     pictures = ask(settings, _looker(settings, names))
     if output.chosen(output_format) == "json":
-        for picture in pictures:
-            output.json_line(described(picture))
+        _print_lines(pictures)
     else:
         output.console().print(rendered(pictures))
     verdict = worst(picture.status.verdict for picture in pictures)
     return Exit.CHECK_FAILED if verdict is Verdict.FAIL else Exit.OK
 
 
-def _looker(settings: Settings, names: Iterable[str]) -> Callable[[Reading], Any]:
+def _looker(settings: Settings, names: Iterable[str]) -> Callable[[Reading], Awaitable[list[Picture]]]:
     from tailrace.inspection.status import picture_of  # noqa: PLC0415 - loads the client of Kafka
 
     async def look(reading: Reading) -> list[Picture]:
@@ -84,15 +84,26 @@ def _looker(settings: Settings, names: Iterable[str]) -> Callable[[Reading], Any
 def _watch(settings: Settings, names: Iterable[str], output_format: output.Format | None) -> None:
     """Look again and again, until Ctrl-C."""
     look = _looker(settings, names)
+
+    async def keep_looking(reading: Reading, show_all: Callable[[list[Picture]], None]) -> None:
+        while True:
+            show_all(await look(reading))
+            await asyncio.sleep(WATCH_EVERY_S)
+
     if output.chosen(output_format) == "json":
-        while True:
-            for picture in ask(settings, look):
-                output.json_line(described(picture))
-            time.sleep(WATCH_EVERY_S)
+        ask(settings, lambda reading: keep_looking(reading, _print_lines))
+        return
     with Live(Text("looking …"), console=output.console(), auto_refresh=False) as live:
-        while True:
-            live.update(rendered(ask(settings, look)), refresh=True)
-            time.sleep(WATCH_EVERY_S)
+        ask(
+            settings,
+            lambda reading: keep_looking(reading, lambda pictures: live.update(rendered(pictures), refresh=True)),
+        )
+
+
+def _print_lines(pictures: Iterable[Picture]) -> None:
+    for picture in pictures:
+        output.json_line(described(picture))
+    sys.stdout.flush()
 
 
 def described(picture: Picture) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tailrace.settings import load
 
 if TYPE_CHECKING:
     from tailrace.inspection.reading import Reading
-    from tailrace.streams.topic_plan import TopicPlan
+    from tailrace.inspection.topics import TopicPlan
 
 WithInputs: TypeAlias = Annotated[
     bool,

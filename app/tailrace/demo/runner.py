@@ -23,11 +23,12 @@ from tailrace.demo.feeder import Feeder, Rhythm
 from tailrace.demo.glance import CourseState, Glance, accuracy_of, judged_of
 from tailrace.demo.kafka import LAUNCHER, Broker
 from tailrace.demo.place import Place
+from tailrace.demo.progress import check, is_done, ready, served
 from tailrace.demo.screen import Screen
 from tailrace.demo.script import AFTERTHOUGHT_S, DELAY_S, Script
 from tailrace.demo.summary import Summary, best_baseline, recovery_of
 from tailrace.demo.watch import Watch
-from tailrace.domain.errors import LogError, LogUnavailable
+from tailrace.domain.errors import LogError
 from tailrace.domain.status import MemberStatus
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading, opened
@@ -44,7 +45,6 @@ DRIFT_AT_S: Final = 60.0
 
 SHOWN_EVERY_S: Final = 0.25
 REACH_WITHIN_S: Final = 10.0
-READY_WITHIN_S: Final = 60.0
 LEARNED_WITHIN_S: Final = 15.0
 INTERRUPTED: Final = 130
 
@@ -135,8 +135,8 @@ class _Demo:
                     rhythm=Rhythm(options.rate_per_s, options.drift_at_s, DELAY_S[1] + AFTERTHOUGHT_S),
                     now_ms=main.now_ms,
                 )
-                recorder = await self._with_worker(settings, feeder, watch)
-            return await self._sum_up(settings, recorder, feeder, watch, begun_s)
+                snapshots = await self._with_worker(settings, feeder, watch)
+            return await self._sum_up(settings, snapshots, feeder, watch, begun_s)
 
     # ── log ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,11 +171,12 @@ class _Demo:
 
     # ── worker ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _with_worker(self, settings: Settings, feeder: Feeder, watch: Watch) -> _Counted:
+    async def _with_worker(self, settings: Settings, feeder: Feeder, watch: Watch) -> int:
+        """Run the worker while the feeder feeds it; return how many snapshots it wrote, the last one included."""
         process = main.Process(settings, prepare_topics=True)
         await process.start()
         try:
-            await self._unless_ended(_ready(process))
+            await self._unless_ended(ready(process))
             (loop,) = process.loops.values()
             assert loop.heartbeat is not None
             feeding = asyncio.create_task(feeder.run(self._ending))
@@ -183,7 +184,7 @@ class _Demo:
                 while not feeding.done():
                     self._end_in_time(feeder)
                     self._look(loop.heartbeat.picture(), feeder, watch)
-                    _check(process)
+                    check(process)
                     await asyncio.wait((feeding,), timeout=SHOWN_EVERY_S)
                 await feeding
             finally:
@@ -193,8 +194,8 @@ class _Demo:
             self._screen.close()
         finally:
             await process.stop()
-        _check(process)
-        return _Counted(loop.recorder.counts["snapshots"])
+        check(process)
+        return loop.recorder.counts["snapshots"]
 
     async def _settle(self, process: main.Process, loop: main.RunningLoop, feeder: Feeder, watch: Watch) -> None:
         """Wait until everything that was sent is scored, joined and learned."""
@@ -204,9 +205,9 @@ class _Demo:
         while (now_s := _clock_s()) < deadline_s:
             member = loop.heartbeat.picture()
             self._look(member, feeder, watch)
-            _check(process)
+            check(process)
             moved = (sum(member.counters.values()), watch.count)
-            is_still = moved == before and watch.count >= _served(member) and _is_done(member, feeder)
+            is_still = moved == before and watch.count >= served(member) and is_done(member, feeder)
             if not is_still:
                 still_since_s, before = now_s, moved
             elif now_s - still_since_s >= _SETTLED_S:
@@ -242,7 +243,7 @@ class _Demo:
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _sum_up(
-        self, settings: Settings, counted: _Counted, feeder: Feeder, watch: Watch, begun_s: float
+        self, settings: Settings, snapshots: int, feeder: Feeder, watch: Watch, begun_s: float
     ) -> Summary:
         assert self._member is not None
         ((name, loop),) = settings.loops.items()
@@ -259,7 +260,7 @@ class _Demo:
             accuracy=quality.value if quality is not None else None,
             baseline=best_baseline(self._member),
             label_to_influence=self._member.label_to_influence,
-            snapshots=counted.snapshots,
+            snapshots=snapshots,
             first_prediction_s=None if watch.first_at_s is None else watch.first_at_s - begun_s,
             recovery=recovery_of(self._course, self._options.drift_at_s, feeder.ended_s),
             notes=account.notes,
@@ -273,8 +274,7 @@ class _Demo:
             yield f"The topics {topics.events}, {topics.labels} and {topics.loop}.* stay on {options.bootstrap}."
         if not place.is_kept:
             return
-        program = options.program
-        yield f"It stays in {place.folder}: go there and try `{program} books`, `{program} verify`, `{program} run`."
+        yield f"It stays in {place.folder}: go there and try `{options.program} status`, or `books`, `verify`, `run`."
         if self._broker is not None:
             yield f"First start its Kafka again: `{sys.executable} {LAUNCHER} start --dir {self._broker.folder}`."
 
@@ -335,13 +335,6 @@ class _Demo:
         os._exit(INTERRUPTED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """What only the worker can tell, after it stopped."""
-
-    snapshots: int
-
-
 async def _reach(settings: Settings) -> None:
     """Return once the log answers.
 
@@ -353,48 +346,6 @@ async def _reach(settings: Settings) -> None:
         await admin.brokers()
     finally:
         await admin.close()
-
-
-async def _ready(process: main.Process) -> None:
-    """Return once every role runs.
-
-    Raises:
-        LogUnavailable: They do not.
-    """
-    deadline_s = _clock_s() + READY_WITHIN_S
-    while True:
-        _check(process)
-        readiness = process.readiness()
-        if readiness and all(is_ready for is_ready, _ in readiness.values()):
-            return
-        if _clock_s() > deadline_s:
-            reasons = "; ".join(f"{name}: {why}" for name, (is_ready, why) in readiness.items() if not is_ready)
-            raise LogUnavailable(f"the worker was not ready within {READY_WITHIN_S:.0f} s ({reasons}); try again")
-        await asyncio.sleep(SHOWN_EVERY_S / 10)
-
-
-def _check(process: main.Process) -> None:
-    if process.crash_reason is not None:
-        raise process.crash_reason
-
-
-def _served(member: MemberStatus) -> int:
-    return member.counters.get("events_scored", 0) + member.counters.get("events_abstained", 0)
-
-
-def _is_done(member: MemberStatus, feeder: Feeder) -> bool:
-    """Return whether the worker has taken every record that was sent, and learned what came of it."""
-    counters = member.counters
-    labels = sum(counters.get(f"labels_{name}", 0) for name in _LABEL_ENDS)
-    examples = counters.get("event_joins_joined", 0) + counters.get("event_joins_implicit", 0)
-    return (
-        _served(member) + counters.get("events_rejected", 0) >= feeder.events
-        and labels >= feeder.labels
-        and counters.get("learned", 0) + counters.get("skipped", 0) >= examples
-    )
-
-
-_LABEL_ENDS: Final = ("joined", "duplicate", "conflicting", "late", "orphaned", "rejected")
 
 
 async def _count(reading: Reading, topic: str) -> int:

@@ -142,7 +142,8 @@ def table_of(glance: Glance, width: int) -> Panel:
     facts.add_row("snapshot", Text(_snapshot(glance)))
     facts.add_row("drift", Text(_drift(glance), style="yellow" if glance.has_drifted else ""))
     facts.add_row("predictions", _latest(glance.latest, glance))
-    title = f"[bold]Tailrace demo[/]  {_clock(glance.at_s)}" + (f" of {_clock(glance.of_s)}" if glance.of_s else "")
+    at_s = glance.at_s if glance.of_s is None else min(glance.at_s, glance.of_s)
+    title = f"[bold]Tailrace demo[/]  {_clock(at_s)}" + (f" of {_clock(glance.of_s)}" if glance.of_s else "")
     subtitle = "Ctrl-C ends it"
     return Panel(Group(both, Padding(facts, (1, 0, 0, 0))), title=title, subtitle=subtitle, width=width, padding=(1, 2))
 

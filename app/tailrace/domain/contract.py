@@ -135,10 +135,11 @@ class FeatureContract:
 
     def read_many(self, raws: Sequence[Raw]) -> ReadBatch:
         """Read many raw records: the same as `read` for each, and faster where all are complete and right."""
-        x = self._read_columns(raws)
-        if x is None:
+        read = self._read_columns(raws)
+        if read is None:
             return ReadBatch([self.read(raw) for raw in raws], None)
-        return ReadBatch(self.layout.rows(x), x)
+        x, rows = read
+        return ReadBatch(self.layout.rows(x) if rows is None else self.layout.named(rows), x)
 
     def columns(self, rows: Sequence[Features]) -> XColumns:
         """Put rows that this contract has read into columns (`Layout.columns`)."""
@@ -185,18 +186,19 @@ class FeatureContract:
             x[spec.name] = accepted
         return x
 
-    def _read_columns(self, raws: Sequence[Raw]) -> XColumns | None:
-        # None: at least one record must be looked at field by field.
+    def _read_columns(self, raws: Sequence[Raw]) -> tuple[XColumns, list[tuple[float, ...]] | None] | None:
+        # None: at least one record must be looked at field by field. With the columns come the rows, if they are known.
         numbers, integers, strings = self._kinds
         try:
-            float_matrix = numbers.read(raws)
-            int_matrix = None if float_matrix is None else integers.read(raws)
+            floats = numbers.read(raws)
+            int_matrix = None if floats is None else integers.read(raws)
             string_rows = None if int_matrix is None else strings.read(raws)
         except (KeyError, OverflowError):
             return None
-        if float_matrix is None or int_matrix is None or string_rows is None:
+        if floats is None or int_matrix is None or string_rows is None:
             return None
-        return XColumns(float_matrix, int_matrix, string_rows)
+        rows = floats.rows if self.layout.only_numbers else None
+        return XColumns(floats.matrix, int_matrix, string_rows), rows
 
 
 def _as_float(bound: float | None) -> float | None:

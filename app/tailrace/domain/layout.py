@@ -56,16 +56,15 @@ class Layout:
             ContractError: The columns are not of this contract's shape.
         """
         self._check_shape(x)
-        names = self.names
-        if self._only_numbers:
-            in_order: Iterable[Iterable[Value]] = x.numbers.tolist()
-        else:
-            in_order = zip(*self._columns_in_order(x), strict=True)
-        rows: list[Features] = list(map(dict, map(zip, repeat(names), in_order)))
+        rows = self.named(x.numbers.tolist() if self.only_numbers else zip(*self._columns_in_order(x), strict=True))
         if x.absent is not None:
             for i, j in np.argwhere(x.absent).tolist():
-                del rows[i][names[j]]
+                del rows[i][self.names[j]]
         return rows
+
+    def named(self, rows: Iterable[Iterable[Value]]) -> list[Features]:
+        """Give each value of complete rows, in sorted name order, its name."""
+        return list(map(dict, map(zip, repeat(self.names), rows)))
 
     @cached_property
     def number_names(self) -> tuple[str, ...]:
@@ -86,7 +85,8 @@ class Layout:
         return tuple(name for name, kind in zip(self.names, self.types, strict=True) if kind in types)
 
     @cached_property
-    def _only_numbers(self) -> bool:
+    def only_numbers(self) -> bool:
+        """Whether every feature is of type number."""
         return self.number_names == self.names
 
     @cached_property

@@ -30,6 +30,7 @@ from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
 from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
+from tailrace.domain.models.shortcuts import learner_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.records import LEARNER, Claim, Skip
@@ -282,7 +283,7 @@ class Fold:
         return True
 
     def _learn(self, state: LoopState, examples: Examples, first: Position, skips: Container[Position]) -> None:
-        learn_one, river = state.champion.model.learn_one, self.target.river
+        learn_one, river = learner_of(state.champion.model), self.target.river
         rows, skipped = self.contract.rows(examples.x), []
         position = first
         try:

@@ -115,9 +115,9 @@ def _score_by_proba(answering: _Answering, rows: Sequence[Features]) -> Scores:
     # The way that nearly every classifier takes, once per event: no call per row but the model's own.
     predict, index, columns = answering.predict_proba, answering.index, answering.columns
     assert predict is not None
-    nothing, unnamed = (nan,) * len(columns), (answering.unnamed,) * len(columns)
+    unnamed = answering.unnamed
     y_pred: list[float] = []
-    proba: list[float] = []
+    answers: list[Answer | None] = []
     failed: list[tuple[int, Rejection]] = []
     for x in rows:
         try:
@@ -133,7 +133,8 @@ def _score_by_proba(answering: _Answering, rows: Sequence[Features]) -> Scores:
             failed.append((len(y_pred), _rejected(error)))
             answer = best = None
         y_pred.append(index.get(best, nan))
-        proba.extend(map(answer.get, columns, unnamed) if answer else nothing)
+        answers.append(answer)
+    proba = [answer.get(name, unnamed) if answer else nan for answer in answers for name in columns]
     shape = len(rows), len(columns)
     return Scores(Served(np.array(y_pred, np.float64), np.array(proba, np.float64).reshape(shape)), failed)
 

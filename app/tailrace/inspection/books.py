@@ -24,7 +24,7 @@ from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Claim, Forward, Label, Mark, Rejection, Skip
 from tailrace.domain.status import Role
-from tailrace.domain.times import EventTimeMs
+from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs
 from tailrace.inspection.manifests import newest_snapshot
 from tailrace.inspection.reading import Reading
 from tailrace.inspection.status import group_of
@@ -101,7 +101,7 @@ class _Bookkeeper:
         event_letters = await self._letters(self.topics.dead_events, is_of_labels=False)
         label_letters = await self._letters(self.topics.dead_labels, is_of_labels=True)
         state = await self._newest_state(ownership.log_id, log_end)
-        starts = self._events_from(scored, event_letters)
+        starts = self._events_from(scored, event_letters, len(events))
         after_ms = Counted.after(self.first_times_ms, self.loop.times)
         counted = Counted(starts, after_ms)
         joined = recompute(
@@ -168,8 +168,8 @@ class _Bookkeeper:
             async for record in self.reading.records(partition, held):
                 block = decode_scored(_value(record.topic, record.offset, record.value))
                 blocks.append((record.offset, replace(block, x=_NO_X, served=_NOT_SERVED)))
-            if held.start > 0 and blocks:
-                self.first_times_ms.append(int(blocks[0][1].times_ms[0]))
+            if held.start > 0:
+                self.first_times_ms.append(int(blocks[0][1].times_ms[0]) if blocks else GREATEST_TIME_MS)
             vector = self.vectors.get(partition.partition)
             self._note_stretch(partition, held, held.start if vector is None else offset_of(vector.scored_next))
         return found
@@ -232,12 +232,11 @@ class _Bookkeeper:
         found: list[Letter] = []
         foreign = 0
         for partition, held in (await self.reading.ranges(topic)).items():
-            is_first = held.start > 0
-            async for record in self.reading.records(partition, held):
-                if is_first and is_of_labels:
-                    # Letters of labels before this one are gone; the letter has its label's Kafka time.
-                    self.first_times_ms.append(record.timestamp)
-                is_first = False
+            records = [record async for record in self.reading.records(partition, held)]
+            if held.start > 0 and is_of_labels:
+                # Letters of earlier labels are gone; a letter has its label's Kafka time.
+                self.first_times_ms.append(records[0].timestamp if records else GREATEST_TIME_MS)
+            for record in records:
                 try:
                     letter = parse(record.headers)
                 except CodecError:
@@ -264,41 +263,46 @@ class _Bookkeeper:
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _events_from(
-        self, scored: Mapping[int, Sequence[tuple[int, ScoredBlock]]], letters: Iterable[Letter]
+        self, scored: Mapping[int, Sequence[tuple[int, ScoredBlock]]], letters: Sequence[Letter], partitions: int
     ) -> dict[int, int]:
         """Return, per events partition, where to begin because what became of earlier ones is gone."""
-        firsts: dict[int, int] = {}
         gone = {(one.topic, one.partition) for one in self.stretches if one.start > 0}
+        letter_partitions = sum(one.topic == self.topics.dead_events for one in self.stretches)
+        starts: dict[int, int] = {}
         for partition, blocks in scored.items():
             if (self.topics.scored, partition) in gone:
-                seen: dict[int, int] = {}
-                for _, block in blocks:
-                    seen.setdefault(block.source_partition, int(block.source_offsets[0]))
-                for source, offset in seen.items():
-                    firsts[source] = max(firsts.get(source, 0), offset)
-        if any(topic == self.topics.dead_events for topic, _ in gone):
-            first_letters: dict[int, int] = {}
-            for letter in letters:
-                first_letters.setdefault(letter.source[0], letter.source[1])
-            for source, offset in first_letters.items():
-                firsts[source] = max(firsts.get(source, 0), offset)
-        return firsts
+                sources = [(block.source_partition, int(block.source_offsets[0])) for _, block in blocks]
+                _raise_to_first(starts, sources, range(partitions))
+        for partition in range(letter_partitions):
+            if (self.topics.dead_events, partition) in gone:
+                theirs = range(partition, partitions, letter_partitions)
+                _raise_to_first(starts, [letter.source for letter in letters if letter.source[0] in theirs], theirs)
+        return starts
 
     async def _events(
         self, events: Mapping[TopicPartition, Range], done: Mapping[TopicPartition, int], starts: Mapping[int, int]
     ) -> list[Source]:
         found: list[Source] = []
         for partition, held in events.items():
-            start = max(held.start, starts.get(partition.partition, 0))
+            start = min(held.end, max(held.start, starts.get(partition.partition, 0)))
             end = max(start, min(held.end, done.get(partition, held.start)))  # 4
             # Offsets have gaps, such as the markers of transactions: records are counted, not offsets.
             records = self.reading.records(partition, Range(start, end))
             found += [(partition.partition, record.offset) async for record in records]
-            self.stretches.insert(0, Stretch(*partition, start, end, held.end))
+            self.stretches.insert(partition.partition, Stretch(*partition, start, end, held.end))
         return found
 
     def _note_stretch(self, partition: TopicPartition, held: Range, end: int) -> None:
         self.stretches.append(Stretch(*partition, held.start, end, held.end))
+
+
+def _raise_to_first(starts: dict[int, int], sources: Iterable[Source], partitions: Iterable[int]) -> None:
+    """Begin each partition no earlier than at its first source that is still known; without one count nothing of it."""
+    firsts: dict[int, int] = {}
+    for partition, offset in sources:
+        firsts.setdefault(partition, offset)
+    for partition in partitions:
+        starts[partition] = max(starts.get(partition, 0), firsts.get(partition, _PAST_ALL))
 
 
 def _value(topic: str, offset: int, value: bytes | None) -> bytes:
@@ -323,6 +327,7 @@ def _first_rows(block: ScoredBlock, count: int) -> ScoredBlock:
     )
 
 
+_PAST_ALL: Final = 1 << 62
 _NOTHING: Final = np.empty((0, 0))
 _NO_X: Final = XColumns(_NOTHING, np.empty((0, 0), dtype=np.int64), [])
 _NOT_SERVED: Final = Served(np.empty(0), _NOTHING)

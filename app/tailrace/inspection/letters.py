@@ -46,12 +46,13 @@ async def newest_letters(reading: Reading, topics: Sequence[str], limit: int, co
     return sorted(found, key=lambda each: each.record.timestamp)[-limit:]
 
 
-async def letter_at(reading: Reading, partition: TopicPartition, offset: int) -> Found:
+async def letter_at(reading: Reading, topic: str, number: int, offset: int) -> Found:
     """Return one dead letter.
 
     Raises:
         LogError: There is none.
     """
+    partition = TopicPartition(topic, number)
     held = await reading.reader.range_of(partition)
     if held.start <= offset < held.end:
         found = [each async for each in _letters(reading, partition, Range(offset, offset + 1))]

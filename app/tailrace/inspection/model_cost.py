@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Final
 
 from tailrace.domain.contract import TargetContract
-from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
+from tailrace.domain.errors import CodecError, LogError, SnapshotRefused, is_stop
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
@@ -39,7 +39,10 @@ async def model_check(reading: Reading, loop: LoopSettings, topics: LoopTopics, 
 
 def measured(loop: str, fold: Fold, state: LoopState, origin: str, rows: list[Features]) -> Check:
     """Encode the state and ask the model about rows; both are timed."""
-    _learn_if_new(fold.target, state, rows)
+    error = _learn_if_new(fold.target, state, rows)
+    if error is not None:
+        found = f"{origin} raised {type(error).__name__} when it learned one of the last {len(rows)} events"
+        return Check("model", Verdict.FAIL, found, "choose a model that learns every value of the features", loop)
     begun = perf_counter()
     try:
         size_bytes = sum(map(len, fold.parts(state).values()))
@@ -93,10 +96,16 @@ async def _sample(reading: Reading, loop: LoopSettings, topic: str) -> list[Feat
     return event_decoder(loop).decode_batch(records).rows if records else []
 
 
-def _learn_if_new(target: TargetContract, state: LoopState, rows: list[Features]) -> None:
-    """Give a model that has learned nothing something to hold; the targets are made up."""
+def _learn_if_new(target: TargetContract, state: LoopState, rows: list[Features]) -> BaseException | None:
+    """Give a model that has learned nothing something to hold; the targets are made up. Return what it raised."""
     if state.champion.learned:
-        return
+        return None
     count = {Task.BINARY: 2, Task.MULTICLASS: max(1, len(target.classes)), Task.REGRESSION: 10}[target.task]
-    for index, x in enumerate(rows):
-        state.champion.model.learn_one(x, target.river(float(index % count)))
+    try:
+        for index, x in enumerate(rows):
+            state.champion.model.learn_one(x, target.river(float(index % count)))
+    except BaseException as error:  # what native code of a model raises is no Exception
+        if is_stop(error):
+            raise
+        return error
+    return None

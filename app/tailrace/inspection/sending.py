@@ -38,6 +38,21 @@ class Sent:
     last: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record of a user-facing topic.
+
+    Attributes:
+        time_ms: Its Kafka time.
+    """
+
+    partition: int
+    offset: int
+    time_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
 async def send(reading: Reading, topic: str, id_field: str | None, values: Iterable[bytes]) -> Sent:
     """Send values byte for byte, keyed by their id where they have one.
 
@@ -90,9 +105,7 @@ def nested(fields: Mapping[str, object]) -> bytes:
     return orjson.dumps(made)
 
 
-async def follow(
-    reading: Reading, topic: str, *, from_earliest: bool, limit: int | None
-) -> AsyncGenerator[Record, None]:
+async def follow(reading: Reading, topic: str, *, from_earliest: bool, limit: int | None) -> AsyncGenerator[Seen, None]:
     """Yield the records of a topic as they come, from all partitions, for ever or until `limit` were yielded.
 
     Raises:
@@ -110,7 +123,7 @@ async def follow(
             record = await ready.get()
             if isinstance(record, BaseException):
                 raise record
-            yield record
+            yield Seen(record.partition, record.offset, record.timestamp, record.key, record.value)
             yielded += 1
     finally:
         for task in tasks:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tailrace.inspection.reading import Reading, ask, is_there
 from tailrace.settings import LoopSettings, Settings
-from tailrace.streams.log import TopicState
 from tailrace.streams.topic_plan import TopicPlan, apply, plan
 from tailrace.wire.topics import TopicSpec, topics_of
+
+__all__ = ["TopicPlan", "applied", "plan_of", "planned", "specs_of"]
 
 
 def specs_of(name: str, loop: LoopSettings) -> list[TopicSpec]:
@@ -46,8 +47,3 @@ async def applied(reading: Reading, name: str, loop: LoopSettings, *, with_input
     made = await plan_of(reading, name, loop, with_inputs=with_inputs)
     await apply(reading.admin, made)
     return made
-
-
-async def states_of(reading: Reading, name: str, loop: LoopSettings) -> dict[str, TopicState]:
-    """Return the topics of a loop that exist."""
-    return dict(await reading.admin.describe([spec.name for spec in specs_of(name, loop)]))

@@ -32,6 +32,7 @@ from aiokafka.errors import (
 from mode import Service
 
 from tailrace.domain.errors import ForeignLogError, LogError, LogUnavailable, UnexplainedState
+from tailrace.streams.abreast import Abreast
 from tailrace.streams.kafka_client import (
     RETRY_S,
     KafkaOptions,
@@ -78,6 +79,7 @@ class KafkaSource(MemberSource):
         self._ends: dict[TopicPartition, int] = {}
         self._touched_s = 0.0
         self._outage: Waiting | None = None
+        self._abreast = Abreast()
 
     # ---- life
 
@@ -208,6 +210,8 @@ class KafkaSource(MemberSource):
         if self._taking is not None and self._taking.done():
             ready = [KafkaPartition(*partition) for partition in self._completions if self._may_deliver(partition)]
         try:
+            if ready and self.spec.abreast:
+                ready = self._those_behind(consumer, ready)
             if ready:
                 fetched = await self._fetch(consumer, ready)
             else:
@@ -226,6 +230,7 @@ class KafkaSource(MemberSource):
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             if partition in self._completions:
+                self._abreast.delivered(partition, records[-1].timestamp)
                 await self._deliver(RecordBatch(partition, self._generation, records))
 
     async def _fetch(
@@ -249,6 +254,12 @@ class KafkaSource(MemberSource):
         if not poll.cancelled():
             fetched = poll.result()
         return fetched
+
+    def _those_behind(self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]) -> list[KafkaPartition]:
+        ends = {partition: self._seen_end(consumer, partition) for partition in self._completions}
+        behind = [at for at, end in ends.items() if end is None or self._completions[at].position < end]
+        chosen = self._abreast.choose([TopicPartition(*each) for each in ready], ends, behind)
+        return [KafkaPartition(*partition) for partition in chosen]
 
     async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
         if time.monotonic() - self._touched_s > TOUCH_EVERY_S:

@@ -121,6 +121,7 @@ class SourceSpec:
         start_paused: Deliver nothing of a new partition until `seek` and `resume` were called for it.
         commit_every_s: Completed batches are committed this often; 0: the agent commits itself.
         from_earliest: Where to begin when the group has no offset; False refuses instead.
+        abreast: While catching up, read first from whichever partition is behind in time.
         instance_id: Static membership, only when configured.
     """
 
@@ -130,6 +131,7 @@ class SourceSpec:
     start_paused: bool = False
     commit_every_s: float = 1.0
     from_earliest: bool = True
+    abreast: bool = False
     max_records: int = 500
     max_in_flight: int = 4
     session_timeout_ms: int = 10_000

@@ -235,14 +235,19 @@ class PartitionJoin(Service):
             decoded = self._parts.labels.decode_batch(records)
             homes = iter(self._homes([label for label in decoded if isinstance(label, Label)]))
         writer.remember(records)
-        for record, label in zip(records, decoded, strict=True):
-            if isinstance(label, Rejection):
-                writer.reject(record, label)
-                join.on_rejected_label(record.offset)
-            else:
-                join.on_label(label, next(homes))
-            if join.is_full:
-                await self._make_room()
+        read = 0
+        while read < len(records):
+            with self._parts.recorder.timed("join"):
+                for record, label in zip(records[read:], decoded[read:], strict=True):
+                    read += 1
+                    if isinstance(label, Rejection):
+                        writer.reject(record, label)
+                        join.on_rejected_label(record.offset)
+                    else:
+                        join.on_label(label, next(homes))
+                    if join.is_full:
+                        break
+            await self._make_room()
 
     async def _read_relabelled(self, records: Sequence[Record]) -> None:
         join, _ = self._made

@@ -134,9 +134,10 @@ class ScoreAgent(Service):
             served = block if len(kept) == len(events.ids) else take(block, kept)
             predictions = parts.encoder.encode(served)
         with recorder.timed("send"):
+            used = records if len(kept) == len(records) else [records[events.indexes[row]] for row in kept]
             outgoing = [
-                Outgoing((record := records[events.indexes[row]]).key, value, _trace(record))
-                for row, value in zip(kept, predictions, strict=True)
+                Outgoing(record.key, value, _trace(record) if record.headers else ())
+                for record, value in zip(used, predictions, strict=True)
             ]
         deliveries: list[Awaitable[object]] = []
         if outgoing:
@@ -245,8 +246,7 @@ def _without(rows: int, left_out: Sequence[int]) -> list[int]:
 
 
 def _trace(record: Record) -> Headers:
-    headers = record.headers
-    return [header for header in headers if header[0] in _TRACE_HEADERS] if headers else ()
+    return [header for header in record.headers if header[0] in _TRACE_HEADERS]
 
 
 def _row_too_large(size: int, allowed: int) -> Rejection:

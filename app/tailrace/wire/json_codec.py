@@ -299,7 +299,7 @@ class LabelDecoder:
         return [decoded[index] for index in range(len(records))]
 
 
-def _label(
+def _label(  # noqa: PLR0917 - called with columns, one per argument
     label_id: str | Rejection,
     time_ms: EventTimeMs | Rejection,
     y: float | Rejection,

@@ -51,11 +51,9 @@ class PredictionEncoder:
             self._answers(block.served),
             strict=True,
         )
-        # Each value is written as JSON once and the rest of the line is known: a dictionary per row costs thrice that.
-        return [
-            b'{"prediction_id":%b%d","event_id":%b,"event_time":"%b",%b,%b' % (prefix, offset, id_, at.encode(), answer, end)
-            for offset, id_, at, answer in rows
-        ]
+        # Only what differs from row to row is written as JSON; a dictionary per row would cost three times as much.
+        line = b'{"prediction_id":%b%%d","event_id":%%b,"event_time":"%%b",%%b,%b' % _escaped(prefix, end)
+        return [line % (offset, event_id, at.encode(), answer) for offset, event_id, at, answer in rows]
 
     def _answers(self, served: Served) -> Iterator[bytes]:
         """Yield the fields `y_pred`, `proba` where the task has one, and `outcome` of each row."""
@@ -105,6 +103,11 @@ def rfc3339(times_ms: Ints) -> list[str]:
     """Write event times as RFC 3339 in UTC, to the millisecond."""
     texts: list[str] = np.datetime_as_string(times_ms.astype("M8[ms]"), unit="ms", timezone="UTC").tolist()
     return texts
+
+
+def _escaped(*texts: bytes) -> tuple[bytes, ...]:
+    """Make texts that stand for themselves in a format."""
+    return tuple(text.replace(b"%", b"%%") for text in texts)
 
 
 _REQUIRED: Final = frozenset(

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from tests.kafka.kill.processes import Refolder
-from tests.kafka.kill.topics import Topics
+from tests.kafka.kill.topics import Topics, prediction_source
 from tests.kafka.kill.workload import CODES, home
 from tests.simulation.inputs import Entry, Topic
 from tests.simulation.oracle import expect, outcomes_of
@@ -33,20 +33,20 @@ class Found:
     learned: int
 
 
-async def check_a(topics: Topics, on_two: dict[str, set[bool]]) -> Found:
-    """Check (a), at a quiet moment.
+def check_a(topics: Topics, on_two: dict[str, set[bool]]) -> Found:
+    """Check (a), on topics as of a quiet moment.
 
     Args:
         on_two: Ids whose labels came on two partitions → their targets; either may have been the first.
     """
-    events = await _check_events(topics)
-    outcomes = await _check_outcomes(topics, on_two)
+    events = _check_events(topics)
+    outcomes = _check_outcomes(topics, on_two)
     return Found(events, outcomes, sum(outcomes[kind] for kind in ("joined", "implicit")))
 
 
 async def check_b(topics: Topics, refolder: Refolder) -> int:
     """Check (b); return how many examples the snapshot has learned."""
-    newest = await topics.newest_snapshot()
+    newest = topics.newest_snapshot()
     if newest is None:
         return 0
     folded = await refolder.fold(offset_of(newest.position))
@@ -56,11 +56,11 @@ async def check_b(topics: Topics, refolder: Refolder) -> int:
     return int(str(folded["learned"]))
 
 
-async def _check_events(topics: Topics) -> int:
+def _check_events(topics: Topics) -> int:
     names = topics.domain.topics
     good: dict[tuple[int, int], dict[str, Any]] = {}
     bad: dict[tuple[int, int], str] = {}
-    for partition, column in enumerate(await topics.all_of(names.events)):
+    for partition, column in enumerate(topics.all_of(names.events)):
         for record in column.records:
             code = CODES.get(("events", record.value or b""))
             if code is None:
@@ -68,31 +68,30 @@ async def _check_events(topics: Topics) -> int:
             else:
                 bad[partition, record.offset] = code
     rows: dict[tuple[int, int], tuple[str, int]] = {}
-    for column in await topics.scored():
+    for column in topics.scored:
         for block in column.decoded:
             for offset, event_id, time_ms in zip(block.source_offsets, block.ids, block.times_ms, strict=True):
                 rows[block.source_partition, int(offset)] = (event_id, int(time_ms))
     assert rows == {at: (event["id"], event["at"]) for at, event in good.items()}, "scored is not what the events are"
-    predicted = {}
-    for column in await topics.all_of(names.predictions):
-        for record in column.records:
-            prediction = orjson.loads(record.value or b"")
-            source = prediction["prediction_id"].split("/")
-            predicted[int(source[-2]), int(source[-1])] = prediction["event_id"]
+    predicted = {
+        prediction_source(record): orjson.loads(record.value or b"")["event_id"]
+        for column in topics.all_of(names.predictions)
+        for record in column.records
+    }
     assert predicted == {at: event["id"] for at, event in good.items()}, "an accepted event has no prediction"
-    letters = await _letters(topics, names.dead_events, names.events)
+    letters = _letters(topics, names.dead_events, names.events)
     assert {at: {letter.rejection.code.value for letter in each} for at, each in letters.items()} == {
         at: {code} for at, code in bad.items()
     }, "the dead letters of events are not those of the bad events"
     return len(good)
 
 
-async def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Counter[str]:
-    names, blocks = topics.domain.topics, await topics.blocks()
-    labels, bad = await _labels(topics)
+def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Counter[str]:
+    names, blocks = topics.domain.topics, topics.blocks()
+    labels, bad = _labels(topics)
     scored = [
         Topic(entries=[Entry(r.offset, 0.0, b) for r, b in zip(column.records, column.decoded, strict=True)])
-        for column in await topics.scored()
+        for column in topics.scored
     ]
     case: Any = SimpleNamespace(
         times=topics.domain.settings.times,
@@ -113,7 +112,7 @@ async def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Count
             assert outcome.y in on_two[outcome.id], f"{outcome.id} was joined with a target that nobody gave"
     counted = {(block.partition, block.owner, block.number) for block in blocks}
     dead: set[tuple[tuple[int, int], str]] = set()
-    for at, letters in (await _letters(topics, names.dead_labels, names.labels)).items():
+    for at, letters in _letters(topics, names.dead_labels, names.labels).items():
         mine = [letter for letter in letters if letter.block is not None and tuple(letter.block) in counted]
         assert len(mine) < 2, f"label {at} is dead-lettered by {len(mine)} blocks that count"
         dead |= {(at, letter.rejection.code.value) for letter in mine}
@@ -132,10 +131,10 @@ async def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Count
     return Counter(o.kind for o in found)
 
 
-async def _labels(topics: Topics) -> tuple[list[Topic[Label | None]], dict[tuple[int, int], str]]:
+def _labels(topics: Topics) -> tuple[list[Topic[Label | None]], dict[tuple[int, int], str]]:
     bad: dict[tuple[int, int], str] = {}
     found: list[Topic[Label | None]] = []
-    for partition, column in enumerate(await topics.all_of(topics.domain.topics.labels)):
+    for partition, column in enumerate(topics.all_of(topics.domain.topics.labels)):
         topic: Topic[Label | None] = Topic()
         for record in column.records:
             code = CODES.get(("labels", record.value or b""))
@@ -150,13 +149,13 @@ async def _labels(topics: Topics) -> tuple[list[Topic[Label | None]], dict[tuple
     return found, bad
 
 
-async def _letters(topics: Topics, dead: str, source: str) -> dict[tuple[int, int], list[DeadLetter]]:
+def _letters(topics: Topics, dead: str, source: str) -> dict[tuple[int, int], list[DeadLetter]]:
     """Return the dead letters of a topic by where they came from; each is the record that it was."""
     records = {
-        (record.partition, record.offset): record for column in await topics.all_of(source) for record in column.records
+        (record.partition, record.offset): record for column in topics.all_of(source) for record in column.records
     }
     found: dict[tuple[int, int], list[DeadLetter]] = {}
-    for column in await topics.all_of(dead):
+    for column in topics.all_of(dead):
         for record in column.records:
             letter = parse(record.headers)
             at = (letter.partition, letter.offset)

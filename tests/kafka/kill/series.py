@@ -139,7 +139,7 @@ class Series:
         for point in points:
             begun_s = time.monotonic()
             await self._kill_at(point)
-            self.report.gaps.append(await gap_of(self._topics))
+            self._note_gap(point, await gap_of(self._topics))
             await self._fleet.start(point.team)
             await self._check(point)
             self.report.points.append(point)
@@ -148,10 +148,19 @@ class Series:
         await self._check("the end")
         return self.report
 
+    def _note_gap(self, point: Point, gap: Gap) -> None:
+        """Note what the killed process had written and not committed; others may be writing at this moment."""
+        mine = Gap(gap.scored if "score" in point.team else 0, gap.joined if "join" in point.team else 0)
+        if point.place in BEFORE_COMMIT:
+            assert mine.scored if point.place.startswith("score.") else mine.joined, (
+                f"{point} is between an acknowledgement and its commit, and everything is committed"
+            )
+        self.report.gaps.append(mine)
+
     async def _check(self, after: Point | str) -> None:
         try:
             await self._quiet()
-            self.report.found = await check_a(self._topics, self._load.on_two)
+            self.report.found = check_a(self._topics, self._load.on_two)
             await check_b(self._topics, self._refolder)
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
@@ -202,7 +211,7 @@ class Series:
     async def _quiet(self) -> None:
         end_s = time.monotonic() + QUIET_S
         while why := await why_not_quiet(self._topics, self._ends):
-            print(round(end_s - time.monotonic(), 1), why)
+            print(round(end_s - time.monotonic(), 1), why, flush=True)
             self._fleet.complain_of_the_dead()
             logs = "".join(worker.tail() for worker in self._fleet.running.values())
             assert time.monotonic() < end_s, f"after {QUIET_S} s: {why}\n{logs}"

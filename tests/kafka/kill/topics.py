@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from tests.simulation.oracle import accepted
 
-from tailrace.domain.blocks import ScoredBlock, TrainingBlock, Vector
+from tailrace.domain.blocks import TrainingBlock, Vector
 from tailrace.domain.positions import offset_of
-from tailrace.domain.records import Forward, Mark
+from tailrace.domain.records import Mark
 from tailrace.domain.snapshots import Kind, Manifest
 from tailrace.main import LoopDomain
 from tailrace.streams.log import Reader, Record, TopicPartition
@@ -28,61 +29,81 @@ class Column:
 
 @dataclass
 class Topics:
-    """A reader's copy of the topics of a loop; topics only grow, so only what is new is read."""
+    """A reader's copy of the topics of a loop, as of the last `refresh`; topics only grow, so only what is new is read.
+
+    Attributes:
+        committed: What the groups had committed then, by role.
+    """
 
     reader: Reader
     domain: LoopDomain
     partitions: int
-    _columns: dict[TopicPartition, Column] = field(default_factory=dict)
+    committed: dict[str, Mapping[TopicPartition, int]] = field(default_factory=dict)
+    _columns: dict[str, list[Column]] = field(default_factory=dict)
 
-    async def read(self, topic: str, partition: int, decode: Callable[[bytes], Any] | None = None) -> Column:
-        """Return a partition up to its present end."""
-        at = TopicPartition(topic, partition)
-        column = self._columns.setdefault(at, Column())
-        held = await self.reader.range_of(at)
-        if column.next_offset < held.end:
-            async for batch in self.reader.read(at, column.next_offset, held.end):
-                for record in batch:
-                    column.records.append(record)
-                    column.decoded.append(decode(record.value or b"") if decode is not None else None)
-            column.next_offset = held.end
-        return column
+    async def refresh(self) -> None:
+        """Read what is new in every topic, and what the groups have committed."""
+        names = self.domain.topics
+        await self.refresh_committed()
+        for topic in (names.events, names.labels, names.predictions, names.dead_events, names.dead_labels):
+            await self._read(topic, None)
+        await self._read(names.scored, decode_scored)
+        await self._read(names.relabelled, decode_relabelled)
+        await self._read(names.training, decode_training)
+        await self._read(names.snapshots, None)
 
-    async def all_of(self, topic: str, decode: Callable[[bytes], Any] | None = None) -> list[Column]:
-        """Return every partition of a topic."""
-        return [await self.read(topic, n, decode) for n in range(await self.reader.partitions(topic))]
+    async def refresh_committed(self) -> None:
+        """Read what the groups have committed."""
+        for role in ("score", "join"):
+            offsets = await self.reader.group_offsets(f"tailrace.{self.domain.name}.{role}")
+            self.committed[role] = {partition: commit.offset for partition, commit in offsets.items()}
 
-    async def scored(self) -> list[Column]:
-        """Return `scored`, decoded."""
-        return await self.all_of(self.domain.topics.scored, decode_scored)
+    async def _read(self, topic: str, decode: Callable[[bytes], Any] | None) -> None:
+        if topic not in self._columns:
+            self._columns[topic] = [Column() for _ in range(await self.reader.partitions(topic))]
+        for partition, column in enumerate(self._columns[topic]):
+            at = TopicPartition(topic, partition)
+            end = (await self.reader.range_of(at)).end
+            if column.next_offset < end:
+                async for batch in self.reader.read(at, column.next_offset, end):
+                    for record in batch:
+                        column.records.append(record)
+                        column.decoded.append(decode(record.value or b"") if decode is not None else None)
+                column.next_offset = end
 
-    async def training(self) -> Column:
-        """Return the training log, decoded."""
-        return await self.read(self.domain.topics.training, 0, decode_training)
+    def all_of(self, topic: str) -> list[Column]:
+        """Return the partitions of a topic."""
+        return self._columns[topic]
 
-    async def relabelled(self) -> list[Column]:
-        """Return `relabelled`, decoded."""
-        return await self.all_of(self.domain.topics.relabelled, decode_relabelled)
+    @property
+    def scored(self) -> list[Column]:
+        """`scored`, decoded."""
+        return self.all_of(self.domain.topics.scored)
 
-    async def committed(self, role: str) -> Mapping[TopicPartition, int]:
-        """Return the offsets that the group of a role has committed."""
-        offsets = await self.reader.group_offsets(f"tailrace.{self.domain.name}.{role}")
-        return {partition: commit.offset for partition, commit in offsets.items()}
+    @property
+    def relabelled(self) -> list[Column]:
+        """`relabelled`, decoded."""
+        return self.all_of(self.domain.topics.relabelled)
 
-    async def newest_snapshot(self) -> Manifest | None:
+    @property
+    def training(self) -> Column:
+        """The training log, decoded."""
+        return self.all_of(self.domain.topics.training)[0]
+
+    def blocks(self) -> list[TrainingBlock]:
+        """Return the blocks that count."""
+        return list(accepted(self.training.decoded))
+
+    def vectors(self) -> dict[int, Vector]:
+        """Return the vector of the last block that counts, by partition."""
+        return {block.partition: block.vector for block in self.blocks()}
+
+    def newest_snapshot(self) -> Manifest | None:
         """Return the manifest of the newest snapshot in the index."""
-        column = await self.read(self.domain.topics.snapshots, 0)
-        manifests = [decode_manifest(record.value) for record in column.records if record.value is not None]
+        records = [record for column in self.all_of(self.domain.topics.snapshots) for record in column.records]
+        manifests = [decode_manifest(record.value) for record in records if record.value is not None]
         snapshots = [each for each in manifests if each.kind is Kind.SNAPSHOT]
         return max(snapshots, key=lambda each: (each.position, each.number), default=None)
-
-    async def blocks(self) -> list[TrainingBlock]:
-        """Return the blocks that count."""
-        return list(accepted((await self.training()).decoded))
-
-    async def vectors(self) -> dict[int, Vector]:
-        """Return the vector of the last block that counts, by partition."""
-        return {block.partition: block.vector for block in await self.blocks()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +121,30 @@ class Gap:
 
 async def gap_of(topics: Topics) -> Gap:
     """Compare the committed offsets with the log."""
-    names, committed = topics.domain.topics, await topics.committed("score")
-    scored = 0
-    for column in await topics.scored():
+    await topics.refresh()
+    names, done = topics.domain.topics, topics.committed["score"]
+    sources: set[tuple[int, int]] = set()
+    for column in topics.scored:
         for block in column.decoded:
-            done = committed.get(TopicPartition(names.events, block.source_partition), 0)
-            scored += int((block.source_offsets >= done).sum())
-    committed = await topics.committed("join")
-    joined = 0
-    for partition, vector in (await topics.vectors()).items():
+            sources |= {(block.source_partition, offset) for offset in block.source_offsets.tolist()}
+    for column in topics.all_of(names.predictions):
+        sources |= {prediction_source(record) for record in column.records}
+    scored = sum(offset >= done.get(TopicPartition(names.events, partition), 0) for partition, offset in sources)
+    done, joined = topics.committed["join"], 0
+    for partition, vector in topics.vectors().items():
         reached = {
             names.scored: offset_of(vector.scored_next),
             names.labels: vector.labels_next,
             names.relabelled: vector.relabelled_next,
         }
-        joined += any(committed.get(TopicPartition(topic, partition), 0) < at for topic, at in reached.items())
-    predicted = 0
-    committed = await topics.committed("score")
-    for number, column in enumerate(await topics.all_of(names.predictions)):
-        done = committed.get(TopicPartition(names.events, number), 0)
-        predicted += sum(_source_offset(record) >= done for record in column.records)
-    return Gap(max(scored, predicted), joined)
+        joined += any(done.get(TopicPartition(topic, partition), 0) < at for topic, at in reached.items())
+    return Gap(scored, joined)
 
 
-def _source_offset(record: Record) -> int:
-    import orjson
-
-    return int(orjson.loads(record.value or b"")["prediction_id"].rpartition("/")[2])
+def prediction_source(record: Record) -> tuple[int, int]:
+    """Return partition and offset of the event that a prediction answers."""
+    _, partition, offset = orjson.loads(record.value or b"")["prediction_id"].rsplit("/", 2)
+    return int(partition), int(offset)
 
 
 async def why_not_quiet(topics: Topics, ends: Mapping[TopicPartition, int]) -> str:
@@ -136,25 +154,26 @@ async def why_not_quiet(topics: Topics, ends: Mapping[TopicPartition, int]) -> s
         ends: Of the events and labels partitions, as their producer knows them.
     """
     names = topics.domain.topics
-    committed = await topics.committed("score")
+    await topics.refresh_committed()
     for at, end in ends.items():
-        if at.topic == names.events and committed.get(at, 0) < end:
-            return f"events {at.partition} is scored to {committed.get(at, 0)} of {end}"
-    vectors = await topics.vectors()
-    relabelled = await topics.relabelled()
+        done = topics.committed["score"].get(at, 0)
+        if at.topic == names.events and done < end:
+            return f"events {at.partition} is scored to {done} of {end}"
+    await topics.refresh()
+    vectors, relabelled = topics.vectors(), topics.relabelled
     for partition in range(topics.partitions):
         vector = vectors.get(partition)
         if vector is None:
             return f"partition {partition} has no block"
-        scored = await topics.read(names.scored, partition, decode_scored)
-        want = scored.next_offset, ends.get(TopicPartition(names.labels, partition), 0), relabelled[partition].next_offset
-        have = offset_of(vector.scored_next), vector.labels_next, vector.relabelled_next
+        ends_at = [topics.scored[partition], topics.all_of(names.labels)[partition], relabelled[partition]]
+        want = [column.next_offset for column in ends_at]
+        have = [offset_of(vector.scored_next), vector.labels_next, vector.relabelled_next]
         if have != want:
             return f"partition {partition} is joined to {have} of {want}"
         for other in range(topics.partitions):
             if other != partition and not _has_marked(relabelled[other], partition, vector):
                 return f"partition {partition} has not told {other} that its labels came to {vector.labels_next}"
-    newest, log_end = await topics.newest_snapshot(), (await topics.training()).next_offset
+    newest, log_end = topics.newest_snapshot(), topics.training.next_offset
     reached = offset_of(newest.position) if newest is not None else 0
     return "" if reached == log_end else f"the newest snapshot is at {reached} of {log_end}"
 
@@ -162,10 +181,10 @@ async def why_not_quiet(topics: Topics, ends: Mapping[TopicPartition, int]) -> s
 def _has_marked(column: Column, partition: int, vector: Vector) -> bool:
     if vector.labels_next == 0:
         return True
-    marks: list[Mark] = [each for each in column.decoded if isinstance(each, Mark) and each.partition == partition]
     return any(
-        each.next_offset >= vector.labels_next and each.watermark_ms >= vector.labels_watermark_ms for each in marks
+        isinstance(each, Mark)
+        and each.partition == partition
+        and each.next_offset >= vector.labels_next
+        and each.watermark_ms >= vector.labels_watermark_ms
+        for each in column.decoded
     )
-
-
-__all__ = ["Column", "Forward", "Gap", "ScoredBlock", "Topics", "gap_of", "why_not_quiet"]

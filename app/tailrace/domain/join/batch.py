@@ -105,6 +105,7 @@ class Unwritten:
     Attributes:
         contract_id: Of the examples; None while there are none.
         row_bytes: Of one example, without its text.
+        is_full: Whether the block must be taken before anything more is read.
     """
 
     limits: JoinLimits
@@ -116,12 +117,7 @@ class Unwritten:
     contract_id: str | None = None
     row_bytes: int = 0
     bytes_estimate: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the block must be taken before anything more is read."""
-        rows = len(self.settled) + len(self.dropped)
-        return rows >= self.limits.max_rows or self.bytes_estimate >= self.limits.max_bytes
+    is_full: bool = False
 
     def add_example(self, row: Settled) -> None:
         """Put in line a joined or implicit row."""
@@ -132,16 +128,22 @@ class Unwritten:
         self.bytes_estimate += self.row_bytes + 4 * len(block.ids[row[1]])
         if texts := block.x.strings[row[1]]:
             self.bytes_estimate += text_bytes(texts)
+        self._measure()
 
     def add_dropped(self, block: ScoredBlock, row: int) -> None:
         """Put in line a dropped row."""
         self.dropped.append((block, row))
         self.bytes_estimate += 32 + 4 * len(block.ids[row])
+        self._measure()
 
     def batch(self, vector: Vector, mark: Mark) -> Batch:
         """Build the columns."""
         examples, dropped = _examples(self.settled), _dropped(self.dropped)
         return Batch(self.contract_id, examples, dropped, self.dead, self.forwards, vector, mark)
+
+    def _measure(self) -> None:
+        rows = len(self.settled) + len(self.dropped)
+        self.is_full = rows >= self.limits.max_rows or self.bytes_estimate >= self.limits.max_bytes
 
     def counted(self) -> Mapping[str, int]:
         """Return the outcomes that happened, by name in order."""

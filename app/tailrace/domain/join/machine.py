@@ -110,7 +110,7 @@ class LabelJoin:
         state.labels_next = label.offset + 1
         self._moved = True
         if is_home:
-            self._on_label(identity, EarlyLabel(label, before), None)
+            self._on_label(identity, label, before, None)
         else:
             self._unwritten.forwards.append((home, Forward(label, before)))
             self._unwritten.counts["forwarded"] += 1
@@ -271,16 +271,18 @@ class LabelJoin:
             self._count("redelivered", 1)
         else:
             self._count("received", 1)
-            self._on_label(identity, EarlyLabel(label, forward.watermark_ms), opened)
+            self._on_label(identity, label, forward.watermark_ms, opened)
 
-    def _on_label(self, identity: Identity | None, early: EarlyLabel, opened: OpenForward | None) -> None:
+    def _on_label(
+        self, identity: Identity | None, label: Label, watermark_ms: EventTimeMs, opened: OpenForward | None
+    ) -> None:
         state = self._state
         if identity is not None:
-            self._judge(identity, early.label, early.watermark_ms)
-        elif state.is_orphan(early.label):
-            self._bury(early.label, Code.ORPHANED)
+            self._judge(identity, label, watermark_ms)
+        elif state.is_orphan(label):
+            self._bury(label, Code.ORPHANED)
         else:
-            state.early.add(early, opened)
+            state.early.add(EarlyLabel(label, watermark_ms), opened)
 
     def _judge(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
         last_ms = identity.time_ms + self.spec.times.horizon_ms

@@ -1,0 +1,262 @@
+"""A hundred thousand events and labels through the whole loop on real Kafka: each outcome is what the oracle says.
+
+The loop runs in this process. What is compared is read from the topics; the oracle knows only what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.conftest import make_form
+from tests.kafka import workload as made
+from tests.kafka.oracle import Expected, Outcome, Place, expect
+from tests.kafka.workload import LEAD, PARTITIONS, Kind, Sent, Workload
+from tests.log_forms import LogForm
+from tests.scenarios.harness import Scenario, running, until
+
+from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.books import Books
+from tailrace.domain.records import Claim
+from tailrace.inspection.books import account_of
+from tailrace.inspection.reading import Reading
+from tailrace.streams.log import Outgoing, Reader, Record, TopicPartition
+from tailrace.wire.avro_codec import decode_training
+from tailrace.wire.dead_letter import parse
+
+SEED = 20
+QUIET_S = 2.5  # marks go out once a second at most
+WITHIN_S = 300.0
+LABEL_LEAD = 20_000  # labels that may be sent and not yet be read: outcomes do not depend on it, memory does
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the loop left behind.
+
+    Attributes:
+        counts: Of all accepted blocks' vectors.
+        dead_events, dead_labels: (source partition, offset) → the codes of its letters.
+    """
+
+    outcomes: Counter[Outcome]
+    counts: Counter[str]
+    dead_events: dict[Place, list[str]]
+    dead_labels: dict[Place, list[str]]
+    predicted: list[Place]
+    books: Books
+    has_crashed: bool
+
+
+class Feeder:
+    """Sends the workload in its order, with a bounded lead over the scorer."""
+
+    def __init__(self, scenario: Scenario, reader: Reader) -> None:
+        self._scenario = scenario
+        self._reader = reader
+        self._answerable = [0] * PARTITIONS
+        self._labels = 0
+
+    async def send(self, records: list[Sent]) -> None:
+        """Send some records, then wait until the lead is small again."""
+        topics = {"events": self._scenario.domain.topics.events, "labels": self._scenario.domain.topics.labels}
+        lines: dict[TopicPartition, list[Outgoing]] = {}
+        for record in records:
+            at = TopicPartition(topics[record.kind], record.partition)
+            lines.setdefault(at, []).append(Outgoing(record.key, record.value))
+            if record.kind == "labels":
+                self._labels += 1
+            elif record.meant.code is None:
+                self._answerable[record.partition] += 1
+        for at, outgoing in lines.items():
+            await self._scenario.user.sink.send(at, outgoing)
+        await until(self._may_go_on, "the loop keeps up", WITHIN_S)
+
+    async def _may_go_on(self) -> bool:
+        (process,) = self._scenario.processes
+        joins = self._scenario.loop_of(process).join.joins
+        read = [join.join.labels_next for join in joins if join.join is not None]
+        if self._labels - sum(read) > LABEL_LEAD:
+            return False
+        predictions = self._scenario.domain.topics.predictions
+        for partition, sent in enumerate(self._answerable):
+            answered = (await self._reader.range_of(TopicPartition(predictions, partition))).end
+            if sent - answered > LEAD:
+                return False
+        return True
+
+
+async def live(form: LogForm, folder: Path, workload: Workload, say: Say) -> Ended:
+    """Send everything through one loop, wait until it is quiet, read what it left behind."""
+    scenario = await Scenario.make(
+        form, folder, partitions=PARTITIONS, idle_after="1h", snapshots={"every": "5s", "publish": "1s"}
+    )
+    try:
+        process = await scenario.start()
+        async with running(form.open().reader()) as reader:
+            await feed(Feeder(scenario, reader), workload, say)
+            await quiet(scenario, reader, say)
+        books = await books_of(scenario)
+        say("read the topics")
+        return Ended(
+            *await log_of(scenario),
+            await letters_of(scenario, "events"),
+            await letters_of(scenario, "labels"),
+            [place_of(each["prediction_id"]) for each in await scenario.user.predictions()],
+            books,
+            process.crashed,
+        )
+    finally:
+        await scenario.close()
+
+
+async def feed(feeder: Feeder, workload: Workload, say: Say) -> None:
+    sent, said_s = 0, time.monotonic()
+    for records in made.ticks(workload):
+        await feeder.send(records)
+        sent += len(records)
+        if time.monotonic() - said_s > 5.0:
+            said_s = time.monotonic()
+            say(f"sent {sent} of {len(workload.sent)} records")
+
+
+async def quiet(scenario: Scenario, reader: Reader, say: Say) -> None:
+    """Wait until nothing has been appended to the internal topics for a while."""
+    say("wait until all is quiet")
+    topics, clock = scenario.domain.topics, asyncio.get_running_loop().time
+    last: list[object] = [None, clock()]
+
+    async def is_quiet() -> bool:
+        ends = [
+            (await reader.range_of(TopicPartition(topic, partition))).end
+            for topic, count in ((topics.training, 1), (topics.scored, PARTITIONS), (topics.relabelled, PARTITIONS))
+            for partition in range(count)
+        ]
+        if ends != last[0]:
+            last[:] = [ends, clock()]
+        return clock() - last[1] > QUIET_S  # type: ignore[operator]
+
+    await until(is_quiet, "the loop is quiet", WITHIN_S)
+
+
+async def log_of(scenario: Scenario) -> tuple[Counter[Outcome], Counter[str]]:
+    """Return rows and counts of the accepted blocks: the owner's by valid claims, each number once and in order."""
+    owners: dict[int, str] = {}
+    numbers: dict[int, int] = {}
+    outcomes: Counter[Outcome] = Counter()
+    counts: Counter[str] = Counter()
+    for record in await scenario.user.read(scenario.domain.topics.training):
+        content = decode_training(record.value or b"")
+        if isinstance(content, Claim) and owners.get(content.partition) == content.after:
+            owners[content.partition], numbers[content.partition] = content.owner, 0
+        elif isinstance(content, TrainingBlock):
+            part = content.partition
+            if owners.get(part) == content.owner and content.number == numbers[part] + 1:
+                numbers[part] += 1
+                outcomes.update(rows_of(content))
+                counts.update(content.vector.counts)
+    return outcomes, counts
+
+
+def rows_of(block: TrainingBlock) -> list[Outcome]:
+    rows, dropped = block.examples, block.dropped
+    assert not rows.kinds.any(), "nothing is implicit here"
+    joined = zip(rows.ids, rows.times_ms.tolist(), rows.y.tolist(), strict=True)
+    return [(event_id, time_ms, "joined", y) for event_id, time_ms, y in joined] + [
+        (event_id, time_ms, "dropped", None)
+        for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True)
+    ]
+
+
+async def letters_of(scenario: Scenario, kind: Kind) -> dict[Place, list[str]]:
+    topics = scenario.domain.topics
+    found: dict[Place, list[str]] = {}
+    records: list[Record] = await scenario.user.read(topics.dead_events if kind == "events" else topics.dead_labels)
+    for letter in (parse(record.headers) for record in records):
+        found.setdefault((letter.partition, letter.offset), []).append(letter.rejection.code.value)
+    return found
+
+
+async def books_of(scenario: Scenario) -> Books:
+    """Return the books once a snapshot of the last example is in them."""
+    name, loop = next(iter(scenario.settings.loops.items()))
+    async with running(scenario.log.reader()) as reader:
+        return (await account_of(Reading(scenario.settings, scenario.log, reader), name, loop)).books
+
+
+def place_of(prediction_id: str) -> Place:
+    _, partition, offset = prediction_id.rsplit("/", 2)
+    return int(partition), int(offset)
+
+
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Expected, Ended]:
+    """What the oracle expects, and what the loop did."""
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"  oracle on Kafka, {time.monotonic() - begun:3.0f} s: {line}", flush=True)
+
+    folder = tmp_path_factory.mktemp("oracle")
+    workload = made.make(SEED)
+    expected = expect(workload)
+    found = asyncio.run(live(make_form(request, folder, "kafka"), folder, workload, say))
+    say("done")
+    return expected, found
+
+
+def test_the_set_of_outcomes_is_the_oracles(ended: tuple[Expected, Ended]) -> None:
+    expected, found = ended
+
+    assert set() == expected.outcomes ^ set(found.outcomes)
+    assert {1} == set(found.outcomes.values())
+
+
+def test_every_outcome_is_counted_as_often_as_the_oracle_says(ended: tuple[Expected, Ended]) -> None:
+    expected, found = ended
+
+    names = ("joined", "dropped", "repeated", "stale"), ("joined", "duplicate", "conflicting", "late", "orphaned")
+    for of_oracle, counted in zip((expected.scored, expected.labels), names, strict=True):
+        assert {name: of_oracle[name] for name in counted} == {name: found.counts[name] for name in counted}
+    assert [expected.forwarded] * 2 == [found.counts["forwarded"], found.counts["received"]]
+    assert [0, 0] == [found.counts["implicit"], found.counts["redelivered"]]
+
+
+def test_there_is_one_dead_letter_for_each_record_that_the_oracle_names(ended: tuple[Expected, Ended]) -> None:
+    expected, found = ended
+
+    assert {place: [code] for place, code in expected.dead_events.items()} == found.dead_events
+    assert {place: [code] for place, code in expected.dead_labels.items()} == found.dead_labels
+
+
+def test_every_event_that_can_be_used_is_answered_once(ended: tuple[Expected, Ended]) -> None:
+    expected, found = ended
+
+    assert expected.events["scored"] == len(found.predicted) == len(set(found.predicted))
+    assert expected.dead_events.keys().isdisjoint(found.predicted)
+
+
+def test_the_books_hold_and_say_what_the_oracle_says(ended: tuple[Expected, Ended]) -> None:
+    expected, found = ended
+
+    lines = {balance.line: dict(balance.parts) for balance in found.books.balances}
+    assert found.books.holds, [str(balance) for balance in found.books.balances]
+    for line in ("events", "scored", "labels"):
+        of_oracle: Counter[str] = getattr(expected, line)
+        assert {name: of_oracle[name] for name in lines[line]} == lines[line]
+    assert lines["examples"]["learned"] == expected.scored["joined"]
+
+
+def test_no_role_restarts(ended: tuple[Expected, Ended]) -> None:
+    _, found = ended
+
+    assert not found.has_crashed
