@@ -4,8 +4,8 @@ Functions return outcomes; the agents carry them out. Whatever must be asked for
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
     errors, positions, times
-    records, branches, drift, models, snapshots, status
-    blocks, ownership, verdicts
+    records, branches, drift, snapshots, status
+    blocks, models, ownership, verdicts
     layout, join, evaluation, books
     features
     contract
@@ -20,8 +20,8 @@ from typing import Final
 
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
-    frozenset({"records", "branches", "drift", "models", "snapshots", "status"}),
-    frozenset({"blocks", "ownership", "verdicts"}),
+    frozenset({"records", "branches", "drift", "snapshots", "status"}),
+    frozenset({"blocks", "models", "ownership", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books"}),
     frozenset({"features"}),
     frozenset({"contract"}),

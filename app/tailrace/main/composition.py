@@ -155,7 +155,8 @@ class Composition:
         )
         self.before += [predictions, follow, loop.follower]
         group = domain.group(Role.SCORE)
-        self.lanes.append(Lane(group, loop.score, SourceSpec(group, (topics.events,), **self._membership(Role.SCORE))))
+        spec = SourceSpec(group, (topics.events,), abreast=True, **self._membership(Role.SCORE))
+        self.lanes.append(Lane(group, loop.score, spec))
 
     def _join(self, domain: LoopDomain) -> None:
         loop, topics = self._loop, domain.topics

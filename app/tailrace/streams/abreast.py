@@ -24,12 +24,10 @@ class Abreast:
     def delivered(self, partition: TopicPartition, timestamp_ms: int) -> None:
         """Note the timestamp of the last record that was delivered."""
         self._reached_ms[partition] = timestamp_ms
+        self._empty_at.pop(partition, None)
 
     def gave_nothing(self, partition: TopicPartition, end: int | None) -> None:
-        """Note that a partition was asked for a while and gave nothing: it is not waited for until its end moves.
-
-        Transactions leave marks at the end of a partition that are counted and never delivered.
-        """
+        """Note that a partition was asked for a while and gave nothing: nobody waits for it until its end moves."""
         self._empty_at[partition] = end
 
     def choose(

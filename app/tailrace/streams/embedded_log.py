@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # How soon a process sees what another one appended.
-POLL_S = 0.05
+POLL_S = 0.02
 BUSY_RETRY_S = 0.001
 MAX_OUTSTANDING_BYTES = 64 << 20
 FOLLOW_RECORDS = 500

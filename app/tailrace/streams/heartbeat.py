@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mode import Service
 
 from tailrace.domain.branches import CHAMPION
+from tailrace.domain.errors import LogUnavailable
 from tailrace.domain.status import (
     HEARTBEAT_MS,
     MemberStatus,
@@ -73,8 +75,9 @@ class Heartbeat(Service):
             await self.sleep(HEARTBEAT_MS / 1_000)
 
     async def on_stop(self) -> None:
-        """Say that this member has left."""
-        await self._send(None)
+        """Say that this member has left, if that can still be said."""
+        with suppress(LogUnavailable):
+            await self._send(None)
 
     def picture(self) -> MemberStatus:
         """Return what this process would tell now."""

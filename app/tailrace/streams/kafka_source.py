@@ -80,6 +80,7 @@ class KafkaSource(MemberSource):
         self._touched_s = 0.0
         self._outage: Waiting | None = None
         self._abreast = Abreast()
+        self._undelivered: set[TopicPartition] = set()
 
     # ---- life
 
@@ -210,8 +211,6 @@ class KafkaSource(MemberSource):
         if self._taking is not None and self._taking.done():
             ready = [KafkaPartition(*partition) for partition in self._completions if self._may_deliver(partition)]
         try:
-            if ready and self.spec.abreast:
-                ready = self._those_behind(consumer, ready)
             if ready:
                 fetched = await self._fetch(consumer, ready)
             else:
@@ -227,22 +226,27 @@ class KafkaSource(MemberSource):
             return
         if fetched:
             self._touched_s = time.monotonic()
+        self._undelivered = {TopicPartition(*theirs) for theirs in fetched}
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             if partition in self._completions:
                 self._abreast.delivered(partition, records[-1].timestamp)
                 await self._deliver(RecordBatch(partition, self._generation, records))
+            self._undelivered.discard(partition)
 
     async def _fetch(
         self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]
     ) -> Mapping[KafkaPartition, Sequence[ConsumerRecord]]:
-        limit = self.spec.max_records
+        limit, chosen = self.spec.max_records, self._chosen(ready)
+        if not chosen:
+            await self._wait_for_room(consumer)
+            return {}
         fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]]
-        fetched = await consumer.getmany(*ready, timeout_ms=0, max_records=limit)
-        if fetched:
+        fetched = await consumer.getmany(*chosen, timeout_ms=0, max_records=limit)
+        if fetched or self._chosen(ready) != chosen:
             return fetched
         # Whichever comes first: records, or room on another partition. A poll that is cancelled took no records.
-        poll = asyncio.ensure_future(consumer.getmany(*ready, timeout_ms=FETCH_WAIT_MS * 4, max_records=limit))
+        poll = asyncio.ensure_future(consumer.getmany(*chosen, timeout_ms=FETCH_WAIT_MS * 4, max_records=limit))
         room = asyncio.ensure_future(self._progress.wait())
         try:
             await asyncio.wait([poll, room], return_when=asyncio.FIRST_COMPLETED)
@@ -253,10 +257,14 @@ class KafkaSource(MemberSource):
                 await asyncio.wait([poll])
         if not poll.cancelled():
             fetched = poll.result()
+            for partition in [] if fetched else [TopicPartition(*each) for each in chosen]:
+                self._abreast.gave_nothing(partition, self.end_offset(partition))
         return fetched
 
-    def _those_behind(self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]) -> list[KafkaPartition]:
-        ends = {partition: self._seen_end(consumer, partition) for partition in self._completions}
+    def _chosen(self, ready: Sequence[KafkaPartition]) -> Sequence[KafkaPartition]:
+        if not self.spec.abreast:
+            return ready
+        ends = {partition: self.end_offset(partition) for partition in self._completions}
         behind = [at for at, end in ends.items() if end is None or self._completions[at].position < end]
         chosen = self._abreast.choose([TopicPartition(*each) for each in ready], ends, behind)
         return [KafkaPartition(*partition) for partition in chosen]
@@ -357,12 +365,15 @@ class KafkaSource(MemberSource):
         return Commit(found[theirs].offset, found[theirs].metadata or "") if theirs in found else None
 
     def end_offset(self, partition: TopicPartition) -> int | None:
-        """The end of the partition as of the last fetch."""
-        theirs = KafkaPartition(*partition)
-        consumer = self._consumer
-        seen = consumer.highwater(theirs) if consumer is not None and theirs in consumer.assignment() else None
-        asked = self._ends.get(partition)
-        return max((end for end in (seen, asked) if end is not None), default=None)
+        """The end of the partition as of the last fetch: what a transaction left behind its records is not counted."""
+        theirs, consumer, asked = KafkaPartition(*partition), self._consumer, self._ends.get(partition)
+        if consumer is None or theirs not in consumer.assignment():
+            return asked
+        state = consumer._subscription.subscription.assignment.state_value(theirs)
+        end = max((end for end in (state.highwater, asked) if end is not None), default=None)
+        completion = self._completions.get(partition)
+        is_read = end is not None and state.has_valid_position and state.position >= end
+        return completion.position if is_read and completion and partition not in self._undelivered else end
 
     # ---- watching
 

@@ -139,9 +139,14 @@ class Series:
         for point in points:
             begun_s = time.monotonic()
             await self._kill_at(point)
+            a=time.monotonic()
             self._note_gap(point, await gap_of(self._topics))
+            b=time.monotonic()
             await self._fleet.start(point.team)
+            c=time.monotonic()
             await self._check(point)
+            d=time.monotonic()
+            print("TIMES", point, *(f"{x:.2f}" for x in (a-begun_s,b-a,c-b,d-c)), flush=True)
             self.report.points.append(point)
             self.report.seconds.append(time.monotonic() - begun_s)
         await self._send(self._load.ending())
@@ -160,8 +165,10 @@ class Series:
     async def _check(self, after: Point | str) -> None:
         try:
             await self._quiet()
+            print('Q',round(QUIET_S-0,1), flush=True); q=time.monotonic()
             self.report.found = check_a(self._topics, self._load.on_two)
-            await check_b(self._topics, self._refolder)
+            r=time.monotonic();await check_b(self._topics, self._refolder)
+            print('CHECKS', r-q, time.monotonic()-r, flush=True)
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
             raise
