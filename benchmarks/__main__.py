@@ -25,7 +25,7 @@ import orjson
 
 from benchmarks.meter import Measured
 from benchmarks.results import FAUST, LOOP, RIVER, Results
-from benchmarks.workload import fill, write_config
+from benchmarks.workload import EVENTS, LABELS, SHORT_EVENTS, SHORT_LABELS, fill, write_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _FULL, _QUICK = 100_000, 20_000
@@ -71,32 +71,47 @@ def _arguments() -> argparse.Namespace:
 
 
 def _rounds(asked: argparse.Namespace, bootstrap: str, folder: Path) -> Results:
-    _say(f"filling the topics with {asked.events} events and labels over {asked.partitions} partitions")
-    event_bytes = asyncio.run(fill(bootstrap, asked.events, asked.partitions))
+    _say(f"filling the topics: {asked.events} events and labels over {asked.partitions} partition(s)")
+    event_bytes = asyncio.run(fill(bootstrap, asked.events, asked.partitions, EVENTS, LABELS))
+    asyncio.run(fill(bootstrap, asked.faust_events, asked.partitions, SHORT_EVENTS, SHORT_LABELS))
     results = Results(asked.events, asked.partitions, event_bytes)
+    within_s = asked.events * _SECONDS_PER_EVENT + 10.0
+    _say("warming up the broker")
+    _run(_loop(folder, bootstrap, asked.faust_events, within_s, SHORT_EVENTS, SHORT_LABELS), within_s)
     for number in range(1, asked.rounds + 1):
-        loop = f"bench_{uuid4().hex[:8]}"
-        home = folder / loop
-        home.mkdir()
-        within_s = asked.events * _SECONDS_PER_EVENT + 10.0
         commands = {
             RIVER: ["benchmarks.bare_river", str(asked.events)],
-            LOOP: ["benchmarks.whole_loop", write_config(home, bootstrap, loop), str(asked.events), str(within_s)],
+            LOOP: _loop(folder, bootstrap, asked.events, within_s, EVENTS, LABELS),
             FAUST: ["benchmarks.stock_faust", bootstrap, str(asked.faust_events), str(within_s)],
         }
         for contender, command in commands.items():
-            measured = _run([str(part) for part in command], within_s + _BEYOND_S)
+            measured = _run(command, within_s)
             results.add(contender, measured)
-            _say(f"round {number}/{asked.rounds}  {contender:<12} {measured.rate:>9,.0f}/s {measured.cpu_us:>7.1f} us CPU")
+            _say(
+                f"round {number}/{asked.rounds}  {contender:<12} {measured.rate:>9,.0f}/s {measured.cpu_us:>7.1f} us CPU"
+            )
     return results
 
 
+def _loop(folder: Path, bootstrap: str, events: int, within_s: float, *topics: str) -> list[str]:
+    """Return the command of a new loop, which finds nothing of any loop before it."""
+    name = f"bench_{uuid4().hex[:8]}"
+    home = folder / name
+    home.mkdir()
+    config = write_config(home, bootstrap, name, *topics)
+    return ["benchmarks.whole_loop", str(config), str(events), str(within_s)]
+
+
 def _run(command: list[str], within_s: float) -> Measured:
-    """Run one contender in a process of its own, which ends with this call."""
+    """Run one contender in a process of its own, which ends with this call.
+
+    Args:
+        within_s: What the contender gives itself from its first record on.
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "app")])}
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, env=environment) as child:
         try:
-            output, _ = child.communicate(timeout=within_s)
+            output, _ = child.communicate(timeout=within_s + _BEYOND_S)
         finally:
             if child.poll() is None:
                 child.kill()

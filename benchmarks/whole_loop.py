@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from benchmarks.meter import Measured, Moment
-from benchmarks.workload import EVENTS, LABELS
 from tailrace.main import Process, RunningLoop
 from tailrace.settings import load
 from tailrace.streams.worker import calm_collector
@@ -33,7 +32,7 @@ async def measure(config: Path, count: int, within_s: float) -> Measured:
                 await asyncio.sleep(_POLL_S)
         (loop,) = process.loops.values()
         async with asyncio.timeout(within_s):
-            while _learned(loop) < count or _predicted(process, loop) < count:
+            while _learned(loop) < count or _predicted(process, loop) < count:  # noqa: ASYNC110 - its counters are what anybody may read
                 await asyncio.sleep(_POLL_S)
         ended = Moment.now()
         _check(loop, count)
@@ -43,24 +42,14 @@ async def measure(config: Path, count: int, within_s: float) -> Measured:
             for figure in loop.models.live.quality.figures()
             if (figure.metric, figure.window) == ("log_loss", "all")
         )
-        return Measured(
-            count, ended.clock_s - begun.clock_s, ended.cpu_s - begun.cpu_s, log_loss, _stages(process)
-        )
+        return Measured(count, ended.clock_s - begun.clock_s, ended.cpu_s - begun.cpu_s, log_loss, _stages(process))
     finally:
         await process.stop()
 
 
 def _has_begun(process: Process) -> bool:
-    """Tell whether anything was fetched of events or labels."""
-    if process.worker is None:
-        return False
-    topics = {EVENTS, LABELS}
-    return any(
-        source.end_offset(partition) is not None
-        for source in process.worker.sources.values()
-        for partition in source.assigned
-        if partition.topic in topics
-    )
+    """Tell whether an agent was given any record."""
+    return any(value > 0 for value in _by_label(process, "tailrace_consumed_records_total", "topic").values())
 
 
 def _learned(loop: RunningLoop) -> int:
@@ -83,11 +72,15 @@ def _check(loop: RunningLoop, count: int) -> None:
 
 
 def _stages(process: Process) -> dict[str, float]:
+    return _by_label(process, "tailrace_stage_seconds_total", "stage")
+
+
+def _by_label(process: Process, name: str, label: str) -> dict[str, float]:
     return {
-        sample.labels["stage"]: sample.value
+        sample.labels[label]: sample.value
         for metric in process.instruments.registry.collect()
         for sample in metric.samples
-        if sample.name == "tailrace_stage_seconds_total"
+        if sample.name == name
     }
 
 

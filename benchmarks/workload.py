@@ -1,7 +1,8 @@
 """The workload: seeded events of twenty numbers with a label each, and the topics that hold them.
 
 Event i has the time T0 + i ms, its label comes LABEL_DELAY_MS later in event time; the topics are filled before
-anybody reads them, so every reader finds all of it waiting.
+anybody reads them, so every reader finds all of it waiting. The short topics hold the first of the same examples, for
+a contender that would take minutes over all of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tailrace.wire.partitioner import partitions_of
 
 EVENTS = "bench-events"
 LABELS = "bench-labels"
+SHORT_EVENTS = "bench-events-short"
+SHORT_LABELS = "bench-labels-short"
 FEATURES = tuple(f"f{number:02}" for number in range(20))
 LABEL_DELAY_MS = 1_000
 MODEL = "StandardScaler() | LogisticRegression()"
@@ -45,13 +48,13 @@ def examples(count: int) -> Iterator[Example]:
         yield Example(f"e{number:07}", dict(zip(FEATURES, row, strict=True)), y)
 
 
-async def fill(bootstrap: str, count: int, partitions: int) -> float:
-    """Create both topics and put everything into them; return the mean size of an event in bytes."""
+async def fill(bootstrap: str, count: int, partitions: int, events_topic: str, labels_topic: str) -> float:
+    """Create two topics and put everything into them; return the mean size of an event in bytes."""
     begin_ms = time.time_ns() // 1_000_000 - count - LABEL_DELAY_MS
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(EVENTS, partitions, 1), NewTopic(LABELS, partitions, 1)])
+        await admin.create_topics([NewTopic(topic, partitions, 1) for topic in (events_topic, labels_topic)])
     finally:
         await admin.close()
     made = list(examples(count))
@@ -66,9 +69,9 @@ async def fill(bootstrap: str, count: int, partitions: int) -> float:
     try:
         for partition in range(partitions):
             rows = [row for row in range(count) if homes[row] == partition]
-            await _send(producer, EVENTS, partition, [(begin_ms + row, keys[row], events[row]) for row in rows])
+            await _send(producer, events_topic, partition, [(begin_ms + row, keys[row], events[row]) for row in rows])
             late = begin_ms + LABEL_DELAY_MS
-            await _send(producer, LABELS, partition, [(late + row, keys[row], labels[row]) for row in rows])
+            await _send(producer, labels_topic, partition, [(late + row, keys[row], labels[row]) for row in rows])
     finally:
         await producer.stop()
     return sum(map(len, events)) / count
@@ -97,7 +100,9 @@ def _label(example: Example) -> bytes:
     return b'{"id":"%s","y":%s}' % (example.id.encode(), b"true" if example.y else b"false")
 
 
-def write_config(folder: Path, bootstrap: str, loop: str) -> Path:
+def write_config(
+    folder: Path, bootstrap: str, loop: str, events_topic: str = EVENTS, labels_topic: str = LABELS
+) -> Path:
     """Write the configuration of one loop: what a user has to say, and every default."""
     features = "\n".join(f'{name} = "number"' for name in FEATURES)
     path = folder / "tailrace.toml"
@@ -107,8 +112,8 @@ http = ""
 
 [loops.{loop}]
 task = "binary"
-events = {{ topic = "{EVENTS}", id = "id", time = "at" }}
-labels = {{ topic = "{LABELS}", id = "id", target = "y" }}
+events = {{ topic = "{events_topic}", id = "id", time = "at" }}
+labels = {{ topic = "{labels_topic}", id = "id", target = "y" }}
 horizon = "1h"
 
 [loops.{loop}.features]

@@ -220,6 +220,18 @@ def test_each_kind_of_column_notices_what_is_wrong_in_it(bad: dict[str, object])
     assert MIXED.read_many([GOOD, GOOD | bad]).x is None
 
 
+@given(st.lists(st.tuples(*[st.floats(-1, 1) | st.sampled_from([0.0, -0.0, 1])] * 2), max_size=4))
+def test_batches_of_numbers_alone_are_read_alike(pairs: list[tuple[float, float]]) -> None:
+    raws = [{"b": b, "a": a} for a, b in pairs]
+    contract = numbers("a", "b")
+
+    batch = contract.read_many(raws)
+
+    assert repr([contract.read(raw) for raw in raws]) == repr(batch.read)
+    assert batch.x is not None
+    assert repr(contract.rows(batch.x)) == repr(batch.read)
+
+
 def test_dotted_names_are_read_in_batches_too() -> None:
     batch = numbers("user.age", "a").read_many([{"a": 1, "user": {"age": 2}}, {"a": 3, "user": {"age": 4}}])
 
@@ -328,6 +340,24 @@ def test_any_other_rule_gives_another_id() -> None:
     assert 10 == len(ids)
 
 
+def test_the_id_says_what_targets_mean_too() -> None:
+    (features,) = one("number").features
+    targets = [
+        TargetContract(Task.BINARY, positive="1"),
+        TargetContract(Task.BINARY, positive=1),
+        TargetContract(Task.BINARY, positive=True),
+        TargetContract(Task.BINARY, positive="1", negative="0"),
+        TargetContract(Task.MULTICLASS, classes=("a", "b", "c")),
+        TargetContract(Task.MULTICLASS, classes=("b", "a", "c")),
+        TargetContract(Task.MULTICLASS, classes=("a", "b")),
+        TargetContract(Task.REGRESSION),
+    ]
+
+    ids = {FeatureContract((features,), target.canonical).id for target in targets}
+
+    assert 8 == len(ids)
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
@@ -337,6 +367,8 @@ def test_any_other_rule_gives_another_id() -> None:
         (FeatureSpec("f", "text", minimum=1), "bounds do not go with type text"),
         (FeatureSpec("f", "number", minimum=2, maximum=1), "not above maximum"),
         (FeatureSpec("f", "number", minimum=-math.inf), "finite"),
+        (FeatureSpec("f", "integer", minimum=1.2, maximum=1.8), "no whole number"),
+        (FeatureSpec("f", "integer", minimum=1e30), "no whole number"),
         (FeatureSpec("f", "number", values=("a",)), "values and other"),
         (FeatureSpec("f", "category"), "needs values"),
         (FeatureSpec("f", "category", values=("a", "a")), "twice"),
@@ -439,3 +471,41 @@ def test_targets_of_different_types_are_different_targets() -> None:
 
 def _classes(task: Task) -> tuple[str, ...]:
     return ("a", "b") if task is Task.MULTICLASS else ()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        TargetContract(Task.BINARY),
+        TargetContract(Task.BINARY, positive="yes"),
+        TargetContract(Task.BINARY, positive="yes", negative="no"),
+        TargetContract(Task.BINARY, positive=1, negative=False),
+        TargetContract(Task.MULTICLASS, classes=("a", "b", 3)),
+        TargetContract(Task.REGRESSION),
+    ],
+)
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [True, False, True],
+        ["yes", "no", "yes"],
+        ["yes", "perhaps"],
+        ["a", "b", "c"],
+        [1, 3, 0],
+        [True, 1, "yes", None],
+        [0.5, -0.0, 1e308],
+        [1e308, 1e308],
+        [0.5, math.inf],
+        [0.5, 2],
+        [["yes"], ["no"]],
+        [{}],
+    ],
+)
+def test_reading_many_targets_gives_what_reading_each_gives(target: TargetContract, values: list[object]) -> None:
+    many, each = list(target.read_many(values)), [target.read(value) for value in values]
+
+    assert each == many
+    assert [math.copysign(1, y) for y in each if isinstance(y, float)] == [
+        math.copysign(1, y) for y in many if isinstance(y, float)
+    ]

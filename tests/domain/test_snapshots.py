@@ -109,6 +109,7 @@ def test_bytes_that_are_no_canonical_manifest_are_refused(content: bytes, proble
     ("changes", "problem"),
     [
         ({"lineage": 7}, "another type in lineage"),
+        ({"kind": []}, "another type in kind"),
         ({"loop": None}, "another type in loop"),
         ({"log_id": 1, "number": "1"}, "another type in log_id, number"),
         ({"number": True}, "another type in number"),

@@ -125,23 +125,30 @@ class _Maker:
         a, b = self.rng.uniform(-1, 1), self.rng.uniform(-1, 1)
         shown = event_id if event_id.isdigit() else f'"{event_id}"'
         value = f'{{"id": {shown}, "at": {time_ms}, "a": {a!r}, "b": {b!r}}}'.encode()
-        self._add(arrival_ms, "events", partition, None, value, EventIn(event_id, time_ms))
+        self._add("events", partition, None, value, EventIn(event_id, time_ms), arrival_ms=arrival_ms)
 
     def label(self, event_id: str, time_ms: int, arrival_ms: int, partition: int, *, y: bool) -> None:
         shown = event_id if event_id.isdigit() else f'"{event_id}"'
         value = f'{{"id": {shown}, "at": {time_ms}, "y": {"true" if y else "false"}}}'.encode()
         meant = LabelIn(event_id, time_ms, y)
-        self._add(arrival_ms, "labels", partition, event_id.encode(), value, meant)
+        self._add("labels", partition, event_id.encode(), value, meant, arrival_ms=arrival_ms)
 
     def bad(self, kind: Kind, number: int) -> None:
         arrival_ms = BASE_MS + self.rng.randrange(SPAN_MS)
         cases = BAD_EVENTS if kind == "events" else BAD_LABELS
         value, code = cases[number % len(cases)]
         meant = EventIn("", 0, code) if kind == "events" else LabelIn("", 0, y=False, code=code)
-        self._add(arrival_ms, kind, self.rng.randrange(PARTITIONS), b"p", value, meant)
+        self._add(kind, self.rng.randrange(PARTITIONS), b"p", value, meant, arrival_ms=arrival_ms)
 
     def _add(
-        self, arrival_ms: int, kind: Kind, partition: int, key: bytes | None, value: bytes | None, meant: EventIn | LabelIn
+        self,
+        kind: Kind,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        meant: EventIn | LabelIn,
+        *,
+        arrival_ms: int,
     ) -> None:
         self.made.append(Sent(arrival_ms, len(self.made), kind, partition, key, value, meant))
 
@@ -162,7 +169,7 @@ def make(seed: int, events: int = EVENTS) -> Workload:
         event_id = str(number) if number % 10 == 0 else f"e{number}"
         partition, arrival_ms = rng.randrange(PARTITIONS), time_ms + rng.randrange(20_000)
         made.event(event_id, time_ms, arrival_ms, partition)
-        _labels_of(made, fates, number, event_id, time_ms, arrival_ms)
+        _labels_of(made, fates, number, EventIn(event_id, time_ms), arrival_ms)
         if number in repeated:
             later_ms = rng.randrange(1_000, 5 * MINUTE_MS)
             other_ms = rng.choice([0, later_ms])
@@ -170,7 +177,13 @@ def make(seed: int, events: int = EVENTS) -> Workload:
         if number in used_again:
             again_ms = time_ms + REUSE_MS + rng.randrange(55 * MINUTE_MS, 85 * MINUTE_MS)
             made.event(event_id, again_ms, again_ms + rng.randrange(20_000), partition)
-            _label(made, event_id, again_ms, again_ms + rng.randrange(40 * MINUTE_MS), wrong=number in fates.wrong_partition)
+            _label(
+                made,
+                event_id,
+                again_ms,
+                again_ms + rng.randrange(40 * MINUTE_MS),
+                wrong=number in fates.wrong_partition,
+            )
     for number in range(stale):
         arrival_ms = BASE_MS + rng.randrange(SPAN_MS // 2, last_ms)
         time_ms = arrival_ms - DISORDER_MS - rng.randrange(20, 100) * MINUTE_MS
@@ -199,7 +212,8 @@ class _Fates:
         )
 
 
-def _labels_of(made: _Maker, fates: _Fates, number: int, event_id: str, time_ms: int, arrival_ms: int) -> None:
+def _labels_of(made: _Maker, fates: _Fates, number: int, event: EventIn, arrival_ms: int) -> None:
+    event_id, time_ms, _ = event
     rng, wrong = made.rng, number in fates.wrong_partition
     if number in fates.missing:
         return

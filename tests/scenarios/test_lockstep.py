@@ -68,12 +68,15 @@ async def in_lockstep(scenario: Scenario, rows: Sequence[Row]) -> Answered:
         await user.labels({"id": number, "at": AT_MS + number, "y": rows[number][1]}, partition=0)
         await reached(lambda: loop.models.live.champion.learned > number, f"label {number} is folded")
 
+    async def scored(number: int) -> None:
+        (join,) = loop.join.joins
+        await reached(lambda: join.join.scored_next > position_of(number), f"event {number} is scored")
+
     for number, (x, _) in enumerate(rows):
         if number >= DELAY:
             await reveal(number - DELAY)
         await user.events({"id": number, "at": AT_MS + number, **x}, partition=0)
-        (join,) = loop.join.joins
-        await reached(lambda join=join, end=position_of(number + 1): join.join.scored_next >= end, f"event {number} is scored")
+        await scored(number)
     for number in range(max(0, len(rows) - DELAY), len(rows)):
         await reveal(number)
     quality = {each.metric: each.value for each in loop.models.live.quality.figures() if each.window == "all"}

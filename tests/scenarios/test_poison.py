@@ -81,7 +81,9 @@ def of_table(kind: Kind) -> Iterable[Bad]:
 
 
 BAD: tuple[Bad, ...] = tuple(
-    bad for kind in ("events", "labels") for bad in (*of_table(kind), *envelopes(kind))  # type: ignore[arg-type]
+    bad
+    for kind in ("events", "labels")
+    for bad in (*of_table(kind), *envelopes(kind))  # type: ignore[arg-type]
 )
 
 
@@ -109,7 +111,9 @@ def is_vip(number: int) -> bool:
 
 
 def good_event(number: int) -> Outgoing:
-    value = event(id=f"g{number}", at=TIMESTAMP_MS + number, amount=number * 37 % 1000, score=number / 7, vip=is_vip(number))
+    value = event(
+        id=f"g{number}", at=TIMESTAMP_MS + number, amount=number * 37 % 1000, score=number / 7, vip=is_vip(number)
+    )
     return Outgoing(b"g%d" % number, value, (), TIMESTAMP_MS)
 
 

@@ -153,6 +153,8 @@ def test_disorder_as_long_as_the_horizon_is_fine():
     [
         ('{ type = "text", min = 1 }', "min", "only with type number or integer"),
         ('{ type = "boolean", max = 1 }', "max", "only with type number or integer"),
+        ('{ type = "text", min = 0 }', "min", "only with type number or integer"),
+        ('{ type = "boolean", max = 0.0 }', "max", "only with type number or integer"),
         ('{ type = "number", values = ["a"] }', "values", "only with type category"),
         ('{ type = "number", other = true }', "other", "only with type category"),
         ('{ type = "number", max_length = 3 }', "max_length", "only with type text"),

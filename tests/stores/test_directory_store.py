@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,41 @@ def test_what_a_killed_process_left_is_not_listed_and_removed_after_an_hour(stor
     assert [] == listed
     assert not old.exists()
     assert young.exists()
+
+
+def test_the_root_is_synced_into_its_folder_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted_fsync(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    DirectoryStore(tmp_path / "new" / "root").put("name", b"content")
+
+    assert {tmp_path.stat().st_ino, (tmp_path / "new").stat().st_ino} <= set(synced)
+
+
+def test_a_half_written_file_that_vanishes_while_another_is_put_is_no_failure(
+    store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root.mkdir()
+    (root / ".writing-other").write_bytes(b"half")
+    scandir = os.scandir
+
+    @contextmanager
+    def scanned(folder: int) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            found = list(entries)
+        (root / ".writing-other").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    store.put("name", b"content")
+    monkeypatch.undo()
+
+    assert b"content" == store.get("name", 100)
 
 
 def test_a_folder_that_cannot_be_written_says_what_to_check(tmp_path: Path):

@@ -154,6 +154,8 @@ def test_secrets_are_hidden_by_key_in_addresses_and_in_texts():
         "connecting to kafka://user:hunter2@broker:9092 with password=hunter2",
         sasl_password="hunter2",  # noqa: S106
         settings={"api_key": "hunter2", "topic": "pages"},
+        servers=["kafka://user:hunter2@broker:9092", {"password": "hunter2"}],
+        error=ValueError("password=hunter2"),
     )
 
     (line,) = lines_of(stream)

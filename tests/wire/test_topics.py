@@ -83,6 +83,8 @@ def test_what_recovery_reads_is_kept_for_twice_the_horizon_and_a_week() -> None:
     for purpose in (Purpose.SCORED, Purpose.RELABELLED):
         kept = settings_of(purpose)["retention.ms"]
         assert (str(2 * HOUR_MS + 7 * DAY_MS), Rule.AT_LEAST) == (kept.value, kept.rule)
+        size = settings_of(purpose)["retention.bytes"]
+        assert ("-1", Rule.AT_LEAST) == (size.value, size.rule)
 
 
 def test_internal_topics_take_the_brokers_time_and_dead_letters_keep_their_own() -> None:

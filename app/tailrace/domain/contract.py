@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Final, TypeAlias, cast
@@ -37,7 +37,7 @@ from tailrace.domain.features import (
     rejection,
 )
 from tailrace.domain.layout import FeatureType, Getter, Layout
-from tailrace.domain.records import Code, Features, Rejection, Stage, Task
+from tailrace.domain.records import Code, Features, Rejection, Stage, Task, Value
 
 __all__ = [
     "ABSENT",
@@ -74,11 +74,16 @@ class ReadBatch:
 class FeatureContract:
     """The features of one loop, kept sorted by name.
 
+    Attributes:
+        target: What its targets mean (`TargetContract.canonical`); part of the id, since a row that was recorded
+            under other targets means something else.
+
     Raises:
         ContractError: A specification is unusable, or two have one name.
     """
 
     features: tuple[FeatureSpec, ...]
+    target: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(sorted(self.features, key=lambda spec: spec.name)))
@@ -93,11 +98,11 @@ class FeatureContract:
     @cached_property
     def id(self) -> str:
         """16 hex digits; contracts of one id read every record alike."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
+        return hashlib.sha256((self.canonical + self.target).encode()).hexdigest()[:16]
 
     @cached_property
     def canonical(self) -> str:
-        """The contract as JSON with sorted keys."""
+        """The features as JSON with sorted keys."""
         plain = [asdict(spec) for spec in self.features]
         for spec in plain:
             spec["values"] = sorted(spec["values"])
@@ -148,6 +153,10 @@ class FeatureContract:
     def rows(self, x: XColumns) -> list[Features]:
         """Give back the rows that `columns` was given (`Layout.rows`)."""
         return self.layout.rows(x)
+
+    def values(self, x: XColumns) -> Iterable[Iterable[Value]]:
+        """Give back the values of rows that lack no feature (`Layout.values`)."""
+        return self.layout.values(x)
 
     @cached_property
     def _free_numbers(self) -> bool:
@@ -226,6 +235,13 @@ class TargetContract:
     def __post_init__(self) -> None:
         if problems := self.problems():
             raise ContractError("; ".join(problems))
+
+    @cached_property
+    def canonical(self) -> str:
+        """The contract as JSON."""
+        if self.task is Task.BINARY:
+            return json.dumps([self.task.value, self.positive, self.negative])
+        return json.dumps([self.task.value, *self.classes])
 
     def problems(self) -> list[str]:
         """Return what makes this contract unusable, one sentence each."""

@@ -75,6 +75,8 @@ class FeatureSpec:
             yield f"bounds do not go with type {self.type}; they go with number and integer"
         if not all(map(math.isfinite, bounds)) or bounds != sorted(bounds):
             yield "minimum and maximum must be finite, and minimum not above maximum"
+        elif self.type == "integer" and not _has_integers(self):
+            yield "no whole number of 64 bits lies from minimum to maximum"
         if (self.values or self.other) and self.type != "category":
             yield f"values and other do not go with type {self.type}; they go with category"
         if self.type == "category" and not self.values:
@@ -258,6 +260,11 @@ def _integer_bounds(spec: FeatureSpec) -> tuple[int, int]:
     low = INT64_MIN if spec.minimum is None else max(INT64_MIN, math.ceil(spec.minimum))
     high = INT64_MAX if spec.maximum is None else min(INT64_MAX, math.floor(spec.maximum))
     return low, high
+
+
+def _has_integers(spec: FeatureSpec) -> bool:
+    low, high = _integer_bounds(spec)
+    return low <= high
 
 
 def _in_bounds(spec: FeatureSpec, number: float) -> bool:

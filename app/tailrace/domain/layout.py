@@ -55,12 +55,20 @@ class Layout:
         Raises:
             ContractError: The columns are not of this contract's shape.
         """
-        self._check_shape(x)
-        rows = self.named(x.numbers.tolist() if self.only_numbers else zip(*self._columns_in_order(x), strict=True))
+        rows = self.named(self.values(x))
         if x.absent is not None:
             for i, j in np.argwhere(x.absent).tolist():
                 del rows[i][self.names[j]]
         return rows
+
+    def values(self, x: XColumns) -> Iterable[Iterable[Value]]:
+        """Give back the values of each row in sorted name order, neutral where a feature is absent; to be read once.
+
+        Raises:
+            ContractError: The columns are not of this contract's shape.
+        """
+        self._check_shape(x)
+        return x.numbers.tolist() if self.only_numbers else zip(*self._columns_in_order(x), strict=True)
 
     def named(self, rows: Iterable[Iterable[Value]]) -> list[Features]:
         """Give each value of complete rows, in sorted name order, its name."""

@@ -283,20 +283,32 @@ class Fold:
         return True
 
     def _learn(self, state: LoopState, examples: Examples, first: Position, skips: Container[Position]) -> None:
-        learn_one, river = learner_of(state.champion.model), self.target.river
-        rows, skipped = self.contract.rows(examples.x), []
+        skipped = [position for position in range(first, first + len(examples)) if position in skips]
+        learner = learner_of(state.champion.model) if not skipped and examples.x.absent is None else None
+        if learner is None:
+            self._learn_each(state, examples, first, skipped)
+        else:
+            ys = map(self.target.river, examples.y.tolist())
+            try:
+                learner.learn_rows(self.contract.names, self.contract.values(examples.x), ys)
+            except BaseException as error:
+                if is_stop(error):
+                    raise
+                raise FoldError(first + learner.learned, error) from error
+        _count_learned(state, len(examples), skipped)
+
+    def _learn_each(self, state: LoopState, examples: Examples, first: Position, skipped: Container[Position]) -> None:
+        learn_one, river = state.champion.model.learn_one, self.target.river
+        rows = self.contract.rows(examples.x)
         position = first
         try:
             for position, x, y in zip(count(first), rows, examples.y.tolist(), strict=False):
-                if position in skips:
-                    skipped.append(position)
-                else:
+                if position not in skipped:
                     learn_one(x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise
             raise FoldError(position, error) from error
-        _count_learned(state, len(rows), skipped)
 
 
 def skeletons() -> tuple[object, ...]:

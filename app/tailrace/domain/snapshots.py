@@ -340,7 +340,7 @@ def _is_map_of(values: type) -> Any:
 
 
 _OTHERS: Final[dict[str, Any]] = {
-    "kind": lambda value: value in set(Kind),
+    "kind": lambda value: value in list(Kind),  # a list, since what is compared may have no hash
     "last_block_offset": lambda value: value is None or _is_count(value),
     "last_block_digest": lambda value: value is None or _is_digest(value),
     "previous_digest": lambda value: value is None or _is_digest(value),

@@ -155,7 +155,9 @@ class Composition:
         )
         self.before += [predictions, follow, loop.follower]
         group = domain.group(Role.SCORE)
-        spec = SourceSpec(group, (topics.events,), abreast=True, **self._membership(Role.SCORE))
+        # Half of the disorder is the producers' own; the other half may come of reading many partitions.
+        abreast_ms = max(1_000, domain.settings.disorder // 2)
+        spec = SourceSpec(group, (topics.events,), abreast_ms=abreast_ms, **self._membership(Role.SCORE))
         self.lanes.append(Lane(group, loop.score, spec))
 
     def _join(self, domain: LoopDomain) -> None:

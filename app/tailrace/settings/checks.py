@@ -100,6 +100,12 @@ def of_kafka(kafka: KafkaSettings) -> Iterator[Problem]:
 
 def of_feature(feature: FeatureSettings) -> Iterator[Problem]:
     """Yield what is wrong: options belong to some types only, and `missing` must be a value of the feature."""
+    found = list(_of_options(feature))
+    # What only the contract knows, e.g. that no whole number lies between the bounds.
+    yield from found or (Problem("", "", problem) for problem in feature.spec("feature").problems())
+
+
+def _of_options(feature: FeatureSettings) -> Iterator[Problem]:
     fits = {
         "min": ("number", "integer"),
         "max": ("number", "integer"),
@@ -107,9 +113,8 @@ def of_feature(feature: FeatureSettings) -> Iterator[Problem]:
         "other": ("category",),
         "max_length": ("text",),
     }
-    misplaced = [
-        key for key, types in fits.items() if getattr(feature, key) not in {None, False} and feature.type not in types
-    ]
+    given = [key for key in fits if getattr(feature, key) is not None and getattr(feature, key) is not False]
+    misplaced = [key for key in given if feature.type not in fits[key]]
     for key in misplaced:
         yield Problem(key, f"this option beside type {feature.type}", f"only with type {' or '.join(fits[key])}")
     if feature.type == "category" and not feature.values:

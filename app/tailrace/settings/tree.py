@@ -266,8 +266,9 @@ class LoopSettings(Group):
 
     @cached_property
     def contract(self) -> FeatureContract:
-        """The feature contract."""
-        return FeatureContract(tuple(feature.spec(name) for name, feature in self.features.items()))
+        """The feature contract; its id stands for the targets too."""
+        features = tuple(feature.spec(name) for name, feature in self.features.items())
+        return FeatureContract(features, self.target.canonical)
 
     @cached_property
     def target(self) -> TargetContract:

@@ -129,7 +129,7 @@ class DirectoryStore(SnapshotStore):
     @contextmanager
     def _folder(self, names: list[str], *, create: bool = False) -> Iterator[int]:
         if create:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_root(self._root)
         folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
@@ -163,6 +163,17 @@ def _split(path: str) -> tuple[list[str], str]:
     return folders, name
 
 
+def _make_root(root: Path) -> None:
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing:
+        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
 def _make_folder(name: str, parent: int) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, mode=0o700, dir_fd=parent)
@@ -190,9 +201,10 @@ def _write_synced(name: str, content: bytes, folder: int) -> float:
 def _remove_abandoned(folder: int, before_s: float) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
-            is_temporary = entry.name.startswith(_TEMPORARY_PREFIX)
-            if is_temporary and entry.stat(follow_symlinks=False).st_mtime < before_s:
-                os.unlink(entry.name, dir_fd=folder)
+            if entry.name.startswith(_TEMPORARY_PREFIX):
+                with suppress(FileNotFoundError):  # another writer has just put it in its place, or removed it
+                    if entry.stat(follow_symlinks=False).st_mtime < before_s:
+                        os.unlink(entry.name, dir_fd=folder)
 
 
 def _read_up_to(file: int, size: int) -> bytes:

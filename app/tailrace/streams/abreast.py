@@ -1,25 +1,34 @@
 """Keeps the partitions that one member reads abreast in time while it catches up.
 
 A watermark is the greatest time that was read: where one partition is read hours ahead of another, the events of the
-other one come too late for it. So whoever is behind is read first, by the Kafka timestamps of what was delivered.
+other one come too late for it. So whoever is behind is read first, by the Kafka timestamps of what was delivered, and
+no further than a slack ahead of the others.
 Pure: no clock, no I/O. Invariant: a partition that has nothing to give, for whatever reason, holds up no other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from tailrace.streams.log import TopicPartition
+from tailrace.streams.log import Record, TopicPartition
+
+_NOTHING_READ = -1
 
 
 class Abreast:
-    """Which partitions are read next."""
+    """Which partitions are read next, and how far.
 
-    __slots__ = ("_empty_at", "_reached_ms")
+    Args:
+        slack_ms: How far one may be ahead of another.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_empty_at", "_reached_ms", "_slack_ms", "_waited_for")
+
+    def __init__(self, slack_ms: int) -> None:
+        self._slack_ms = slack_ms
         self._reached_ms: dict[TopicPartition, int] = {}
         self._empty_at: dict[TopicPartition, int | None] = {}
+        self._waited_for: Sequence[TopicPartition] = ()
 
     def delivered(self, partition: TopicPartition, timestamp_ms: int) -> None:
         """Note the timestamp of the last record that was delivered."""
@@ -31,7 +40,10 @@ class Abreast:
         self._empty_at[partition] = end
 
     def choose(
-        self, ready: Iterable[TopicPartition], ends: Mapping[TopicPartition, int | None], behind: Iterable[TopicPartition]
+        self,
+        ready: Iterable[TopicPartition],
+        ends: Mapping[TopicPartition, int | None],
+        behind: Iterable[TopicPartition],
     ) -> list[TopicPartition]:
         """Return those that are not ahead of any that has more to give.
 
@@ -40,7 +52,16 @@ class Abreast:
             ends: The known end of every assigned partition; None: not known yet.
             behind: Those whose end is not reached, or not known.
         """
-        reached = self._reached_ms
-        waited_for = [at for at in behind if at not in self._empty_at or self._empty_at[at] != ends[at]]
-        floor_ms = min((reached.get(at, -1) for at in waited_for), default=None)
-        return [at for at in ready if floor_ms is None or reached.get(at, -1) <= floor_ms]
+        self._waited_for = [at for at in behind if at not in self._empty_at or self._empty_at[at] != ends[at]]
+        floor_ms = min(map(self._reached, self._waited_for), default=None)
+        return [at for at in ready if floor_ms is None or self._reached(at) <= floor_ms]
+
+    def part_of(self, partition: TopicPartition, records: Sequence[Record]) -> int:
+        """Return how many records of a chosen partition may be delivered at once: at least one."""
+        others = [self._reached(at) for at in self._waited_for if at != partition]
+        if not others or records[-1].timestamp <= (limit_ms := min(others) + self._slack_ms):
+            return len(records)
+        return max(1, next(count for count, record in enumerate(records) if record.timestamp > limit_ms))
+
+    def _reached(self, partition: TopicPartition) -> int:
+        return self._reached_ms.get(partition, _NOTHING_READ)

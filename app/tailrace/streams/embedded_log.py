@@ -204,9 +204,9 @@ class EmbeddedSource(MemberSource):
 
     async def _deliver_round(self, *, fresh: bool) -> bool:
         delivered = False
-        for partition in sorted(self.assigned):
-            if fresh:
-                self._ends[partition] = self._store.range_of(partition).end
+        if fresh:
+            self._ends.update((partition, self._store.range_of(partition).end) for partition in self.assigned)
+        for partition in self._those_abreast(sorted(self.assigned)):
             if not self._may_deliver(partition):
                 continue
             position = self._completions[partition].position
@@ -214,6 +214,8 @@ class EmbeddedSource(MemberSource):
                 continue
             records = self._store.fetch(partition, position, self.spec.max_records)
             if records:
+                if self._abreast is not None:
+                    records = records[: self._abreast.part_of(partition, records)]
                 await self._deliver(RecordBatch(partition, self._generation, records))
                 delivered = True
                 await asyncio.sleep(0)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka import TopicPartition as KafkaPartition
@@ -32,7 +33,6 @@ from aiokafka.errors import (
 from mode import Service
 
 from tailrace.domain.errors import ForeignLogError, LogError, LogUnavailable, UnexplainedState
-from tailrace.streams.abreast import Abreast
 from tailrace.streams.kafka_client import (
     RETRY_S,
     KafkaOptions,
@@ -67,6 +67,14 @@ _REFUSED = (
 )
 
 
+class _Kept(NamedTuple):
+    """Records that were fetched and wait for other partitions to catch up; they count while nothing else moved."""
+
+    generation: int
+    position: int
+    records: Sequence[ConsumerRecord]
+
+
 class KafkaSource(MemberSource):
     """A group member that reads with `getmany`."""
 
@@ -79,8 +87,8 @@ class KafkaSource(MemberSource):
         self._ends: dict[TopicPartition, int] = {}
         self._touched_s = 0.0
         self._outage: Waiting | None = None
-        self._abreast = Abreast()
         self._undelivered: set[TopicPartition] = set()
+        self._kept: dict[TopicPartition, _Kept] = {}
 
     # ---- life
 
@@ -207,6 +215,7 @@ class KafkaSource(MemberSource):
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         self._progress.clear()
+        generation, begun = self._generation, {at: each.position for at, each in self._completions.items()}
         ready = []
         if self._taking is not None and self._taking.done():
             ready = [KafkaPartition(*partition) for partition in self._completions if self._may_deliver(partition)]
@@ -229,9 +238,10 @@ class KafkaSource(MemberSource):
         self._undelivered = {TopicPartition(*theirs) for theirs in fetched}
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
-            if partition in self._completions:
-                self._abreast.delivered(partition, records[-1].timestamp)
-                await self._deliver(RecordBatch(partition, self._generation, records))
+            completion = self._completions.get(partition)
+            # Not after a rebalance or a seek in the meantime: these records come again, or are another member's.
+            if completion is not None and (self._generation, completion.position) == (generation, begun[partition]):
+                await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, records)))
             self._undelivered.discard(partition)
 
     async def _fetch(
@@ -242,6 +252,8 @@ class KafkaSource(MemberSource):
             await self._wait_for_room(consumer)
             return {}
         fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]]
+        if fetched := self._kept_of(chosen):
+            return fetched
         fetched = await consumer.getmany(*chosen, timeout_ms=0, max_records=limit)
         if fetched or self._chosen(ready) != chosen:
             return fetched
@@ -257,17 +269,29 @@ class KafkaSource(MemberSource):
                 await asyncio.wait([poll])
         if not poll.cancelled():
             fetched = poll.result()
-            for partition in [] if fetched else [TopicPartition(*each) for each in chosen]:
-                self._abreast.gave_nothing(partition, self.end_offset(partition))
+            if not fetched and self._abreast is not None:
+                for partition in map(TopicPartition._make, chosen):
+                    self._abreast.gave_nothing(partition, self.end_offset(partition))
         return fetched
 
-    def _chosen(self, ready: Sequence[KafkaPartition]) -> Sequence[KafkaPartition]:
-        if not self.spec.abreast:
-            return ready
-        ends = {partition: self.end_offset(partition) for partition in self._completions}
-        behind = [at for at, end in ends.items() if end is None or self._completions[at].position < end]
-        chosen = self._abreast.choose([TopicPartition(*each) for each in ready], ends, behind)
-        return [KafkaPartition(*partition) for partition in chosen]
+    def _chosen(self, ready: Sequence[KafkaPartition]) -> list[KafkaPartition]:
+        return [KafkaPartition(*each) for each in self._those_abreast([TopicPartition(*each) for each in ready])]
+
+    def _without_rest(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Return what may be delivered now; keep what is too far ahead of other partitions."""
+        count = len(records) if self._abreast is None else self._abreast.part_of(partition, records)
+        if count < len(records):
+            self._kept[partition] = _Kept(self._generation, records[count - 1].offset + 1, records[count:])
+        return records[:count]
+
+    def _kept_of(self, chosen: Sequence[KafkaPartition]) -> dict[KafkaPartition, Sequence[ConsumerRecord]]:
+        found = {}
+        for theirs in chosen:
+            partition = TopicPartition(*theirs)
+            kept = self._kept.pop(partition, None)
+            if kept and (kept.generation, kept.position) == (self._generation, self._completions[partition].position):
+                found[theirs] = kept.records
+        return found
 
     async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
         if time.monotonic() - self._touched_s > TOUCH_EVERY_S:
@@ -373,7 +397,8 @@ class KafkaSource(MemberSource):
         end = max((end for end in (state.highwater, asked) if end is not None), default=None)
         completion = self._completions.get(partition)
         is_read = end is not None and state.has_valid_position and state.position >= end
-        return completion.position if is_read and completion and partition not in self._undelivered else end
+        is_delivered = partition not in self._undelivered and partition not in self._kept
+        return completion.position if is_read and is_delivered and completion is not None else end
 
     # ---- watching
 

@@ -97,9 +97,7 @@ class LearnAgent(Service):
         """The Faust agent."""
         async for batch in batches:
             term = self._term
-            if term is None or batch.generation != self.source.generation:
-                self.source.complete(batch)
-            else:
+            if term is not None and batch.generation == self.source.generation:
                 term.give(batch)
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
@@ -166,11 +164,14 @@ class Term(Service):
     async def on_stop(self) -> None:
         """Snapshot what was folded, then let go."""
         self._parts.models.live = None
+        next_offset = 0 if self.folded is None else offset_of(self.folded.position)
         if self.folded is not None and self.is_live:
             async with self._at_block_end:
                 self.is_live = False
                 await self._parts.writer.last(self.folded)
-        self._let_go()
+            next_offset = offset_of(self.folded.position)
+            await self._source.commit({self._parts.training.partition: Commit(next_offset)})
+        self._let_go(next_offset)
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,7 +331,7 @@ class Term(Service):
         self.is_live, self.folded = False, None
         parts.models.retreat()  # 1
         self._source.pause((parts.training.partition,))
-        self._let_go()
+        self._let_go(offset_of(failure.position))
         await self._serve_published()
         log.error("the model raised; the example is skipped", position=show(failure.position), error=cause)
         if self._too_often(cause):
@@ -357,9 +358,10 @@ class Term(Service):
         begin = parts.fold.begin().champion
         parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
 
-    def _let_go(self) -> None:
-        while self._inbox:
-            self._source.complete(self._inbox.popleft())
+    def _let_go(self, next_offset: int) -> None:
+        """Forget what came and was not folded; it is not in flight any more, nor completed."""
+        self._inbox.clear()
+        self._source.seek(self._parts.training.partition, next_offset)
 
     def _too_often(self, reason: str) -> bool:
         now_s = asyncio.get_running_loop().time()

@@ -121,7 +121,7 @@ class SourceSpec:
         start_paused: Deliver nothing of a new partition until `seek` and `resume` were called for it.
         commit_every_s: Completed batches are committed this often; 0: the agent commits itself.
         from_earliest: Where to begin when the group has no offset; False refuses instead.
-        abreast: While catching up, read first from whichever partition is behind in time.
+        abreast_ms: While catching up, how far in Kafka's time one partition may be read ahead of another; None: at all.
         instance_id: Static membership, only when configured.
     """
 
@@ -131,8 +131,8 @@ class SourceSpec:
     start_paused: bool = False
     commit_every_s: float = 1.0
     from_earliest: bool = True
-    abreast: bool = False
-    max_records: int = 500
+    abreast_ms: int | None = None
+    max_records: int = 1_000
     max_in_flight: int = 4
     session_timeout_ms: int = 10_000
     revoke_timeout_s: float = 5.0

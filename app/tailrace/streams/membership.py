@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mode import Service
 
+from tailrace.streams.abreast import Abreast
 from tailrace.streams.completion import Completion
 from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, Source, SourceSpec, TopicPartition
 
@@ -31,6 +32,7 @@ class MemberSource(Source):
         self._paused: set[TopicPartition] = set()
         self._releasing = False
         self._progress = asyncio.Event()
+        self._abreast = None if spec.abreast_ms is None else Abreast(spec.abreast_ms)
 
     @property
     def label(self) -> str:
@@ -86,7 +88,21 @@ class MemberSource(Source):
             and not self.should_stop
         )
 
+    def _those_abreast(self, ready: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+        """Return those of `ready` that are not ahead in time of any that has more to read."""
+        if self._abreast is None:
+            return ready
+        ends = {partition: self.end_offset(partition) for partition in self._completions}
+        behind = [
+            at
+            for at, end in ends.items()
+            if at not in self._paused and (end is None or self._completions[at].position < end)
+        ]
+        return self._abreast.choose(ready, ends, behind)
+
     async def _deliver(self, batch: RecordBatch) -> None:
+        if self._abreast is not None:
+            self._abreast.delivered(batch.partition, batch.records[-1].timestamp)
         self._completions[batch.partition].begin(batch)
         await self._sink(batch)
 

@@ -159,7 +159,9 @@ def _without_secrets(value: Any) -> Any:
         return _IN_TEXT.sub(rf"\1{HIDDEN}", _IN_ADDRESS.sub(HIDDEN, value[:MAX_TEXT])) + rest
     if isinstance(value, Mapping):
         return {key: HIDDEN if _SECRET.search(str(key)) else _without_secrets(each) for key, each in value.items()}
-    return value
+    if isinstance(value, list | tuple):
+        return [_without_secrets(each) for each in value]
+    return _without_secrets(repr(value)) if isinstance(value, BaseException) else value
 
 
 def _template_of(record: logging.LogRecord) -> str:

@@ -70,6 +70,15 @@ def json_object(value: bytes) -> Raw | Rejection:
     return found
 
 
+def _json_objects(values: Sequence[bytes]) -> list[Raw | Rejection] | None:
+    # None: at least one value must be looked at by itself.
+    try:
+        found = list(map(orjson.loads, values))
+    except orjson.JSONDecodeError:
+        return None
+    return found if set(map(type, found)) == {dict} else None
+
+
 @dataclass(frozen=True)
 class RecordFields:
     """Where id and time of a record are, and what they may be.
@@ -100,7 +109,10 @@ class RecordFields:
         """Return `object_of` each."""
         if None in values or max(map(len, cast(Sequence[bytes], values)), default=0) > self.max_bytes:
             return [self.object_of(value) for value in values]
-        return list(map(self.read_object, cast(Sequence[bytes], values)))
+        present = cast(Sequence[bytes], values)
+        if self.read_object is json_object and (objects := _json_objects(present)) is not None:
+            return objects
+        return list(map(self.read_object, present))
 
     def id_of(self, raw: Raw) -> str | Rejection:
         """Return the id as text."""

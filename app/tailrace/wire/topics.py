@@ -196,7 +196,7 @@ def _data(names: LoopTopics, horizon_ms: int) -> Iterable[TopicSpec]:
         "none; partition by murmur2 of the event id",
         "a block of scored rows",
         Partitions(of=names.labels),
-        (_DELETE, *_BROKER_TIME, *_safe(Rule.ADVICE), _kept(kept_ms, Rule.AT_LEAST, _RECOVERY), _LARGEST),
+        (_DELETE, *_BROKER_TIME, *_safe(Rule.ADVICE), _kept(kept_ms, Rule.AT_LEAST, _RECOVERY), _ANY_SIZE, _LARGEST),
         schema="scored_block",
     )
     yield TopicSpec(
@@ -205,7 +205,7 @@ def _data(names: LoopTopics, horizon_ms: int) -> Iterable[TopicSpec]:
         "none; partition by murmur2 of the event id",
         "a forwarded label or a mark",
         Partitions(of=names.labels),
-        (_DELETE, *_BROKER_TIME, *_safe(Rule.ADVICE), _kept(kept_ms, Rule.AT_LEAST, _RECOVERY)),
+        (_DELETE, *_BROKER_TIME, *_safe(Rule.ADVICE), _kept(kept_ms, Rule.AT_LEAST, _RECOVERY), _ANY_SIZE),
         schema="forward",
     )
     log = (
@@ -282,6 +282,7 @@ def _dead_letters(names: LoopTopics) -> Iterable[TopicSpec]:
 
 _RECOVERY: Final = "a joiner that takes over would find a part of what it must read again deleted"
 _DELETE: Final = Setting("cleanup.policy", "delete", Rule.EXACT, "compaction would remove records that still count")
+_ANY_SIZE: Final = Setting("retention.bytes", FOR_EVER, Rule.AT_LEAST, _RECOVERY)
 _LARGEST: Final = Setting(
     "max.message.bytes", str(LARGEST_MESSAGE_BYTES), Rule.AT_LEAST, "blocks and manifests are cut for this size"
 )

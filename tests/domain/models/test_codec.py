@@ -413,6 +413,23 @@ def test_forged_nodes_are_refused(nodes: list[Any], says: str) -> None:
         FORGED.decode(body_of(FORGED, nodes))
 
 
+def test_frozen_sets_that_lie_deep_in_each_other_are_refused() -> None:
+    inner = b"\x90"
+    for _ in range(5_000):
+        inner = b"\x91" + msgpack.packb(msgpack.ExtType(Value.FROZENSET, inner))
+
+    with pytest.raises(CodecError, match="too deep"):
+        FORGED.decode(body_of(FORGED, [], root=msgpack.ExtType(Value.FROZENSET, inner)))
+
+
+def test_what_lies_as_deep_as_it_may_reads_back() -> None:
+    state: frozenset[Any] = frozenset([np.float64(1.5)])
+    for _ in range(Caps().tuple_depth - 1):
+        state = frozenset([state])
+
+    assert state == reborn(PLAIN, state)
+
+
 @pytest.mark.parametrize("name", ["__class__", "__dict__", "add", "unheard_of"])
 def test_forged_attributes_are_refused(name: str) -> None:
     layouts = [[symbol(FORGED, "tests.domain.models.parts.Tally"), name]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,60 +13,88 @@ from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.shortcuts import learner_of
 from tailrace.domain.models.spec import ModelSpec
 
+NAMES = ("a", "b", "constant", "flag", "tiny")
+SCALED = "StandardScaler() | LogisticRegression()"
 
-def no_functions(name: str) -> Any:
-    raise ImportError(name)
+
+def spec_of(task: str, text: str) -> ModelSpec:
+    def no_functions(name: str) -> Any:
+        raise ImportError(name)
+
+    return ModelSpec.load(task, text, no_functions)
 
 
-def examples(count: int) -> list[tuple[dict[str, Any], bool]]:
-    """Features appear late, are absent now and then, never vary, or are whole numbers."""
+def rows(count: int) -> Iterator[tuple[Any, ...]]:
+    """Numbers of several sizes, whole numbers, one that never varies, booleans."""
     rng = random.Random(3)
-    made = []
-    for number in range(count):
-        x: dict[str, Any] = {"a": rng.gauss(5, 3), "b": rng.randrange(9), "constant": 1.5, "flag": rng.random() < 0.5}
-        if number > count // 3:
-            x["late"] = rng.gauss(0, 1e-9)
-        if rng.random() < 0.1:
-            del x["b"]
-        made.append((x, x["a"] > 5))
-    return made
+    for _ in range(count):
+        yield rng.gauss(5, 3), rng.randrange(9), 1.5, rng.random() < 0.5, rng.gauss(0, 1e-9)
+
+
+def digests(spec: ModelSpec, *models: Any) -> set[str]:
+    codec = spec.codec()
+    return {digest_of(codec.encode(model)) for model in models}
 
 
 @pytest.mark.parametrize(
     ("task", "text"),
     [
-        ("binary", "StandardScaler() | LogisticRegression()"),
+        ("binary", SCALED),
         ("binary", "StandardScaler() | LogisticRegression(Adam(0.01), l2=0.001)"),
         ("binary", "StandardScaler() | HoeffdingTreeClassifier(grace_period=20)"),
         ("regression", "StandardScaler() | LinearRegression()"),
     ],
 )
 def test_a_scaler_and_a_model_come_to_rivers_state_to_the_last_bit(task: str, text: str) -> None:
-    spec = ModelSpec.load(task, text, no_functions)
-    ours, rivers = spec.build(), spec.build()
+    spec = spec_of(task, text)
+    ours, rivers, made = spec.build(), spec.build(), list(rows(300))
 
-    learn = learner_of(ours)
-    for x, y in examples(300):
-        learn(x, y)
-        rivers.learn_one(x, y)
+    learner = learner_of(ours)
+    assert learner is not None
+    for start in range(0, 300, 70):
+        part = made[start : start + 70]
+        learner.learn_rows(NAMES, part, [row[0] > 5 for row in part])
+    for row in made:
+        rivers.learn_one(dict(zip(NAMES, row, strict=True)), row[0] > 5)
 
-    codec = spec.codec()
-    assert digest_of(codec.encode(rivers)) == digest_of(codec.encode(ours))
-    assert learn != ours.learn_one
+    assert 1 == len(digests(spec, ours, rivers))
 
 
-def test_predictions_between_leave_no_trace() -> None:
-    spec = ModelSpec.load("binary", "StandardScaler() | LogisticRegression()", no_functions)
-    ours, rivers = spec.build(), spec.build()
+def test_it_goes_on_where_river_was_and_river_where_it_was() -> None:
+    spec = spec_of("binary", SCALED)
+    ours, rivers, made = spec.build(), spec.build(), list(rows(30))
 
-    learn = learner_of(ours)
-    for x, y in examples(50):
+    for number, row in enumerate(made):
+        x = dict(zip(NAMES, row, strict=True))
         ours.predict_proba_one({**x, "never learned": 1.0})
-        learn(x, y)
-        rivers.learn_one(x, y)
+        rivers.learn_one(x, row[3])
+        if number % 3:
+            ours.learn_one(x, row[3])
+        else:
+            learner_of(ours).learn_rows(NAMES, [row], [row[3]])
 
-    codec = spec.codec()
-    assert digest_of(codec.encode(rivers)) == digest_of(codec.encode(ours))
+    assert 1 == len(digests(spec, ours, rivers))
+
+
+def test_no_rows_change_nothing() -> None:
+    spec = spec_of("binary", SCALED)
+    ours = spec.build()
+    learner = learner_of(ours)
+    assert learner is not None
+
+    learner.learn_rows(NAMES, [], [])
+
+    assert 1 == len(digests(spec, ours, spec.build()))
+
+
+def test_after_an_error_it_names_the_row() -> None:
+    learner = learner_of(preprocessing.StandardScaler() | linear_model.LogisticRegression())
+    assert learner is not None
+
+    with pytest.raises(TypeError):
+        learner.learn_rows(("a",), [(1.0,), (2.0,), (None,), (3.0,)], [True] * 4)
+
+    assert 2 == learner.learned
 
 
 @pytest.mark.parametrize(
@@ -80,5 +109,5 @@ def test_predictions_between_leave_no_trace() -> None:
     ],
     ids=str,
 )
-def test_any_other_model_learns_as_it_does(model: Any) -> None:
-    assert model.learn_one == learner_of(model)
+def test_any_other_model_has_no_shortcut(model: Any) -> None:
+    assert learner_of(model) is None

@@ -89,10 +89,10 @@ def moment(rng: Random, team: tuple[str, ...], *, at_start: bool = False) -> Poi
 
 
 def points_of_one(rng: Random, count: int) -> list[Point]:
-    """Return points for one process with all roles: half of them at named places, half at moments."""
+    """Return points for one process with all roles: half of them at named places, all of which take turns, half at moments."""
     names = list(failpoints.NAMES)
     rng.shuffle(names)
-    named = [place(rng, ALL, names[index % len(names)]) for index in range(max(count // 2, len(names)))]
+    named = [place(rng, ALL, names[index % len(names)]) for index in range((count + 1) // 2)]
     moments = [moment(rng, ALL, at_start=index % 3 == 2) for index in range(count // 2)]
     points = named + moments
     rng.shuffle(points)
@@ -139,14 +139,9 @@ class Series:
         for point in points:
             begun_s = time.monotonic()
             await self._kill_at(point)
-            a=time.monotonic()
             self._note_gap(point, await gap_of(self._topics))
-            b=time.monotonic()
             await self._fleet.start(point.team)
-            c=time.monotonic()
             await self._check(point)
-            d=time.monotonic()
-            print("TIMES", point, *(f"{x:.2f}" for x in (a-begun_s,b-a,c-b,d-c)), flush=True)
             self.report.points.append(point)
             self.report.seconds.append(time.monotonic() - begun_s)
         await self._send(self._load.ending())
@@ -165,10 +160,8 @@ class Series:
     async def _check(self, after: Point | str) -> None:
         try:
             await self._quiet()
-            print('Q',round(QUIET_S-0,1), flush=True); q=time.monotonic()
             self.report.found = check_a(self._topics, self._load.on_two)
-            r=time.monotonic();await check_b(self._topics, self._refolder)
-            print('CHECKS', r-q, time.monotonic()-r, flush=True)
+            await check_b(self._topics, self._refolder)
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
             raise
@@ -218,7 +211,6 @@ class Series:
     async def _quiet(self) -> None:
         end_s = time.monotonic() + QUIET_S
         while why := await why_not_quiet(self._topics, self._ends):
-            print(round(end_s - time.monotonic(), 1), why, flush=True)
             self._fleet.complain_of_the_dead()
             logs = "".join(worker.tail() for worker in self._fleet.running.values())
             assert time.monotonic() < end_s, f"after {QUIET_S} s: {why}\n{logs}"

@@ -46,11 +46,11 @@ class Topics:
         names = self.domain.topics
         await self.refresh_committed()
         for topic in (names.events, names.labels, names.predictions, names.dead_events, names.dead_labels):
-            await self._read(topic, None)
-        await self._read(names.scored, decode_scored)
-        await self._read(names.relabelled, decode_relabelled)
-        await self._read(names.training, decode_training)
-        await self._read(names.snapshots, None)
+            await self.read(topic)
+        await self.read(names.scored, decode_scored)
+        await self.read(names.relabelled, decode_relabelled)
+        await self.read(names.training, decode_training)
+        await self.read(names.snapshots)
 
     async def refresh_committed(self) -> None:
         """Read what the groups have committed."""
@@ -58,7 +58,8 @@ class Topics:
             offsets = await self.reader.group_offsets(f"tailrace.{self.domain.name}.{role}")
             self.committed[role] = {partition: commit.offset for partition, commit in offsets.items()}
 
-    async def _read(self, topic: str, decode: Callable[[bytes], Any] | None) -> None:
+    async def read(self, topic: str, decode: Callable[[bytes], Any] | None = None) -> list[Column]:
+        """Read what is new in one topic; return its partitions."""
         if topic not in self._columns:
             self._columns[topic] = [Column() for _ in range(await self.reader.partitions(topic))]
         for partition, column in enumerate(self._columns[topic]):
@@ -70,6 +71,7 @@ class Topics:
                         column.records.append(record)
                         column.decoded.append(decode(record.value or b"") if decode is not None else None)
                 column.next_offset = end
+        return self._columns[topic]
 
     def all_of(self, topic: str) -> list[Column]:
         """Return the partitions of a topic."""

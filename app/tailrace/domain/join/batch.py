@@ -36,7 +36,7 @@ class JoinLimits:
         max_waiting: Waiting events, early labels and remembered identities together; then inputs pause.
     """
 
-    max_rows: int = 500
+    max_rows: int = 1_000
     max_bytes: int = 400_000
     max_waiting: int = 1_000_000
 

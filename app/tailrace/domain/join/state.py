@@ -53,7 +53,7 @@ class JoinState:
         """Return the identity that a label belongs to, judged by the watermark just before the label."""
         identity = self.identities.by_id.get(label.id)
         times, time_ms = self.times, label.time_ms
-        reach = (time_ms if time_ms > watermark_ms else watermark_ms) - times.horizon_ms - times.recall_ms
+        reach = (max(watermark_ms, time_ms)) - times.horizon_ms - times.recall_ms
         while identity is not None:
             if reach <= identity.time_ms <= time_ms + times.skew_ms:
                 return identity

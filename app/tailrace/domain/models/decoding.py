@@ -58,6 +58,7 @@ class Decoder:
         self._caps = caps
         self._layouts: list[_Layout] = []
         self._objects: list[Any] = []
+        self._depth = 0
 
     def decode(self, body: bytes) -> Any:
         """Return the state that `body` describes.
@@ -86,7 +87,11 @@ class Decoder:
         return self._value(root)
 
     def _unpacked(self, body: bytes) -> Any:
-        return msgpack.unpackb(
+        # A frozen set may hold another: each is unpacked inside of the one around it, and takes much of C's stack.
+        if self._depth > self._caps.tuple_depth + 1:
+            raise CodecError("values that lie too deep in each other; the bytes are not ours")
+        self._depth += 1
+        found = msgpack.unpackb(
             body,
             raw=False,
             use_list=False,
@@ -97,6 +102,8 @@ class Decoder:
             max_ext_len=self._caps.text_bytes,
             max_map_len=0,
         )
+        self._depth -= 1
+        return found
 
     def _extension(self, code: int, content: bytes) -> Any:
         read = _EXTENSIONS.get(code)

@@ -16,6 +16,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import float_info
 from typing import Any, Final
 
 from tailrace.domain.errors import ExpressionError
@@ -29,6 +30,7 @@ BuildFunction = Callable[[str], Callable[[], object]]
 MAX_LENGTH: Final = 10_000
 MAX_NODES: Final = 2_000
 MAX_DEPTH: Final = 40
+_GREATEST: Final = float_info.max
 _SHOWN: Final = 40  # characters of a refused part in a message
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -186,6 +188,9 @@ class _Reader:
         if isinstance(value, ast.Constant):
             found = value.value
             if isinstance(found, (int, float)) and not isinstance(found, bool):
+                if not abs(found) <= _GREATEST:
+                    message = "a number that is not finite in 64 bits; write a smaller one"
+                    raise ExpressionError(message, self._column(node))
                 return Literal(found * sign)
             if value is node and (found is None or isinstance(found, (bool, str))):
                 return Literal(found)
@@ -217,9 +222,13 @@ class _Reader:
             if isinstance(argument, ast.Starred):
                 raise ExpressionError(f"'*' in the arguments of {name}; {_WHAT_IS_ALLOWED}", self._column(argument))
         positional = [self._part(argument, depth) for argument in node.args]
-        named = {keyword.arg: self._part(keyword.value, depth) for keyword in node.keywords if keyword.arg is not None}
-        if len(named) != len(node.keywords):
-            raise ExpressionError(f"'**' in the arguments of {name}; {_WHAT_IS_ALLOWED}", column)
+        named: dict[str, Part] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise ExpressionError(f"'**' in the arguments of {name}; {_WHAT_IS_ALLOWED}", column)
+            if keyword.arg in named:
+                raise ExpressionError(f"{name} got its argument {keyword.arg} twice; keep one", column)
+            named[keyword.arg] = self._part(keyword.value, depth)
         return _bound(name, kind, positional, named, column)
 
     def _select_type(self, node: ast.Call, kind: type, name: str, column: int) -> Call:

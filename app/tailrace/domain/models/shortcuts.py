@@ -1,53 +1,75 @@
-"""A shorter way to the same state, for the pipeline that most loops have: a scaler, then one model.
+"""A shorter way to River's own state, for the pipeline that most loops have: a scaler, then one model.
 
 The arithmetic is River's, operation by operation, on River's own objects, so that states and digests are equal to
 the last bit; only the steps between are left out. River's scaler looks every feature up nine times to learn it and
-twice more to transform it.
+twice more to transform it. A shortcut is good until the model is replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from river import base, compose, preprocessing
 
-from tailrace.domain.records import Features
-
-Learn: TypeAlias = Callable[[Features, Any], None]
+from tailrace.domain.records import Features, Value
 
 
-def learner_of(model: Any) -> Learn:
-    """Return what does the same as `model.learn_one`, perhaps faster; good until the model is replaced."""
-    if type(model) is compose.Pipeline:
-        steps: list[Any] = list(model.steps.values())
-        if len(steps) == 2 and _is_plain_scaler(steps[0]) and isinstance(steps[1], base.Classifier | base.Regressor):
-            final: Any = steps[1]
-            return _scaled(steps[0], final.learn_one)
-    learn: Learn = model.learn_one
-    return learn
+class ScaledLearner:
+    """Teaches a pipeline of `StandardScaler` and one model many complete rows at once.
+
+    Attributes:
+        learned: Rows learned by the last call; after an error the number of the row at which the model raised.
+    """
+
+    def __init__(self, scaler: Any, final: Any) -> None:
+        self.learned = 0
+        self._scaler = scaler
+        self._final = final
+
+    def learn_rows(self, names: Sequence[str], rows: Iterable[Iterable[Value]], ys: Iterable[Any]) -> None:
+        """Do `StandardScaler.learn_one`, then `transform_one`, then the model's `learn_one` for each row.
+
+        The scaler's state is written back at the end: after an error it is useless, as the model's is.
+
+        Args:
+            names: Of the values of every row.
+        """
+        scaler, learn_one = self._scaler, self._final.learn_one
+        counts: list[int] = [scaler.counts.get(name, 0) for name in names]
+        means: list[Any] = [scaler.means[name] for name in names]
+        variances: list[Any] = [scaler.vars[name] for name in names]
+        places = range(len(names))
+        self.learned = 0
+        for row, y in zip(rows, ys, strict=True):
+            scaled: Features = {}
+            value: Any
+            for place, name, value in zip(places, names, row, strict=True):
+                counts[place] = count = counts[place] + 1
+                mean, variance = means[place], variances[place]
+                distance = value - mean
+                mean += distance / count
+                centred = value - mean
+                variance += (distance * centred - variance) / count
+                means[place], variances[place] = mean, variance
+                scaled[name] = centred / variance**0.5 if variance else 0.0
+            learn_one(scaled, y)
+            self.learned += 1
+        if not self.learned:
+            return
+        for name, count, mean, variance in zip(names, counts, means, variances, strict=True):
+            scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
 
 
-def _is_plain_scaler(step: Any) -> bool:
+def learner_of(model: Any) -> ScaledLearner | None:
+    """Return what comes to the same state as `model.learn_one`; None: there is no shortcut."""
+    if type(model) is not compose.Pipeline:
+        return None
+    scaler, *others = model.steps.values()
+    if len(others) != 1 or not isinstance(others[0], base.Classifier | base.Regressor):
+        return None
+    return ScaledLearner(scaler, others[0]) if _is_plain(scaler) else None
+
+
+def _is_plain(step: Any) -> bool:
     return type(step) is preprocessing.StandardScaler and step.with_std and step.window_size is None
-
-
-def _scaled(scaler: Any, learn: Learn) -> Learn:
-    """Return `StandardScaler.learn_one`, then `transform_one`, then `learn`, in one pass over the features."""
-    counts, means, variances = scaler.counts, scaler.means, scaler.vars
-    seen = counts.get
-
-    def learn_one(x: Features, y: Any) -> None:
-        scaled = {}
-        for name, value in x.items():
-            count = seen(name, 0) + 1
-            mean, variance = means[name], variances[name]
-            distance = value - mean
-            mean += distance / count
-            centred = value - mean
-            variance += (distance * centred - variance) / count
-            counts[name], means[name], variances[name] = count, mean, variance
-            scaled[name] = centred / variance**0.5 if variance else 0.0
-        learn(scaled, y)
-
-    return learn_one
