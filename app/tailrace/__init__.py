@@ -4,7 +4,7 @@ The map of the package. Floors, and what each room is for:
 
     floor 3   main       composition root: settings → objects → worker        settings   tailrace.toml + environment
               cli        one file per command group                            demo       what `tailrace demo` shows
-              inspection reads a loop from its topics: status, books, verify   opening    settings → log, store, decoders
+              inspection status, books, verify from the topics alone           opening    settings → log, store
     floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
     floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments and logs
     floor 0   domain     decides and does nothing: pure and deterministic

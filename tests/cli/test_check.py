@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests.cli.command_builders import Run
 from tests.settings.toml_builders import make_loop, make_toml
 

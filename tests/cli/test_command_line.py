@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from cyclopts import App
+from tests.cli.command_builders import Run
 
 from tailrace import cli
 from tailrace.cli import output
@@ -22,7 +23,6 @@ from tailrace.domain.errors import (
     SnapshotRefused,
     TailraceError,
 )
-from tests.cli.command_builders import Run
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.cli.command_builders import Run
 
 from tailrace.cli import init as init_module
 from tailrace.cli.init import Inputs, RefusedError, loop_name_of, propose, topic_of
 from tailrace.cli.proposal import text_of
 from tailrace.domain.records import Task
 from tailrace.settings import LoopSettings, Settings, load, load_text
-from tests.cli.command_builders import Run
 
 
 def make_events(count: int = 40, **more: Sequence[Any]) -> list[dict[str, Any]]:

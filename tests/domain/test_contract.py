@@ -340,6 +340,35 @@ def test_any_other_rule_gives_another_id() -> None:
     assert 10 == len(ids)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        TargetContract(Task.REGRESSION),
+        TargetContract(Task.BINARY),
+        TargetContract(Task.BINARY, positive="a", negative="b"),
+        TargetContract(Task.BINARY, positive="a"),
+        TargetContract(Task.MULTICLASS, classes=("a", "b", "c")),
+    ],
+)
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [1.5, -0.0],
+        [1.7e308, 1.7e308],
+        [math.inf, 1.0],
+        [True, False],
+        ["a", "b"],
+        ["a", "x"],
+        ["a", None],
+        [1, 2.5],
+        [["a"], ["a"]],
+    ],
+)
+def test_many_targets_are_read_as_each_of_them_alone(target: TargetContract, values: list[object]) -> None:
+    assert [target.read(value) for value in values] == list(target.read_many(values))
+
+
 def test_the_id_says_what_targets_mean_too() -> None:
     (features,) = one("number").features
     targets = [

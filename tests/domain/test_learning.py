@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from river import base, preprocessing
 from tests.log_builders import (
+    BINARY,
     CONTRACT,
     make_block,
     make_claim,
@@ -18,12 +21,17 @@ from tests.log_builders import (
     make_skip,
 )
 
+from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import CHAMPION
+from tailrace.domain.contract import FeatureContract, FeatureSpec
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips
+from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips, skeletons
+from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
+
+NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", "number")))
 
 
 class Poison(BaseException):
@@ -42,6 +50,34 @@ class Raising:
 
     def learn_one(self, _x: Any, _y: Any) -> None:
         raise self.error
+
+
+class RaisingClassifier(base.Classifier):
+    """A classifier of a pipeline that learns one example, and raises at the next."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.learned = 0
+
+    def learn_one(self, _x: Any, _y: Any) -> None:
+        if self.learned:
+            raise self.error
+        self.learned += 1
+
+    def predict_one(self, _x: Any) -> bool:
+        return True
+
+
+def numbers_fold() -> Fold:
+    """A fold whose contract has numbers alone, so that every row is complete."""
+    codec = StateCodec([make_model(), *skeletons()])
+    return Fold(contract=NUMBERS, target=BINARY, lineage="lineage", build_model=make_model, codec=codec)
+
+
+def numbers_block(count: int) -> TrainingBlock:
+    rng = random.Random(count)
+    x = NUMBERS.columns([{"amount": rng.gauss(10, 3), "size": rng.gauss(0, 1)} for _ in range(count)])
+    return replace(make_block(replace(make_examples(count), x=x)), contract_id=NUMBERS.id)
 
 
 def folded(log: list[Logged], fold: Fold | None = None, skips: set[int] | None = None) -> LoopState:
@@ -202,6 +238,41 @@ def test_a_panic_is_a_failure_of_the_model_too() -> None:
 
     with pytest.raises(FoldError, match="raised Poison while it learned"):
         fold.fold(state, make_log(make_block(), start=1))
+
+
+def test_complete_rows_behind_a_scaler_are_learned_as_river_would_in_any_slices() -> None:
+    fold, block, model = numbers_fold(), numbers_block(20), make_model()
+    whole, sliced = folded(make_log(make_claim(), block), fold), folded(make_log(make_claim()), fold)
+
+    opened = fold.open(sliced, 1, block, "digest of 1")
+    assert opened is not None
+    for start, stop in [(0, 1), (1, 12), (12, 20)]:
+        fold.learn(sliced, opened, 1, start, stop)
+    for x, y in zip(NUMBERS.rows(block.examples.x), block.examples.y.tolist(), strict=True):
+        model.learn_one(x, y == 1.0)
+
+    codec = StateCodec([make_model()])
+    assert 1 == len({codec.encode(learned) for learned in (whole.champion.model, sliced.champion.model, model)})
+
+
+def test_a_model_behind_a_scaler_names_the_example_too() -> None:
+    fold = numbers_fold()
+    state = folded(make_log(make_claim()), fold)
+    state.champion.model = preprocessing.StandardScaler() | RaisingClassifier(Poison())
+
+    with pytest.raises(FoldError) as caught:
+        fold.fold(state, make_log(numbers_block(9), start=1))
+
+    assert position_of(1, 1) == caught.value.position
+
+
+def test_what_ends_the_process_ends_it_behind_a_scaler_too() -> None:
+    fold = numbers_fold()
+    state = folded(make_log(make_claim()), fold)
+    state.champion.model = preprocessing.StandardScaler() | RaisingClassifier(KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        fold.fold(state, make_log(numbers_block(9), start=1))
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), CancelledError()])

@@ -1,6 +1,6 @@
 """Write docs/configuration.md and docs/metrics.md from the code; a test fails when they are out of date.
 
-    python tests/house/generate_docs.py
+python tests/house/generate_docs.py
 """
 
 from pathlib import Path

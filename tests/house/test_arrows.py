@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 import tailrace
 
 PACKAGE = Path(tailrace.__file__).parent
@@ -77,7 +78,9 @@ def test_inside_the_domain_arrows_point_down():
 
     level_of = {module: number for number, modules in enumerate(LEVELS) for module in modules}
     for path in FILES:
-        if room_of(path) != "domain" or path.parent == PACKAGE / "domain" == path.parent and path.name == "__init__.py":
+        if room_of(path) != "domain" or (
+            path.parent == PACKAGE / "domain" == path.parent and path.name == "__init__.py"
+        ):
             continue
         module = path.relative_to(PACKAGE / "domain").parts[0].removesuffix(".py")
         for name in imports_of(path):

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.house.generate_docs import DOCS, FILES
+from tests.house.readme_example import example
+
 from tailrace.cli import GROUPS
 from tailrace.domain.records import Code
 from tailrace.wire.topics import topics_of
-
-from tests.house.generate_docs import DOCS, FILES
-from tests.house.readme_example import example
 
 README = (DOCS.parent / "README.md").read_text()
 
@@ -26,7 +26,11 @@ def test_every_command_is_in_the_readme(group):
 
 @pytest.mark.parametrize("spec", topics_of("phishing", "pages", "verdicts", horizon_ms=1), ids=lambda spec: spec.name)
 def test_every_topic_is_in_the_readme(spec):
-    own = spec.name.replace("phishing.", "<loop>.").replace("pages.dlq", "<input>.dlq").replace("verdicts.dlq", "<input>.dlq")
+    own = (
+        spec.name.replace("phishing.", "<loop>.")
+        .replace("pages.dlq", "<input>.dlq")
+        .replace("verdicts.dlq", "<input>.dlq")
+    )
     assert f"`{own}`" in README or spec.is_users
 
 

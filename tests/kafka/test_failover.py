@@ -165,7 +165,9 @@ async def test_a_worker_that_is_started_while_kafka_is_down_says_so_and_works_wh
     await asyncio.to_thread(own_broker.stop)
     commands.append(Command.start(scenario.config))
 
-    await until(lambda: f"waiting for Kafka at {own_broker.bootstrap}" in commands[0].said, "it says that it waits", 60.0)
+    await until(
+        lambda: f"waiting for Kafka at {own_broker.bootstrap}" in commands[0].said, "it says that it waits", 60.0
+    )
     await asyncio.to_thread(own_broker.start)
     scenario.user.sink = scenario.log.sink("user")
     await scenario.user.sink.start()

@@ -7,12 +7,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.settings.toml_builders import make_loop, make_toml
 
 from tailrace.cli import toml_text
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.records import Task
 from tailrace.settings import Settings, field_table, load_text
-from tests.settings.toml_builders import make_loop, make_toml
 
 FEATURES = "\n".join(
     [f'f{n} = "number"' for n in range(60)]
@@ -87,7 +87,7 @@ def expect_settings_or_problems(text: str, environ: dict[str, str] | None = None
             assert (loop.implicit_y is None) == (loop.missing == "drop")
 
 
-def refuse_some(expression: str, experimental: bool, task: Task) -> None:  # noqa: FBT001 - the product's shape
+def refuse_some(expression: str, experimental: bool, task: Task) -> None:
     """Refuse by length, so that both answers are met."""
     if len(expression) % 2 and not experimental:
         raise SettingsError([f"the model is refused for task {task}"])

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.settings.toml_builders import make_loop, make_toml, problems_of, read
 
 from tailrace.domain.errors import SettingsError
 from tailrace.settings import LoopSettings, Settings, load
-from tests.settings.toml_builders import make_loop, make_toml, problems_of, read
 
 SASL = '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\nusername = "u"\n'
 
@@ -123,9 +123,7 @@ def only(settings: Settings) -> LoopSettings:
 def test_the_environment_wins_over_the_file(
     variable: str, value: str, get: Callable[[Settings], object], expected: object
 ):
-    toml = make_toml(
-        make_loop(features='Age = "number"'), top='http = "a:1"', below='[snapshots]\nevery = "1m"'
-    )
+    toml = make_toml(make_loop(features='Age = "number"'), top='http = "a:1"', below='[snapshots]\nevery = "1m"')
 
     assert expected == get(read(toml, {variable: value}))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.settings.toml_builders import LABELS, make_loop, make_toml, problems_of, read
 
 from tailrace.domain.errors import ExpressionError, SettingsError
 from tailrace.domain.records import Task
-from tests.settings.toml_builders import LABELS, make_loop, make_toml, problems_of, read
 
 DURATION = 'a duration such as "500ms", "30s", "5m", "1h" or "7d", up to "3650d"'
 
@@ -76,7 +76,10 @@ def test_a_dotted_feature_without_quotes_is_explained():
 
 def test_all_problems_are_reported_at_once_in_the_order_of_the_tree():
     text = make_toml(
-        make_loop(horizon="0s", features='age = "numbr"'), log="kafka:/x", top="http = 5", below="[snapshots]\nevery = 0"
+        make_loop(horizon="0s", features='age = "numbr"'),
+        log="kafka:/x",
+        top="http = 5",
+        below="[snapshots]\nevery = 0",
     )
 
     keys = [problem.partition(":")[0] for problem in problems_of(text)]
@@ -312,7 +315,7 @@ def test_a_value_with_a_line_break_stays_in_one_line():
     assert "\n" not in problem
 
 
-def refuse_everything(expression: str, experimental: bool, task: Task) -> None:  # noqa: FBT001 - the product's shape
+def refuse_everything(expression: str, experimental: bool, task: Task) -> None:
     """Refuse like the catalogue does."""
     assert (False, Task.BINARY) == (experimental, task)
     column = expression.find("LogisticRegresion")

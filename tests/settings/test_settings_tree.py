@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.settings.toml_builders import make_loop, make_toml, read, read_loop
 
 from tailrace.domain.records import Task
 from tailrace.settings import LOOP_TOPICS, field_table, parse_duration, show_duration
 from tailrace.wire.topics import LoopTopics
-from tests.settings.toml_builders import make_loop, make_toml, read, read_loop
 
 
 def test_a_minimal_configuration_takes_every_default():

@@ -13,7 +13,7 @@ from tailrace.settings import LoopSettings, ModelCheck, Settings, load_text
 LABELS = '{ topic = "verdicts", id = "page_id", target = "verdict", positive = "phishing" }'
 
 
-def make_loop(  # noqa: PLR0913 - one keyword per part of a loop
+def make_loop(
     *,
     name: str = "phishing",
     task: str = "binary",

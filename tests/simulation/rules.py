@@ -15,7 +15,7 @@ from tailrace.domain.contract import FeatureContract
 from tailrace.domain.join.batch import Batch
 from tailrace.domain.join.state import JoinState
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Features
+from tailrace.domain.records import Features, Value
 from tailrace.domain.times import NEVER
 
 PLANTS: Final[dict[str, str]] = {
@@ -75,12 +75,16 @@ class ShuffledContract:
     def __init__(self, contract: FeatureContract, rng: Random) -> None:
         self.id = contract.id
         self._contract = contract
-        self._names = list(contract.names)
-        rng.shuffle(self._names)
+        self.names = list(contract.names)
+        rng.shuffle(self.names)
 
     def rows(self, x: XColumns) -> list[Features]:
         """Return the rows, out of order."""
-        return [{name: row[name] for name in self._names if name in row} for row in self._contract.rows(x)]
+        return [{name: row[name] for name in self.names if name in row} for row in self._contract.rows(x)]
+
+    def values(self, x: XColumns) -> list[list[Value]]:
+        """Return the values of complete rows, in the order of `names`."""
+        return [list(row.values()) for row in self.rows(x)]
 
 
 @contextmanager

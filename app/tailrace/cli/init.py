@@ -205,7 +205,7 @@ def loop_name_of(topic: str) -> str:
 
 def _is_accepted(expression: str, task: Task) -> bool:
     try:
-        model_check(Path.cwd())(expression, False, task)  # noqa: FBT003 - the shape of ModelCheck
+        model_check(Path.cwd())(expression, False, task)
     except SettingsError:
         return False
     return True

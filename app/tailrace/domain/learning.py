@@ -170,7 +170,7 @@ class Fold:
         self.close(state, offset)
         return None
 
-    def learn(  # noqa: PLR0917 - the rows of an opened block are named by four of them
+    def learn(
         self,
         state: LoopState,
         block: TrainingBlock,

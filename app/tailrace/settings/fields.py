@@ -39,7 +39,7 @@ class Contradictions(ValueError):
         self.problems = problems
 
 
-def setting(  # noqa: PLR0913 - one keyword per thing that the field table shows
+def setting(
     sentence: str,
     allowed: str,
     *,

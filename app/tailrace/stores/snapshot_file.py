@@ -1,6 +1,6 @@
-"""The snapshot file: one manifest and its parts as one run of bytes.
+r"""The snapshot file: one manifest and its parts as one run of bytes.
 
-    magic "TAILRACE\\0" · format version, u16 · manifest length, u32 · SHA-256 of the manifest
+    magic "TAILRACE\0" · format version, u16 · manifest length, u32 · SHA-256 of the manifest
     manifest, canonical JSON · parts, in its order
 
 Integers are big-endian. A part is stored as it is or as its zlib form; the manifest tells sizes and digests of both,

@@ -1,4 +1,6 @@
-"""Where snapshot files lie. Any form keeps three promises, held by `tests/stores/store_rules.py`:
+"""Where snapshot files lie.
+
+Any form keeps three promises, held by `tests/stores/store_rules.py`:
 
     1. All or nothing: a reader finds the whole content of one finished put, or nothing, whatever is killed when.
     2. What put has returned from survives a power failure.

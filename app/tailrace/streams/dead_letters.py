@@ -1,13 +1,21 @@
-"""Sends what could not be used to `<input>.dlq`: key, value, headers and timestamp byte for byte, and the reason."""
+"""Sends what could not be used to `<input>.dlq`: key, value, headers and timestamp byte for byte, and the reason.
+
+Where an input takes larger records than its dead-letter topic, the letter of such a record holds the reason alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 
+import structlog
+
+from tailrace.domain.errors import RecordTooLarge
 from tailrace.domain.records import Rejection
 from tailrace.streams.log import Outgoing, Record, Sink, TopicPartition
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire import dead_letter
+
+log = structlog.get_logger(__name__)
 
 
 class DeadLetters:
@@ -42,11 +50,25 @@ class DeadLetters:
             partition = record.partition % self._partitions
             lines.setdefault(partition, []).append(Outgoing(record.key, record.value, headers, record.timestamp))
         deliveries = [
-            await self._sink.send(TopicPartition(self._topic, partition), letters)
+            delivery
             for partition, letters in lines.items()
+            for delivery in await self._send(TopicPartition(self._topic, partition), letters)
         ]
         self._recorder.rejected(rejected[0][0].topic, [rejection for _, rejection in rejected])
         return _all(deliveries)
+
+    async def _send(self, partition: TopicPartition, letters: Sequence[Outgoing]) -> list[Awaitable[object]]:
+        """Put letters in line, in order; one that is too large goes without its record, so that it stops nobody."""
+        try:
+            return [await self._sink.send(partition, letters)]
+        except RecordTooLarge as problem:
+            if len(letters) > 1:
+                middle = len(letters) // 2
+                return [*await self._send(partition, letters[:middle]), *await self._send(partition, letters[middle:])]
+            (letter,) = letters
+            log.warning("a dead letter goes without its record", topic=self._topic, why=str(problem))
+            bare = Outgoing(None, None, dead_letter.without_record(letter.headers), letter.timestamp_ms)
+            return [await self._sink.send(partition, [bare])]
 
 
 async def _all(deliveries: Sequence[Awaitable[object]]) -> None:

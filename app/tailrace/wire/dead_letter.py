@@ -18,6 +18,7 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 CONNECT: Final = "__connect.errors."
 CODE: Final = "tailrace.dlq.code"
 BLOCK: Final = "tailrace.dlq.block"
+LEFT_OUT: Final = "tailrace.dlq.left_out"
 
 _DECIDED_BY: Final = {
     Stage.DECODE: "tailrace.wire.json_codec",
@@ -117,15 +118,18 @@ def encode(
     return [*record.headers, *((name, text.encode()) for name, text in ours.items())]
 
 
+def without_record(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a dead letter whose record is too large for the topic: only ours, and that it is so."""
+    return [*headers[_start_of_ours(headers) :], (LEFT_OUT, b"key, value and headers: too large for this topic")]
+
+
 def parse(headers: Headers) -> DeadLetter:
     """Read the headers of a dead letter.
 
     Raises:
         CodecError: They are not those of a dead letter of Tailrace.
     """
-    start = max((index for index, (name, _) in enumerate(headers) if name == _FIRST), default=None)
-    if start is None:
-        raise CodecError(f"a dead letter lacks the header {_FIRST}; another program wrote it")
+    start = _start_of_ours(headers)
     ours = {name: value or b"" for name, value in headers[start:]}
     try:
         block = BlockName.parse(ours[BLOCK].decode()) if BLOCK in ours else None
@@ -146,3 +150,10 @@ def parse(headers: Headers) -> DeadLetter:
         )
     except (KeyError, ValueError) as cause:
         raise CodecError(f"the headers of a dead letter are incomplete ({type(cause).__name__})") from cause
+
+
+def _start_of_ours(headers: Headers) -> int:
+    start = max((index for index, (name, _) in enumerate(headers) if name == _FIRST), default=None)
+    if start is None:
+        raise CodecError(f"a dead letter lacks the header {_FIRST}; another program wrote it")
+    return start

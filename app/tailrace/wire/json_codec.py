@@ -311,7 +311,7 @@ class LabelDecoder:
         return [decoded[index] for index in range(len(records))]
 
 
-def _label(  # noqa: PLR0917 - called with columns, one per argument
+def _label(
     label_id: str | Rejection,
     time_ms: EventTimeMs | Rejection,
     y: float | Rejection,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from river import compose, linear_model, preprocessing, tree
+from tests.domain.models.parts import Mine
+
 from tailrace.domain.models.catalog import FAMILIES, describe, family_of, misfits, supported, uses_blas
 from tailrace.domain.models.expression import parse
-
-from tests.domain.models.parts import Mine
 
 
 def model_of(text: str) -> Any:

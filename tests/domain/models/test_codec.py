@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import drift, preprocessing, proba, stats, utils
+from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
+
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
 from tailrace.domain.models.codec_format import Node, Value
 from tailrace.domain.models.symbols import SymbolTable
-
-from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 PLAIN = StateCodec([])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tailrace.domain.models.digest import digest_of, state_digest
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import compose, linear_model, tree
+from tests.domain.models.parts import Mine, Sampler
+
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models import expression
 from tailrace.domain.models.expression import load, parse
-
-from tests.domain.models.parts import Mine, Sampler
 
 
 def no_functions(name: str) -> Any:

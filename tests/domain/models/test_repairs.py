@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
+
 from tailrace.domain.models.repairs import apply_repairs
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from river import linear_model
+from tests.domain.models.parts import Mine
+
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models import spec as spec_module
 from tailrace.domain.models.spec import ModelSpec, lineage_of
-
-from tests.domain.models.parts import Mine
 
 
 def make_spec(text: str = "StandardScaler() | LogisticRegression()", **overrides: Any) -> ModelSpec:

@@ -54,9 +54,7 @@ def main() -> int:
         with address(arguments.log, folder) as log:
             form = LogForm(arguments.log, log, folder / "log" if arguments.log == "embedded" else folder)
             try:
-                report = asyncio.run(
-                    run_series(form, folder, seed, apart=arguments.apart, count=arguments.points)
-                )
+                report = asyncio.run(run_series(form, folder, seed, apart=arguments.apart, count=arguments.points))
             except AssertionError:
                 traceback.print_exc()
                 print(f"seed {seed} failed; its logs are in {folder}")

@@ -50,7 +50,9 @@ async def check_b(topics: Topics, refolder: Refolder) -> int:
     if newest is None:
         return 0
     folded = await refolder.fold(offset_of(newest.position))
-    assert folded["position"] == newest.position, f"the fold ends at {folded['position']}, the snapshot at {newest.position}"
+    assert folded["position"] == newest.position, (
+        f"the fold ends at {folded['position']}, the snapshot at {newest.position}"
+    )
     assert folded["digest"] == newest.state_digest, f"snapshot {newest.number} is not what the log comes to"
     assert folded["learned"] == newest.counters["learned"]
     return int(str(folded["learned"]))

@@ -21,6 +21,8 @@ from tests.kafka.kill.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Sent, Wo
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario
 
+from tailrace.inspection.books import account_of
+from tailrace.inspection.reading import Reading
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, TopicPartition
 
@@ -146,6 +148,7 @@ class Series:
             self.report.seconds.append(time.monotonic() - begun_s)
         await self._send(self._load.ending())
         await self._check("the end")
+        await self._check_books()
         return self.report
 
     def _note_gap(self, point: Point, gap: Gap) -> None:
@@ -165,6 +168,12 @@ class Series:
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
             raise
+
+    async def _check_books(self) -> None:
+        scenario = self._scenario
+        reading = Reading(scenario.settings, scenario.log, self._topics.reader)
+        account = await account_of(reading, scenario.domain.name, scenario.domain.settings)
+        assert account.books.holds, f"the books do not balance: {account.books}"
 
     async def _kill_at(self, point: Point) -> None:
         if point.at_start:

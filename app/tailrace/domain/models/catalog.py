@@ -238,10 +238,9 @@ def misfits(model: Any, task: str) -> list[str]:
     wanted = base.Regressor if task == REGRESSION else base.Classifier
     if isinstance(head, wanted):
         if task == MULTICLASS and not getattr(head, "_multiclass", False):
-            return [
-                f"{name} knows two classes only, and the task is multiclass; wrap it as OneVsRestClassifier({name}()), "
-                f"or use SoftmaxRegression(), GaussianNB() or HoeffdingTreeClassifier()"
-            ]
+            problem = f"{name} knows two classes only, and the task is multiclass"
+            step = f"wrap it as OneVsRestClassifier({name}()), or use SoftmaxRegression() or GaussianNB()"
+            return [f"{problem}; {step}"]
         return []
     return [
         f"the task is {task}, which needs a {_role(wanted)}, and the model ends in {name}, {_what(head)}; {_TRY[task]}"

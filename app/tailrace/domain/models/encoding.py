@@ -8,6 +8,7 @@ import random
 import struct
 import types
 from collections.abc import Callable, Iterable
+from math import isnan
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -74,7 +75,7 @@ class Encoder:
     def _value(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
         if kind is float:
-            return value if value == value else NAN  # NaN differs from itself; it is written in one form.
+            return NAN if isnan(value) else value  # NaN has many forms; it is written in one.
         if kind is bool or value is None:
             return value
         if kind is str or kind is bytes:
