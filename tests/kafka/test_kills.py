@@ -57,7 +57,11 @@ def test_some_kills_fell_between_an_acknowledgement_and_its_commit(series, name,
     assert report.before_commit[role] > 0
 
 
-def test_enough_was_learned_for_the_kills_to_mean_something(series):
-    found = [each.result().found for each in series.values()]
+@pytest.mark.parametrize("name", ["one", "apart"])
+def test_the_load_was_hostile_enough_for_the_kills_to_mean_something(series, name):
+    found = series[name].result().found
 
-    assert all(each is not None and each.learned > 500 for each in found)
+    assert found.learned > 500
+    assert found.forwarded > 20
+    assert {"joined", "dropped"} <= found.outcomes.keys()
+    assert {"late", "orphaned", "conflicting", "target_invalid"} <= found.dead.keys()

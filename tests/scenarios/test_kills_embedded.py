@@ -8,7 +8,7 @@ SEED = 7
 
 
 async def test_a_killed_worker_on_the_embedded_log_goes_on_where_it_was(embedded_form, tmp_path):
-    report = await run_series(embedded_form, tmp_path, SEED, apart=False, count=6)
+    report = await run_series(embedded_form, tmp_path, SEED, apart=False, count=4)
 
-    assert len(report.points) == 6
+    assert len(report.points) == 4
     assert report.before_commit.total() > 0

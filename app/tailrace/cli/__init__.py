@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 
 from tailrace.cli.exits import Exit, UsageError, exit_of
 from tailrace.cli.output import fail, talk
@@ -80,7 +80,7 @@ def _execute(arguments: Sequence[str]) -> int:
     try:
         result = build_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:
-        fail(f"{str(error).rstrip('.')}; `tailrace --help` and `tailrace COMMAND --help` say what is allowed")
+        fail(f"{_without_list(error).rstrip('.')}; `tailrace --help` and `tailrace COMMAND --help` say what is allowed")
         return Exit.USAGE
     except TailraceError as error:
         report(error)
@@ -95,6 +95,12 @@ def _execute(arguments: Sequence[str]) -> int:
         fail("this is a bug of Tailrace; `tailrace version --verbose` prints what a report needs")
         return Exit.UNEXPLAINED
     return result if isinstance(result, int) else Exit.OK
+
+
+def _without_list(error: Exception) -> str:
+    # The parser lists the first eight commands only, as if those were all.
+    text = str(error)
+    return text.partition(" Available commands: ")[0] if isinstance(error, UnknownCommandError) else text
 
 
 def report(error: TailraceError) -> None:

@@ -38,43 +38,52 @@ def rows(records: Iterable[Mapping[str, Any]], columns: Sequence[str], output: F
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        # Ids, times and numbers stay on one line; where a terminal is narrow, the last column takes more lines.
+        table.add_column(column.replace("_", " "), no_wrap=column != columns[-1])
     for each in records:
         table.add_row(*(Text(_cell(each.get(column))) for column in columns))
     console().print(table)
 
 
 def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
-    """Print one record: a line per key, or one JSON line."""
+    """Print one record: a line per key, also of what lies inside of one, or one JSON line."""
     if chosen(output) == "json":
         json_line(fields)
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for key, value in fields.items():
-        table.add_row(Text(key.replace("_", " ")), Text(_cell(value)))
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            table.add_row(Text(name), Text("\n".join(f"{inner}: {_cell(each)}" for inner, each in value.items())))
+        else:
+            table.add_row(Text(name), Text(_cell(value)))
     console().print(table)
 
 
 class Lines:
-    """Prints records one by one as they come: tab-separated columns under a heading, or JSON lines."""
+    """Prints records one by one as they come: columns under a heading, as wide as the first record, or JSON lines."""
 
     def __init__(self, columns: Sequence[str], output: Format | None = None) -> None:
         self._columns = columns
         self._is_json = chosen(output) == "json"
-        self._has_heading = False
+        self._widths: list[int] = []
 
     def print(self, fields: Mapping[str, Any]) -> None:
         """Print one record at once."""
         if self._is_json:
             json_line(fields)
         else:
-            if not self._has_heading:
-                self._has_heading = True
-                print("\t".join(column.replace("_", " ") for column in self._columns))
-            print("\t".join(_cell(fields.get(column)) for column in self._columns))
+            cells = [_cell(fields.get(column)) for column in self._columns]
+            if not self._widths:
+                self._widths = [max(len(column), len(cell)) for column, cell in zip(self._columns, cells, strict=True)]
+                self._print_row([column.replace("_", " ") for column in self._columns])
+            self._print_row(cells)
         sys.stdout.flush()
+
+    def _print_row(self, cells: Sequence[str]) -> None:
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True)).rstrip())
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
@@ -115,4 +124,6 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

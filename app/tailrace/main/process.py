@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
@@ -196,20 +195,8 @@ def run(
         TailraceError: It cannot run, and a person has to do something.
     """
     process = Process(settings, roles=tuple(roles), instance_id=instance_id)
-    _calm_collector()
     logs.configure(log_level, log_format, count=process.process_recorder.log_message)
     code = workers.run(process)
     if process.failure is not None:
         raise process.failure
     return code
-
-
-def _calm_collector() -> None:
-    """Let the cyclic collector look at new objects less often and never at those of the libraries.
-
-    Waiting events and model nodes are many and live long; with the defaults looking at them again and again doubles
-    the cost of the join.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

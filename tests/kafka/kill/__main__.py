@@ -36,8 +36,9 @@ def show(report: Report) -> str:
     """Return a line for people."""
     found = report.found
     assert found is not None
-    kept = dict(report.before_commit)
-    return f"{len(report.points)} kills, before commit {kept}, {found.events} events, {dict(found.outcomes)}"
+    counts = dict(found.outcomes | found.dead)
+    gaps = dict(report.before_commit)
+    return f"{len(report.points)} kills, before commit {gaps}, {found.events} events, {counts}, {found.forwarded} forwarded"
 
 
 def main() -> int:

@@ -20,16 +20,24 @@ from tests.simulation.inputs import Entry, Topic
 from tests.simulation.oracle import expect, outcomes_of
 
 from tailrace.domain.positions import offset_of
-from tailrace.domain.records import Label
+from tailrace.domain.records import Forward, Label
 from tailrace.wire.dead_letter import DeadLetter, parse
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the checks counted."""
+    """What the checks counted.
+
+    Attributes:
+        outcomes: Of identities: joined, dropped.
+        dead: Labels that count as dead letters, by code.
+        forwarded: Labels that came on another partition than their id's.
+    """
 
     events: int
     outcomes: Counter[str]
+    dead: Counter[str]
+    forwarded: int
     learned: int
 
 
@@ -40,8 +48,14 @@ def check_a(topics: Topics, on_two: dict[str, set[bool]]) -> Found:
         on_two: Ids whose labels came on two partitions → their targets; either may have been the first.
     """
     events = _check_events(topics)
-    outcomes = _check_outcomes(topics, on_two)
-    return Found(events, outcomes, sum(outcomes[kind] for kind in ("joined", "implicit")))
+    outcomes, dead = _check_outcomes(topics, on_two)
+    forwards = {
+        (each.label.partition, each.label.offset)
+        for column in topics.relabelled
+        for each in column.decoded
+        if isinstance(each, Forward)
+    }
+    return Found(events, outcomes, dead, len(forwards), outcomes["joined"])
 
 
 async def check_b(topics: Topics, refolder: Refolder) -> int:
@@ -88,7 +102,7 @@ def _check_events(topics: Topics) -> int:
     return len(good)
 
 
-def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Counter[str]:
+def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> tuple[Counter[str], Counter[str]]:
     names, blocks = topics.domain.topics, topics.blocks()
     labels, bad = _labels(topics)
     scored = [
@@ -130,7 +144,7 @@ def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> Counter[str
         "dead letters of labels",
     )
     assert {code for at, code in dead if at in of_two} <= {"conflicting", "late", "orphaned"}
-    return Counter(o.kind for o in found)
+    return Counter(o.kind for o in found), Counter(code for _, code in dead)
 
 
 def _labels(topics: Topics) -> tuple[list[Topic[Label | None]], dict[tuple[int, int], str]]:

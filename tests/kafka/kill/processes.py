@@ -22,16 +22,17 @@ READY_S = 60.0
 
 def spawn(module: str, *arguments: str, hash_seed: int, errors: Path) -> subprocess.Popen[str]:
     """Start a Python module with a hash seed of its own; its standard error goes to a file."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors.open("ab"),
-        text=True,
-        bufsize=1,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-    )
+    with errors.open("ab") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            bufsize=1,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+        )
 
 
 @dataclass

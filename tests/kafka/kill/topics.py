@@ -45,11 +45,12 @@ class Topics:
         """Read what is new in every topic, and what the groups have committed."""
         names = self.domain.topics
         await self.refresh_committed()
+        # First, so that everything that its blocks say was acknowledged before them is read after it.
+        await self.read(names.training, decode_training)
         for topic in (names.events, names.labels, names.predictions, names.dead_events, names.dead_labels):
             await self.read(topic)
         await self.read(names.scored, decode_scored)
         await self.read(names.relabelled, decode_relabelled)
-        await self.read(names.training, decode_training)
         await self.read(names.snapshots)
 
     async def refresh_committed(self) -> None:
