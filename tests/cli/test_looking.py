@@ -33,6 +33,15 @@ def test_dead_letters_are_listed_with_code_and_source_and_without_values(run: Ru
     assert '"old"' not in ran.out
 
 
+def test_a_table_of_dead_letters_tells_each_reason_below(run: Run, ran_loop: RanLoop):
+    ran = run("dlq", "list", "--code", "conflicting", "-o", "table")
+
+    head, letter, why = ran.out.splitlines()
+    assert ["letter", "time", "code", "source"] == head.split()
+    assert "conflicting" == letter.split()[2]
+    assert "    another value was given for this event before; the first one counts" == why.rstrip()
+
+
 def test_letters_are_chosen_by_topic_code_and_number(run: Run, ran_loop: RanLoop):
     of_labels = lines(run("dlq", "list", "--topic", "phishing-verdicts", "-o", "json"))
     of_dlq = lines(run("dlq", "list", "--topic", "phishing-verdicts.dlq", "-o", "json"))
@@ -66,7 +75,7 @@ def test_one_letter_is_shown_as_it_came(run: Run, ran_loop: RanLoop):
         (("dlq", "show", "a/b/c"), 2, "name one letter as TOPIC/PARTITION/OFFSET"),
         (("dlq", "show", "phishing-pages.dlq/0/99"), 5, "holds offsets 0 to "),
         (("dlq", "show", "phishing-pages.dlq/9/0"), 5, "there is no partition 9"),
-        (("dlq", "show", "none.dlq/0/0"), 5, "does not exist"),
+        (("dlq", "show", "none.dlq/0/0"), 2, "LETTER: found 'none.dlq'; the configuration has phishing-pages.dlq"),
         (("log", "cat", "--from", "soon"), 2, "--from: found 'soon'; allowed: OFFSET or OFFSET:ROW"),
         (("log", "cat", "--partition", "7"), 5, "there is no partition 7"),
         (("log", "cat", "--topic", "snapshots"), 2, "snapshots"),
@@ -158,11 +167,20 @@ def test_predictions_are_shown_as_they_were_served(run: Run, ran_loop: RanLoop):
     assert {"served"} == {each["outcome"] for each in shown}
 
 
+def test_people_read_predictions_in_the_words_of_their_labels(run: Run, ran_loop: RanLoop):
+    ran = run("events", "tail", "--from", "earliest", "--limit", "59", "-o", "table")
+
+    said = {line.split("  ")[3].strip() for line in ran.out.splitlines()[1:]}
+    assert {"phishing", "not phishing"} >= said != set()
+
+
 def test_events_are_shown_with_their_places(run: Run, ran_loop: RanLoop):
     ran = run("events", "tail", "--topic", "events", "--from", "earliest", "--limit", "60", "-o", "table")
 
-    assert 61 == len(ran.out.splitlines())
-    assert ran.out.startswith("partition\toffset\ttime\tkey\tvalue")
+    head, *rows = ran.out.splitlines()
+    assert ["partition", "offset", "time", "key", "value"] == head.split()
+    assert 60 == len(rows)
+    assert "watching phishing-pages from its beginning on" in ran.err
 
 
 def test_events_are_sent_byte_for_byte_and_keyed_by_id(run: Run, ran_loop: RanLoop):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,18 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(run: Run, tmp_path
     assert (code, "") == (ran.code, ran.out)
     assert why in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_an_address_that_is_taken_is_one_sentence_before_anything_starts(run: Run, tmp_path: Path):
+    write_config(tmp_path)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = run("run", "--http", address)
+
+    assert (3, "") == (ran.code, ran.out)
+    assert f"error: http: {address} cannot be listened on" in ran.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_worker_ends_with_0_after_sigterm(tmp_path: Path):

@@ -10,7 +10,9 @@ import pytest
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import write_config
 
+from tailrace.cli import topics as command
 from tailrace.inspection.reading import opened
+from tailrace.inspection.topics import TopicPlan
 from tailrace.settings import load
 from tailrace.streams.log import TopicState
 
@@ -72,3 +74,23 @@ def test_a_topic_that_breaks_a_promise_is_refused(run: Run, tmp_path: Path):
     assert any("cleanup.policy" in refusal for refusal in json.loads(planned.out)["refusals"])
     assert (5, "") == (applied.code, applied.out)
     assert "cleanup.policy" in applied.err
+
+
+def test_topics_of_yours_that_are_missing_are_not_said_to_be_well(capsys: pytest.CaptureFixture[str]):
+    made = TopicPlan(remarks=("pages does not exist; create it, it is yours",))
+
+    command._print("phishing", made, "table", is_applied=False)
+
+    told = capsys.readouterr().out
+    assert told.startswith("loop phishing: topics of yours are missing\n")
+    assert "`tailrace topics apply --with-inputs --yes`" in told
+
+
+def test_a_plan_is_a_line_per_topic(run: Run, tmp_path: Path):
+    write_config(tmp_path)
+
+    planned = run("topics", "plan", "-o", "table")
+
+    (of_training,) = [line for line in planned.out.splitlines() if " phishing.training " in line]
+    assert ["create", "phishing.training", "1", "partition,", "1", "replica"] == of_training.split()[:6]
+    assert "retention.ms=-1" in of_training

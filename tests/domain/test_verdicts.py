@@ -139,6 +139,13 @@ def test_a_silent_member_is_a_warning():
     assert [Finding("m1", Verdict.WARN, "was last heard 5 s ago")] == complaints(look(make_member(time_ms=5_000)))
 
 
+def test_a_silent_member_owns_nothing_that_another_has_taken_over():
+    status = look(make_member(time_ms=5_000), make_member("m2"))
+
+    assert ["was last heard 5 s ago"] == [each.reason for each in complaints(status)]
+    assert "1 of 1 running" in {each.reason for each in status.findings}
+
+
 def test_a_role_that_nobody_has_is_a_failure():
     status = look(make_member(roles=make_member().roles[:2]))
 

@@ -77,7 +77,7 @@ def test_configuring_twice_writes_once():
 
     configure("info", stream=first)
     configure("info", stream=second)
-    logging.getLogger("aiokafka").info("hello")
+    logging.getLogger("faust").info("hello")
 
     assert "" == first.getvalue()
     assert 1 == len(lines_of(second))
@@ -92,6 +92,16 @@ def test_messages_below_the_level_are_left_out():
     logging.getLogger("uvicorn.access").info("GET /metrics")
 
     assert "" == stream.getvalue()
+
+
+@pytest.mark.parametrize(("level", "written"), [("debug", 1), ("info", 0)])
+def test_what_the_client_of_kafka_does_is_told_to_those_who_ask_for_debug(level: str, written: int):
+    stream = io.StringIO()
+    configure(level, stream=stream)
+
+    logging.getLogger("aiokafka.consumer").info("Updating subscribed topics")
+
+    assert written == stream.getvalue().count("Updating subscribed topics")
 
 
 def test_exceptions_are_one_field_of_one_line():
@@ -197,7 +207,7 @@ def test_long_texts_are_cut():
     stream = io.StringIO()
     configure("info", stream=stream)
 
-    logging.getLogger("aiokafka").info("x" * 100_000)
+    logging.getLogger("faust").info("x" * 100_000)
 
     assert len(stream.getvalue()) < MAX_TEXT + 300
     assert "100000 characters" in lines_of(stream)[0]["event"]

@@ -80,7 +80,7 @@ def _execute(arguments: Sequence[str]) -> int:
     try:
         result = build_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:
-        fail(f"{_without_list(error).rstrip('.')}; `tailrace --help` and `tailrace COMMAND --help` say what is allowed")
+        fail(f"{_ended(error)} `tailrace --help` and `tailrace COMMAND --help` say what is allowed")
         return Exit.USAGE
     except TailraceError as error:
         report(error)
@@ -97,10 +97,12 @@ def _execute(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else Exit.OK
 
 
-def _without_list(error: Exception) -> str:
-    # The parser lists the first eight commands only, as if those were all.
+def _ended(error: Exception) -> str:
     text = str(error)
-    return text.partition(" Available commands: ")[0] if isinstance(error, UnknownCommandError) else text
+    if isinstance(error, UnknownCommandError):
+        # The parser lists the first eight commands only, as if those were all.
+        text = text.partition(" Available commands: ")[0]
+    return text if text.endswith("?") else f"{text.rstrip('.')};"
 
 
 def report(error: TailraceError) -> None:

@@ -34,8 +34,9 @@ def register(app: App) -> None:
 def books(*, loop: LoopName = None, config: ConfigFile = None, output_format: OutputFormat = None) -> int:
     """Recompute from the topics what became of every event and label; ends with 1 when something is unexplained.
 
-    Counts each event and label once by its place in your topics, over the range that all topics still hold, and only
-    as far as the loop has come, so that it may be asked at any time. Also looks whether anything was learned twice.
+    Counts each event and label once by its place in your topics, over the range
+    that all topics still hold, and only as far as the loop has come, so that it
+    may be asked at any time. Also looks whether anything was learned twice.
 
     tailrace books
     tailrace books -o json

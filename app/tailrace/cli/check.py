@@ -42,9 +42,10 @@ def register(app: App) -> None:
 def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> None:
     """Check the configuration and say what will run; prints every problem at once and ends with 3 if there is one.
 
-    Settings come from the file and from variables named after them, which win: loops.phishing.horizon is
-    TAILRACE_LOOPS__PHISHING__HORIZON; with _FILE behind its name a variable names a file that holds the value.
-    Kafka is not asked; `tailrace doctor` does that.
+    Settings come from the file and from variables named after them, which win:
+    loops.phishing.horizon is TAILRACE_LOOPS__PHISHING__HORIZON; with _FILE
+    behind its name a variable names a file that holds the value. Kafka is not
+    asked; `tailrace doctor` does that.
     """
     try:
         settings = load(config, check_model=model_check(find_file(config).parent))

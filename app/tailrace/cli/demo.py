@@ -38,8 +38,9 @@ def demo(
 ) -> int:
     """Show a model that learns while it serves: real data, late labels, and a drift half-way.
 
-    Runs a worker and a feeder on an embedded log in a temporary folder. Nothing stays behind, unless --keep says so; on
-    a Kafka of yours the topics demo_* stay. Ends with 1 when not everything that came in is accounted for.
+    Runs a worker and a feeder on an embedded log in a temporary folder. Nothing
+    stays behind, unless --keep says so; on a Kafka of yours the topics demo_*
+    stay. Ends with 1 when not everything that came in is accounted for.
 
     tailrace demo
     tailrace demo --seconds 25 --summary out.json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tailrace.inspection.letters import Found
     from tailrace.inspection.reading import Reading
 
-_COLUMNS: Final = ("letter", "time", "code", "source", "why")
+_COLUMNS: Final = ("letter", "time", "code", "source")
 
 
 def register(app: App) -> None:
@@ -53,7 +53,7 @@ def list_letters(
 
         return await newest_letters(reading, topics, limit, None if code is None else code.value)
 
-    output.rows((_row(found) for found in ask(settings, look)), _COLUMNS, output_format)
+    output.notes((_row(found) for found in ask(settings, look)), _COLUMNS, "why", output_format)
 
 
 def show_letter(letter: str, /, *, config: ConfigFile = None, output_format: OutputFormat = None) -> None:
@@ -68,6 +68,7 @@ def show_letter(letter: str, /, *, config: ConfigFile = None, output_format: Out
     """
     topic, partition, offset = _place(letter)
     settings = load(config)
+    _check_known("LETTER", topic, topic, _topics(settings.loops.values(), None))
 
     async def look(reading: Reading) -> Found:
         from tailrace.inspection.letters import letter_at  # noqa: PLC0415 - loads the client of Kafka
@@ -88,9 +89,13 @@ def _topics(loops: Iterable[LoopSettings], topic: str | None) -> list[str]:
     if topic is None:
         return known
     wanted = topic if topic.endswith(DLQ_SUFFIX) else dlq_of(topic)
-    if wanted not in known:
-        raise UsageError(f"--topic: found {topic!r}; the configuration has {', '.join(known)}")
+    _check_known("--topic", topic, wanted, known)
     return [wanted]
+
+
+def _check_known(where: str, found: str, wanted: str, known: Sequence[str]) -> None:
+    if wanted not in known:
+        raise UsageError(f"{where}: found {found!r}; the configuration has {', '.join(known)}")
 
 
 def _place(letter: str) -> tuple[str, int, int]:

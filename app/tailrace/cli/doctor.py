@@ -34,7 +34,8 @@ def register(app: App) -> None:
 def doctor(*, config: ConfigFile = None, output_format: OutputFormat = None) -> int:
     """Check configuration, log, topics, partitioner of labels, clocks, store and model; ends with 1 when one fails.
 
-    Changes nothing, but for a file of a few bytes in the store that it writes and deletes.
+    Changes nothing, but for a file of a few bytes in the store that it writes
+    and deletes.
 
     tailrace doctor
     tailrace doctor -o json

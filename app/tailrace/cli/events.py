@@ -15,6 +15,7 @@ from tailrace.cli.session import LoopName, ask, at_least_one, loop_of
 from tailrace.settings import load
 
 if TYPE_CHECKING:
+    from tailrace.domain.contract import TargetContract
     from tailrace.inspection.reading import Reading
     from tailrace.inspection.sending import Seen, Sent
 
@@ -22,6 +23,7 @@ _COLUMNS: Final = {
     "predictions": ("prediction_id", "event_id", "event_time", "y_pred", "proba", "outcome", "model", "position"),
     "events": ("partition", "offset", "time", "key", "value"),
 }
+_ENDS: Final = {"earliest": "beginning", "latest": "end"}
 
 
 def register(app: App) -> None:
@@ -78,10 +80,14 @@ def tail(
         from tailrace.inspection import sending  # noqa: PLC0415 - loads the client of Kafka
 
         printer = output.Lines(_COLUMNS[topic], output_format)
+        is_table = output.chosen(output_format) == "table"
+        if is_table:
+            output.talk(f"watching {followed} from its {_ENDS[from_]} on; Ctrl-C ends it")
         records = sending.follow(reading, followed, from_earliest=from_ == "earliest", limit=limit)
         async with aclosing(records):
             async for record in records:
-                printer.print(_shown(record, is_prediction=topic == "predictions"))
+                shown = _shown(record, is_prediction=topic == "predictions")
+                printer.print(_in_words(shown, chosen.target) if is_table else shown)
 
     ask(settings, look)
 
@@ -104,6 +110,15 @@ def _shown(record: Seen, *, is_prediction: bool) -> dict[str, Any]:
         "key": output.text_of(record.key),
         "value": output.text_of(record.value) if value is None else value,
     }
+
+
+def _in_words(shown: dict[str, Any], target: TargetContract) -> dict[str, Any]:
+    """Name what a binary prediction says as labels name it: a person did not configure true and false."""
+    predicted = shown.get("y_pred")
+    if not isinstance(predicted, bool) or isinstance(target.positive, bool):
+        return shown
+    negative = f"not {target.positive}" if target.negative is None else target.negative
+    return shown | {"y_pred": target.positive if predicted else negative}
 
 
 def _object(value: bytes | None) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Topic = Literal["training", "scored", "relabelled"]
 
 _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "training": ("position", "kind", "counts", "partition", "id", "time", "event", "label", "owner", "number"),
+    "training": ("position", "kind", "counts", "partition", "id", "time", "event", "label"),
     "scored": ("position", "partition", "id", "time", "event", "model", "state"),
     "relabelled": ("position", "partition", "kind", "id", "time", "label", "watermark"),
 }
@@ -52,8 +52,9 @@ def cat(
 ) -> None:
     """Print a topic of the loop as rows: examples, dropped events, claims and skips of the training log, or others.
 
-    `counts` says whether a record of the log counts: one of a former owner does not, nor one that was sent twice. It
-    is empty where the claim that decides lies before --from.
+    `counts` says whether a record of the log counts: one of a former owner does
+    not, nor one that was sent twice. It is empty where the claim that decides
+    lies before --from.
 
     tailrace log cat --from 120 --limit 20
     tailrace log cat --topic scored --partition 0 --values -o json

@@ -12,10 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 Format: TypeAlias = Literal["table", "json"]
+
+SHORT_CHARS: Final = 19
+"""A column whose longest cell is no longer than this stays on one line; on a narrow terminal the others are folded."""
 
 PIPE_WIDTH_CHARS: Final = 200
 """Width of a table that goes to no terminal: wide enough not to break an id or a topic name."""
@@ -36,13 +40,28 @@ def rows(records: Iterable[Mapping[str, Any]], columns: Sequence[str], output: F
         for each in records:
             json_line(each)
         return
+    cells = [[_cell(each.get(column)) for column in columns] for each in records]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        # Ids, times and numbers stay on one line; where a terminal is narrow, the last column takes more lines.
-        table.add_column(column.replace("_", " "), no_wrap=column != columns[-1])
-    for each in records:
-        table.add_row(*(Text(_cell(each.get(column))) for column in columns))
+    for index, column in enumerate(columns):
+        is_short = all(len(row[index]) <= SHORT_CHARS for row in cells)
+        table.add_column(column.replace("_", " "), no_wrap=is_short, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     console().print(table)
+
+
+def notes(records: Iterable[Mapping[str, Any]], columns: Sequence[str], note: str, output: Format | None) -> None:
+    """Print records like `rows`, in a table with one field, a sentence, on lines of its own below the others."""
+    if chosen(output) == "json":
+        rows(records, columns, output)
+        return
+    cells = [([_cell(each.get(column)) for column in columns], _cell(each.get(note))) for each in records]
+    widths = [max([len(column), *(len(row[index]) for row, _ in cells)]) for index, column in enumerate(columns)]
+    screen = console()
+    screen.print(Text(_aligned([column.replace("_", " ") for column in columns], widths), "bold"), soft_wrap=True)
+    for row, sentence in cells:
+        screen.print(Text(_aligned(row, widths)), soft_wrap=True)
+        screen.print(Padding(Text(sentence), (0, 0, 0, 4)))
 
 
 def record(fields: Mapping[str, Any], output: Format | None = None) -> None:
@@ -83,7 +102,7 @@ class Lines:
         sys.stdout.flush()
 
     def _print_row(self, cells: Sequence[str]) -> None:
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True)).rstrip())
+        print(_aligned(cells, self._widths))
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
@@ -115,6 +134,10 @@ def console() -> Console:
     """Return the console of stdout, for what is no plain table."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH_CHARS
     return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _cell(value: object) -> str:

@@ -11,12 +11,13 @@ from typing import Annotated, Final, Literal
 from cyclopts import App, Parameter
 
 from tailrace.cli.check import groups_of, topics_of
-from tailrace.cli.exits import UsageError
+from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.model_check import canonical_model, model_check
 from tailrace.cli.options import ConfigFile
 from tailrace.cli.output import talk
+from tailrace.domain.errors import SettingsError
 from tailrace.domain.status import Role
-from tailrace.settings import LoopSettings, Settings, find_file, load
+from tailrace.settings import LoopSettings, Settings, find_file, free_port, load
 
 RunRole = Literal["score", "join", "learn"]
 
@@ -51,8 +52,9 @@ def run(
 ) -> int:
     """Score events, join labels, learn and take snapshots, until SIGTERM or Ctrl-C.
 
-    Waits while the log does not answer or topics are missing, and says so. Ends with 0 after an orderly stop; with 75
-    in a state that only a new process gets out of: let systemd or Kubernetes start it again.
+    Waits while the log does not answer or topics are missing, and says so. Ends
+    with 0 after an orderly stop; with 75 in a state that only a new process
+    gets out of: let systemd or Kubernetes start it again.
 
     tailrace run
     tailrace run --role score --http 127.0.0.1:0
@@ -62,11 +64,15 @@ def run(
     settings = _settings(config, http)
     for line in banner(settings, roles or _ALL, config):
         talk(line)
+    _check_address(settings)
     from tailrace import main  # noqa: PLC0415 - loads River, Faust and the client of Kafka
 
-    return main.run(
+    code = main.run(
         settings, roles or main.ALL_ROLES, instance_id=instance_id, log_level=log_level, log_format=log_format
     )
+    if code == Exit.OK:
+        talk("stopped")
+    return code
 
 
 def banner(settings: Settings, roles: Iterable[Role], config: Path | None = None) -> Iterator[str]:
@@ -98,6 +104,13 @@ def _settings(config: Path | None, http: str | None) -> Settings:
     """Read the settings; --http goes in as its variable would, so that it is checked and refused like that."""
     environ = dict(os.environ) if http is None else {**os.environ, "TAILRACE_HTTP": http}
     return load(config, environ=environ, check_model=model_check(find_file(config).parent))
+
+
+def _check_address(settings: Settings) -> None:
+    """Refuse a taken address before anything starts, where one sentence can say it."""
+    if settings.http_address is not None and free_port(*settings.http_address) is None:
+        problem = f"http: {settings.http} cannot be listened on; another worker or another program has it"
+        raise SettingsError([f'{problem}. Stop that one, or name a free --http HOST:PORT, or none: --http ""'])
 
 
 def _check_instance(instance_id: str | None) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
 
 from tailrace.cli import output
 from tailrace.cli.exits import Exit
@@ -40,7 +43,8 @@ def plan(
 ) -> int:
     """Print what `topics apply --yes` would do; ends with 1 when a topic that exists breaks a promise.
 
-    Nothing is ever lowered, deleted or reset. Topics of events and labels are yours: they are only looked at.
+    Nothing is ever lowered, deleted or reset. Topics of events and labels are
+    yours: they are only looked at.
 
     tailrace topics plan
     tailrace topics plan -o json
@@ -92,14 +96,53 @@ def _print(name: str, made: TopicPlan, output_format: output.Format | None, *, i
         output.json_line(described(name, made) | {"applied": is_applied})
         return
     print(f"loop {name}: {'done' if is_applied and not made.is_empty else _headline(made)}")
-    for line in made.words():
-        print(f"  {line}")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for is_last in (False, False, False, True):
+        table.add_column(no_wrap=not is_last, overflow="fold")
+    for row in _steps(made):
+        table.add_row(*(Text(cell) for cell in row))
+    if table.row_count:
+        output.console().print(table)
+    for refusal in made.refusals:
+        print(f"  refused: {refusal}")
+    for remark in made.remarks:
+        print(f"  note: {remark}")
+    if _lacks_inputs(made):
+        print("  next: create what is yours, or let `tailrace topics apply --with-inputs --yes` do it")
+
+
+def _steps(made: TopicPlan) -> Iterator[tuple[str, str, str, str]]:
+    """Yield what to do, with which topic, in what shape, with which settings."""
+    for creation in made.creations:
+        topic = creation.topic
+        shape = f"{_count(topic.partitions, 'partition')}, {_count(topic.replication, 'replica')}"
+        yield "  create", topic.name, shape, _settings(topic.settings)
+    for growth in made.growths:
+        yield "  grow", growth.name, f"{growth.present} → {_count(growth.total, 'partition')}", ""
+    for change in made.changes:
+        yield "  change", change.name, "", _settings(change.settings)
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _lacks_inputs(made: TopicPlan) -> bool:
+    from tailrace.inspection.topics import missing_inputs  # noqa: PLC0415 - loads the client of Kafka
+
+    return bool(missing_inputs(made))
 
 
 def _headline(made: TopicPlan) -> str:
     if made.refusals:
         return "a topic breaks a promise, so nothing would be done"
-    return "every topic is as it must be" if made.is_empty else "to be done"
+    if not made.is_empty:
+        return "to be done"
+    return "topics of yours are missing" if _lacks_inputs(made) else "every topic is as it must be"
 
 
 def described(name: str, made: TopicPlan) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def register(app: App) -> None:
 def verify(*, loop: LoopName = None, config: ConfigFile = None, output_format: OutputFormat = None) -> int:
     """Fold the training log again from its start and compare with the newest snapshot; ends with 1 when they differ.
 
-    Runs beside the workers and changes nothing. Equal digests prove that the model in the snapshot is what this log,
-    this configuration and these libraries come to, byte for byte.
+    Runs beside the workers and changes nothing. Equal digests prove that the
+    model in the snapshot is what this log, this configuration and these
+    libraries come to, byte for byte.
 
     tailrace verify
     tailrace verify -o json

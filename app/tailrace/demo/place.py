@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final
 from tailrace.demo.dataset import FEATURES
 from tailrace.demo.feeder import FINE, PHISHING
 from tailrace.domain.errors import SettingsError
-from tailrace.settings import DEFAULT_FILE, Settings, load_text
+from tailrace.settings import DEFAULT_FILE, Settings, free_port, load_text
 
 HORIZON_S: Final = 10
 LOOP: Final = "phishing"
@@ -126,24 +125,12 @@ def free_address(wanted: str | None) -> str:
     """
     if wanted is None:
         host, usual = USUAL_HTTP
-        return f"{host}:{_free_port(host, usual) or _free_port(host, 0)}"
+        return f"{host}:{free_port(host, usual) or free_port(host, 0)}"
     host, _, port = wanted.rpartition(":")
-    free = _free_port(host, int(port)) if host and port.isdigit() else None
+    free = free_port(host, int(port)) if host and port.isdigit() else None
     if free is None:
         raise SettingsError([f"--http: {wanted} cannot be listened on; name a free HOST:PORT of this machine"])
     return f"{host}:{free}"
-
-
-def _free_port(host: str, port: int) -> int | None:
-    """Return the port if it can be listened on, and any for 0."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host.strip("[]"), port))
-            return int(probe.getsockname()[1])
-    except (OSError, OverflowError):
-        return None
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -15,7 +15,7 @@ from tailrace.domain.errors import CodecError, LogError, LogUnavailable, Tailrac
 from tailrace.domain.records import Label
 from tailrace.domain.status import HEARTBEAT_MS, Verdict
 from tailrace.inspection.reading import Reading, opened
-from tailrace.inspection.topics import plan_of
+from tailrace.inspection.topics import missing_inputs, plan_of
 from tailrace.opening import label_decoder, open_store, topics_of
 from tailrace.settings import LoopSettings, Settings
 from tailrace.stores.snapshot_store import SnapshotStore
@@ -55,7 +55,8 @@ async def checks_of(settings: Settings, now_ms: Callable[[], int]) -> AsyncItera
         async with opened(settings) as reading:
             brokers = await reading.admin.brokers()
             where = f"{reading.log.address} answers"
-            yield Check("log", Verdict.OK, f"{where}, {brokers} brokers" if settings.servers else where)
+            cluster = f"{where}, {brokers} broker{'s' * (brokers != 1)}"
+            yield Check("log", Verdict.OK, cluster if settings.servers else where)
             for name, loop in settings.loops.items():
                 async for check in _of_loop(reading, name, loop, now_ms):
                     yield check
@@ -83,12 +84,12 @@ async def _of_loop(reading: Reading, name: str, loop: LoopSettings, now_ms: Call
 
 async def _topics(reading: Reading, name: str, loop: LoopSettings) -> Check:
     made = await plan_of(reading, name, loop)
-    missing_inputs = [remark for remark in made.remarks if "it is yours" in remark]
+    missing = missing_inputs(made)
     if made.refusals:
         return Check("topics", Verdict.FAIL, "; ".join(made.refusals), "repair them as said, then run this again", name)
-    if missing_inputs:
+    if missing:
         advice = "create them, or let `tailrace topics apply --with-inputs --yes` do it"
-        return Check("topics", Verdict.FAIL, "; ".join(missing_inputs), advice, name)
+        return Check("topics", Verdict.FAIL, "; ".join(missing), advice, name)
     if not made.is_empty:
         todo = [line.partition(":")[0] for line in made.words() if not line.startswith("note:")]
         return Check("topics", Verdict.WARN, "; ".join(todo), "`tailrace topics apply --yes` does it", name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from tailrace.domain.errors import LogUnavailable
+from tailrace.domain.errors import LogError, LogUnavailable
 from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs
 from tailrace.opening import open_log
 from tailrace.settings import Settings
@@ -43,9 +43,17 @@ class Reading:
         Raises:
             LogError: The topic does not exist.
         """
-        count = max(1, await self.reader.partitions(topic))
+        count = await self.reader.partitions(topic)
+        if not count:
+            raise LogError(f"topic {topic} does not exist; {self._maker_of(topic)}")
         partitions = [TopicPartition(topic, number) for number in range(count)]
         return {partition: await self.reader.range_of(partition) for partition in partitions}
+
+    def _maker_of(self, topic: str) -> str:
+        loops = self.settings.loops.values()
+        if any(topic in {loop.events.topic, loop.labels.topic} for loop in loops):
+            return "create it, or let `tailrace topics apply --with-inputs --yes` do it"
+        return "`tailrace topics apply --yes` creates the topics of this configuration"
 
     async def records(self, partition: TopicPartition, held: Range) -> AsyncIterator[Record]:
         """Yield the records of a range, in order."""
@@ -109,7 +117,8 @@ async def opened(settings: Settings, *, must_exist: bool = True) -> AsyncIterato
     """Open the log for looking at it; see `ask`."""
     if must_exist and not is_there(settings):
         raise LogUnavailable(
-            f"there is no log in {settings.log_folder} yet; `tailrace run` with this configuration makes it"
+            f"there is no log in {settings.log_folder} yet; `tailrace run` or `tailrace topics apply --yes` with this "
+            "configuration makes it"
         )
     log = open_log(settings, reach_within_s=REACH_WITHIN_S)
     admin = log.admin()

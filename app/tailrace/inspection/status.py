@@ -23,7 +23,7 @@ from tailrace.domain.status import (
     SnapshotStatus,
     Verdict,
 )
-from tailrace.domain.verdicts import GONE_MS, LagSample, LagWindowState, picture
+from tailrace.domain.verdicts import GONE_MS, SILENT_MS, LagSample, LagWindowState, picture
 from tailrace.inspection.manifests import newest_snapshot
 from tailrace.inspection.reading import Reading
 from tailrace.opening import topics_of
@@ -47,7 +47,7 @@ class Progress:
     """How far one group has come in one partition, whoever reads it.
 
     Attributes:
-        members: Who says that it reads the partition.
+        members: Who says that it reads the partition; those that fell silent only where nobody else says so.
         committed: Next offset that the group committed; None: it never did.
         lag_records: Records between what is done and the end, by the owner's word, else by the commit.
         lag_seconds: Age of the oldest record that is not done, by its Kafka time; 0 without lag; None: not known.
@@ -95,7 +95,7 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
         committed = {at: commit.offset for at, commit in (await reading.committed(groups[role])).items()}
         for topic in inputs[role]:
             for partition, offsets in held[topic].items():
-                one = _progress(role, partition, offsets, committed.get(partition), status.members)
+                one = _progress(role, partition, offsets, committed.get(partition), status)
                 progress.append(await _with_age(reading, one, offsets, now_ms))
     return Picture(status, tuple(progress), groups)
 
@@ -172,27 +172,37 @@ def _progress(
     partition: TopicPartition,
     held: Range,
     committed: int | None,
-    members: Iterable[MemberStatus],
+    status: LoopStatus,
 ) -> Progress:
-    told = [
-        (member.member, each)
+    told = _told(role, partition, [each for each in status.members if status.time_ms - each.time_ms < SILENT_MS])
+    told = told or _told(role, partition, status.members)
+    # What a member completed is ahead of what its group committed, by up to a second of work.
+    done = max([committed or held.start, *(each.next_offset for _, each in told)])
+    lag = max(0, held.end - done)
+    verdict, reason = _verdict(told, lag, status.time_ms)
+    names = tuple(member.member for member, _ in told)
+    return Progress(role, *partition, names, committed, done, held.end, lag, 0.0 if not lag else None, verdict, reason)
+
+
+def _told(
+    role: Role, partition: TopicPartition, members: Iterable[MemberStatus]
+) -> list[tuple[MemberStatus, PartitionStatus]]:
+    return [
+        (member, each)
         for member in members
         for one in member.roles
         if one.role is role
         for each in one.partitions
         if (each.topic, each.partition) == partition
     ]
-    # What a member completed is ahead of what its group committed, by up to a second of work.
-    done = max([committed or held.start, *(each.next_offset for _, each in told)])
-    lag = max(0, held.end - done)
-    verdict, reason = _verdict(told, lag)
-    names = tuple(member for member, _ in told)
-    return Progress(role, *partition, names, committed, done, held.end, lag, 0.0 if not lag else None, verdict, reason)
 
 
-def _verdict(told: list[tuple[str, PartitionStatus]], lag: int) -> tuple[Verdict, str]:
+def _verdict(told: list[tuple[MemberStatus, PartitionStatus]], lag: int, now_ms: int) -> tuple[Verdict, str]:
     if told:
-        last = told[-1][1]
+        member, last = told[-1]
+        silent_ms = now_ms - member.time_ms
+        if lag and silent_ms >= SILENT_MS:
+            return Verdict.WARN, f"who reads it was last heard {silent_ms // 1_000} s ago"
         return last.verdict, last.reason
     if not lag:
         return Verdict.WARN, "nobody reads it; nothing waits"

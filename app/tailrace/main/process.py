@@ -85,7 +85,16 @@ class Process(Service):
             self.on_failure()
 
     async def _begin(self) -> None:
+        api = server.build(
+            self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
+        )
+        workers.check_free(self.settings.http_address)
+        # Before anything is waited for: an orchestrator must see that the process lives.
+        await self.add_runtime_dependency(
+            workers.make_host(f"tailrace-{self.member}-web", self.settings.http_address, api)
+        )
         opened = open_log(self.settings)
+        self._waiting = f"{opened.address} is asked and has not answered yet"
         await self._await_log(opened)
         for domain in self._domains:
             await self._await_topics(opened, domain)
@@ -93,10 +102,7 @@ class Process(Service):
             return
         reader = opened.reader()
         await self.add_runtime_dependency(reader)
-        api = server.build(
-            self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
-        )
-        host = workers.make_host(f"tailrace-{self.member}", self.settings.http_address, api)
+        host = workers.make_host(f"tailrace-{self.member}", None, None)
         made = []
         for domain in self._domains:
             loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))

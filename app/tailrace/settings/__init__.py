@@ -6,6 +6,7 @@ type, default and one sentence. The rest of Tailrace gets plain values or domain
 
 from __future__ import annotations
 
+from tailrace.settings.addresses import free_port
 from tailrace.settings.checks import LOOP_TOPICS
 from tailrace.settings.durations import DurationMs, parse_duration, show_duration
 from tailrace.settings.environment import CONFIG_VARIABLE
@@ -40,6 +41,7 @@ __all__ = [
     "SnapshotSettings",
     "field_table",
     "find_file",
+    "free_port",
     "importer",
     "load",
     "load_text",

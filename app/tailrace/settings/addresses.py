@@ -1,11 +1,12 @@
 """The texts in a configuration that name something outside: the log, the store, the HTTP address, a topic.
 
-Each function returns the checked text in one form, paths made absolute, or raises ValueError. Nothing is opened.
+Each type's function returns the checked text in one form, paths made absolute, or raises ValueError. Nothing is opened.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -30,6 +31,18 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if match is None or int(match["port"]) > 65_535:
         raise ValueError("not HOST:PORT")
     return match["host"].strip("[]"), int(match["port"])
+
+
+def free_port(host: str, port: int) -> int | None:
+    """Return the port if it can be listened on now, and some free one for 0; None if it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), port))
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError):
+        return None
 
 
 def absolute(text: object, info: ValidationInfo) -> Path:

@@ -5,6 +5,7 @@ Where an input takes larger records than its dead-letter topic, the letter of su
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 
 import structlog
@@ -55,7 +56,7 @@ class DeadLetters:
             for delivery in await self._send(TopicPartition(self._topic, partition), letters)
         ]
         self._recorder.rejected(rejected[0][0].topic, [rejection for _, rejection in rejected])
-        return _all(deliveries)
+        return asyncio.gather(*deliveries)
 
     async def _send(self, partition: TopicPartition, letters: Sequence[Outgoing]) -> list[Awaitable[object]]:
         """Put letters in line, in order; one that is too large goes without its record, so that it stops nobody."""
@@ -69,8 +70,3 @@ class DeadLetters:
             log.warning("a dead letter goes without its record", topic=self._topic, why=str(problem))
             bare = Outgoing(None, None, dead_letter.without_record(letter.headers), letter.timestamp_ms)
             return [await self._sink.send(partition, [bare])]
-
-
-async def _all(deliveries: Sequence[Awaitable[object]]) -> None:
-    for delivery in deliveries:
-        await delivery

@@ -6,6 +6,7 @@ after a model raised, when the last published state serves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,12 @@ class Models:
         self.live = self.followed = None
         self.highest = -1
 
+    def rest(self) -> None:
+        """Serve the live state on as it is now: nobody learns here any more."""
+        live, self.live = self.live, None
+        if live is not None:
+            self.follow(Serving(live.champion.model, live.champion.lineage, live.position, live.ownership.log_id))
+
     def learned(self, label_broker_ms: list[int]) -> None:
         """Note broker times of labels that the live state contains from now on."""
         self._learned_ms += label_broker_ms
@@ -125,7 +132,7 @@ class Follower(Service):
                 if newest is not None:
                     await self._load(newest)
                     newest = None
-                self._begin_if_nothing()
+                await self._begin_if_nothing()
                 self.is_ready = True
 
     async def _load(self, manifest: Manifest) -> None:
@@ -135,7 +142,7 @@ class Follower(Service):
             return
         try:
             bodies = await self._index.load(manifest, not_below=max(models.highest, 0))
-            branch = self._fold.restore_champion(bodies[CHAMPION])
+            branch = await asyncio.to_thread(self._fold.restore_champion, bodies[CHAMPION])
         except (SnapshotRefused, CodecError) as refusal:
             self._on_refused(getattr(refusal, "reason", "codec"))
             log.warning("published state refused, the one before it serves on", why=str(refusal))
@@ -155,7 +162,12 @@ class Follower(Service):
         except LogError as problem:
             log.info("labels of the new state cannot be told", why=str(problem))
 
-    def _begin_if_nothing(self) -> None:
+    async def _begin_if_nothing(self) -> None:
+        """Where the newest state was refused, serve the next one that is good; an untrained model only without any."""
+        for manifest in sorted(self._index.manifests, key=lambda each: each.position, reverse=True):
+            if self._models.followed is not None:
+                return
+            await self._load(manifest)
         if self._models.followed is None:
             begin = self._fold.begin().champion
             self._models.follow(Serving(begin.model, begin.lineage, 0, ""))

@@ -49,9 +49,13 @@ class JoinAgent(Service):
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Start the joins of the new partitions; the source has them paused until they have recovered."""
         self._parts.recorder.rebalanced(Role.JOIN)
+        if not partitions:
+            self._parts.report.set(
+                RoleState.WAITING, "no partition is assigned; there are more members than partitions"
+            )
         count = await self._parts.reader.partitions(self._parts.topics.scored)
         for number in sorted({partition.partition for partition in partitions}):
-            join = PartitionJoin(self._parts, self.source, generation, number, count)
+            join = PartitionJoin(self._parts, self.source, generation, number, count, self._tell)
             self._joins[number] = join
             await self.add_runtime_dependency(join)
 
@@ -65,6 +69,15 @@ class JoinAgent(Service):
             for topic in self._parts.topics.of(number):
                 self._parts.recorder.forget_partition(Role.JOIN, topic.topic, number)
         self._parts.report.set(RoleState.WAITING, "no partition is assigned")
+
+    def _tell(self) -> None:
+        """Tell the state of the partition that is worst off."""
+        told = {join.stands: join.why for join in reversed(self._joins.values())}
+        worst = next(
+            (state for state in (RoleState.FAILED, RoleState.RESTORING, RoleState.RUNNING) if state in told), None
+        )
+        if worst is not None:
+            self._parts.report.set(worst, told[worst])
 
     @property
     def joins(self) -> Sequence[PartitionJoin]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tailrace.domain.blocks import Vector
-from tailrace.domain.errors import LogError, OwnershipLost
+from tailrace.domain.errors import ForeignLogError, OwnershipLost
 from tailrace.domain.join import Batch, JoinSpec, LabelJoin
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import DeadLabel, Mark, Owner, Rejection, Stage
@@ -124,7 +124,7 @@ class JoinWriter:
 
     def remember(self, records: Sequence[Record]) -> None:
         """Keep the bytes of the labels that are being read, should one become a dead letter."""
-        self.records = {record.offset: record for record in records}
+        self.records.update((record.offset, record) for record in records)
 
     def reject(self, record: Record, rejection: Rejection) -> None:
         """Put a record that decoding refused in line for the dead letters of the next block."""
@@ -136,6 +136,7 @@ class JoinWriter:
             batch = self.join.take()
         self.number += 1
         await self._write_side(batch)  # 1
+        self.records = {at: record for at, record in self.records.items() if at >= batch.vector.labels_next}
         failpoints.reached("join.side_acknowledged")
         with self.parts.recorder.timed("encode"):
             block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
@@ -245,7 +246,7 @@ class JoinWriter:
                 found += [record for record in batch if record.offset in wanted]
         if len(found) < len(wanted):
             missing = min(wanted - {record.offset for record in found})
-            raise LogError(
+            raise ForeignLogError(
                 f"{source.topic}/{partition} no longer holds offset {missing}, whose label waited here. "
                 "Keep labels at least as long as the horizon and its disorder together."
             )

@@ -423,11 +423,13 @@ class KafkaSource(MemberSource):
 
     def _deliverable_lag(self) -> dict[TopicPartition, int]:
         lag = self.lag()
-        return {
-            partition: completion.position
+        ready = [
+            partition
             for partition, completion in self._completions.items()
             if lag.get(partition, 0) > 0 and self._may_deliver(partition) and not completion.in_flight
-        }
+        ]
+        # One that is ahead in time of the others stands still on purpose.
+        return {partition: self._completions[partition].position for partition in self._those_abreast(ready)}
 
     async def _kafka_answers(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         try:

@@ -32,7 +32,7 @@ from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, row_of, show
 from tailrace.domain.records import LEARNER, Owner, Skip
-from tailrace.domain.snapshots import Kind, Manifest, check_last_block
+from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
@@ -163,11 +163,11 @@ class Term(Service):
 
     async def on_stop(self) -> None:
         """Snapshot what was folded, then let go."""
-        self._parts.models.live = None
         next_offset = 0 if self.folded is None else offset_of(self.folded.position)
         if self.folded is not None and self.is_live:
             async with self._at_block_end:
                 self.is_live = False
+                self._parts.models.rest()
                 await self._parts.writer.last(self.folded)
             next_offset = offset_of(self.folded.position)
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
@@ -254,11 +254,11 @@ class Term(Service):
         view = View(
             LEARNER, offset_of(state.position), OwnershipState(known.log_id, dict(known.owners), dict(known.numbers))
         )
-        end = (await parts.training.range()).end
-        records = parts.training.records(offset_of(state.position), end)
+        claimed = await parts.training.claim(LEARNER, self._owner, self._confirm, view)
+        # After the claim: no skip of the former owner can count any more.
+        records = parts.training.records(offset_of(state.position), claimed.offset)
         tail = [record async for record in records if not isinstance(record.record, TrainingBlock)]
         self._skips |= read_skips(tail, known)
-        await parts.training.claim(LEARNER, self._owner, self._confirm, view)
         self._skips_written = 0
 
     async def _confirm(self) -> bool:
@@ -311,7 +311,7 @@ class Term(Service):
                 signals = parts.fold.learn(state, block, record.offset, start, stop, self._skips)
             self._row_s = 0.8 * self._row_s + 0.2 * max((perf_counter() - begun) / (stop - start), 1e-6)
             start = stop
-            for signal in signals:
+            for signal in signals if self.is_live else ():  # what a restart folds again was told before
                 parts.recorder.drifted()
                 await parts.announcements.drift(signal)
             await asyncio.sleep(0)
@@ -336,7 +336,7 @@ class Term(Service):
         log.error("the model raised; the example is skipped", position=show(failure.position), error=cause)
         if self._too_often(cause):
             minutes = int(_RESTARTS_WITHIN_S / 60)
-            reason = f"the model raised {cause} {_RESTARTS} times in {minutes} minutes"
+            reason = f"the model raised {cause} again after {_RESTARTS} restarts in {minutes} minutes"
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
         self._skips_written += 1
@@ -346,10 +346,10 @@ class Term(Service):
 
     async def _serve_published(self) -> None:
         parts = self._parts
-        for manifest in parts.index.newest(Kind.PUBLICATION):
+        for manifest in sorted(parts.index.manifests, key=lambda each: each.position, reverse=True):
             try:
                 bodies = await parts.index.load(manifest)
-                branch = parts.fold.restore_champion(bodies[CHAMPION])
+                branch = await asyncio.to_thread(parts.fold.restore_champion, bodies[CHAMPION])
             except (SnapshotRefused, CodecError) as refusal:
                 log.warning("published state refused", why=str(refusal))
             else:
@@ -365,11 +365,12 @@ class Term(Service):
 
     def _too_often(self, reason: str) -> bool:
         now_s = asyncio.get_running_loop().time()
-        times = self._restarts.setdefault(reason, deque(maxlen=_RESTARTS))
+        times = self._restarts.setdefault(reason, deque(maxlen=_RESTARTS + 1))
         times.append(now_s)
-        return len(times) == _RESTARTS and now_s - times[0] < _RESTARTS_WITHIN_S
+        return len(times) > _RESTARTS and now_s - times[0] < _RESTARTS_WITHIN_S
 
     def _stay_down(self, reason: str) -> None:
         log.error("learning stays down, serving goes on", why=reason)
-        self.is_live, self._parts.models.live = False, None
+        self.is_live = False
+        self._parts.models.rest()
         self._parts.report.set(RoleState.FAILED, reason)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
 from mode import Service
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
-from tailrace.domain.errors import CodecError, OwnershipLost
+from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
 from tailrace.domain.join import LabelJoin, recover
 from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Forward, Label, Mark, Rejection
@@ -36,10 +36,20 @@ _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idl
 class PartitionJoin(Service):
     """The join of one partition, for as long as this member has it."""
 
-    def __init__(self, parts: JoinParts, source: Source, generation: int, partition: int, partitions: int) -> None:
+    def __init__(
+        self,
+        parts: JoinParts,
+        source: Source,
+        generation: int,
+        partition: int,
+        partitions: int,
+        tell: Callable[[], None],
+    ) -> None:
         super().__init__()
         self.partition = partition
         self.is_ready = False
+        self.stands, self.why = RoleState.RESTORING, f"partition {partition} is being claimed and recovered"
+        self._tell = tell
         self._parts = parts
         self._source = source
         self._generation = generation
@@ -70,19 +80,29 @@ class PartitionJoin(Service):
 
     @Service.task
     async def _live(self) -> None:
-        report = self._parts.report
-        report.set(RoleState.RESTORING, f"partition {self.partition} is being claimed and recovered")
+        self._tell()
         try:
             await self._recover()
             self.is_ready = True
-            report.set(RoleState.RUNNING)
+            self._now(RoleState.RUNNING)
             while not self.should_stop:
                 await self._round()
             await self._finish()
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
+        except (ForeignLogError, CodecError) as problem:
+            log.error("partition stays down, scoring goes on", partition=self.partition, why=str(problem))
+            inputs = (self._scored, self._labels, self._relabelled)
+            self._source.pause(inputs)
+            for partition in inputs:  # what was read of it is not in flight any more, so that a release need not wait
+                self._source.seek(partition, 0)
+            self._now(RoleState.FAILED, f"partition {self.partition}: {problem}")
         finally:
             self._rested.set()
+
+    def _now(self, state: RoleState, reason: str = "") -> None:
+        self.stands, self.why = state, reason
+        self._tell()
 
     async def on_stop(self) -> None:
         """Let what was read be written and committed; of every other batch, say that nothing is in flight for it."""
@@ -105,7 +125,8 @@ class PartitionJoin(Service):
         claimed = await parts.training.claim(partition, owner, self._confirm, view)
         blocks = claimed.view.blocks
         vector = blocks[-1][1].vector if blocks else await self._beginning()
-        self._join = recover(
+        self._join = await asyncio.to_thread(  # a million rows take seconds
+            recover,
             self._spec,
             vector,
             rows=blocks,

@@ -23,6 +23,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
 from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
+from tailrace.streams.sizes import headers_bytes
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_scored
 from tailrace.wire.json_codec import EventBatch, EventDecoder
@@ -100,8 +101,9 @@ class ScoreAgent(Service):
             serving = await self._serving()
             if serving is None or batch.generation != self.source.generation:
                 continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
+            learned_ms = self._parts.models.take_learned()  # before anything is awaited: of the state that serves
             deliveries = await self._score(batch, serving)
-            self.add_future(self._finish(batch, deliveries, self._parts.models.take_learned()))
+            self.add_future(self._finish(batch, deliveries, learned_ms))
 
     async def _serving(self) -> Serving | None:
         while not self.should_stop:
@@ -125,7 +127,10 @@ class ScoreAgent(Service):
         block = self._block(batch, events, scores.served, serving)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection
-        kept = _without(len(events.ids), [row for row, _ in scores.failed])
+        for index in events.indexes:
+            if (size := _carried_bytes(records[index])) > parts.max_block_bytes:
+                rejected.setdefault(index, _carries_too_much(size, parts.max_block_bytes))
+        kept = [row for row, index in enumerate(events.indexes) if index not in rejected]
         with recorder.timed("encode"):
             encoded, too_large = self._encode_scored(block, kept)
             for row, size in too_large:
@@ -240,9 +245,16 @@ def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
     )
 
 
-def _without(rows: int, left_out: Sequence[int]) -> list[int]:
-    gone = set(left_out)
-    return [row for row in range(rows) if row not in gone]
+def _carried_bytes(record: Record) -> int:
+    """Return how much of an event's record its prediction repeats."""
+    headers = headers_bytes(_trace(record)) if record.headers else 0
+    return headers + (len(record.key) if record.key is not None else 0)
+
+
+def _carries_too_much(size: int, allowed: int) -> Rejection:
+    return Rejection(
+        Code.ROW_TOO_LARGE, Stage.VALIDATE, f"key and trace headers take {size} bytes; a prediction carries {allowed}"
+    )
 
 
 def _trace(record: Record) -> Headers:

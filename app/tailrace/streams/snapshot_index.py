@@ -103,7 +103,9 @@ class SnapshotIndex:
         assert self._sink is not None, "this process only reads the index"
         inline = packed.stored if packed.fits_inline else {}
         alone = manifest.kind is Kind.PUBLICATION and packed.fits_inline
-        path = None if alone else f"{manifest.lineage[:16]}/{manifest.kind}-{manifest.number:08d}.tailrace"
+        path = (
+            None if alone else f"{manifest.loop}/{manifest.lineage[:16]}/{manifest.kind}-{manifest.number:08d}.tailrace"
+        )
         manifest = replace(manifest, store_path=path, inline=inline)
         if path is not None:
             content = snapshot_file.write(manifest, packed.stored)

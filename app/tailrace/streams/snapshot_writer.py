@@ -15,7 +15,7 @@ import structlog
 from tailrace.domain.branches import CHAMPION
 from tailrace.domain.errors import TailraceError
 from tailrace.domain.learning import Fold, LoopState
-from tailrace.domain.models.digest import digest_of, state_digest
+from tailrace.domain.models.digest import state_digest
 from tailrace.domain.snapshots import Kind, Manifest, SnapshotSchedule, next_number
 from tailrace.domain.status import SnapshotStatus
 from tailrace.stores import snapshot_file
@@ -25,6 +25,7 @@ from tailrace.telemetry.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 
+_REST = 4  # learning goes on for at least so many times as long as a snapshot or publication took
 _COUNTERS = ("blocks", "learned", "skipped", "foreign")
 _COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
 
@@ -68,7 +69,8 @@ class SnapshotWriter:
 
     def restored(self, state: LoopState) -> None:
         """Say that a state is live now; what it was restored from need not be written again."""
-        newest = next(iter(self._index.newest()), None)
+        usable = (manifest for manifest in self._index.newest() if manifest.position <= state.position)
+        newest = next(usable, None)
         if newest is not None:
             self._schedules[Kind.SNAPSHOT].last_position = newest.position
             self._note(newest)
@@ -88,13 +90,18 @@ class SnapshotWriter:
             await self._write(Kind.SNAPSHOT, state)
 
     async def _write(self, kind: Kind, state: LoopState) -> None:
-        self._schedules[kind].taken(self._clock_ms(), state.position)
+        schedule, begun_ms, before = self._schedules[kind], self._clock_ms(), self._schedules[kind].last_position
+        position = state.position
         try:
             manifest = await self._put(kind, state)
         except (OSError, TailraceError) as problem:
+            position = before
             self._recorder.snapshot_failed(kind)
             log.warning("snapshot failed, the next interval tries again", kind=kind.value, why=str(problem))
             return
+        finally:
+            now_ms = self._clock_ms()
+            schedule.taken(now_ms + _REST * (now_ms - begun_ms), position)
         self._recorder.snapshot_done(kind, size_bytes=manifest.stored_bytes, now_ms=self._now_ms())
         if kind is Kind.SNAPSHOT:
             self._note(manifest)
@@ -102,8 +109,7 @@ class SnapshotWriter:
 
     async def _put(self, kind: Kind, state: LoopState) -> Manifest:
         begun = perf_counter()
-        parts = await asyncio.to_thread(self._bodies, kind, state)
-        packed = snapshot_file.pack(parts, compress=sum(map(len, parts.values())) >= _COMPRESS_FROM_BYTES)
+        packed = await asyncio.to_thread(self._packed, kind, state)
         encoded = perf_counter()
         previous = next(iter(self._index.newest(kind)), None)
         manifest = Manifest(
@@ -116,7 +122,7 @@ class SnapshotWriter:
             last_block_offset=state.last_offset if state.last_offset >= 0 else None,
             last_block_digest=state.last_digest or None,
             parts=packed.parts,
-            state_digest=state_digest((name, digest_of(body)) for name, body in parts.items()),
+            state_digest=state_digest((part.name, part.digest) for part in packed.parts),
             previous_digest=previous.digest if previous is not None else None,
             counters={name: getattr(state.counts, name) for name in _COUNTERS},
             versions=self._versions,
@@ -127,10 +133,10 @@ class SnapshotWriter:
         self._recorder.snapshot_phase("write", perf_counter() - encoded)
         return indexed
 
-    def _bodies(self, kind: Kind, state: LoopState) -> dict[str, bytes]:
-        if kind is Kind.PUBLICATION:
-            return {CHAMPION: self._fold.champion_part(state)}
-        return self._fold.parts(state)
+    def _packed(self, kind: Kind, state: LoopState) -> snapshot_file.Packed:
+        of_champion = kind is Kind.PUBLICATION
+        bodies = {CHAMPION: self._fold.champion_part(state)} if of_champion else self._fold.parts(state)
+        return snapshot_file.pack(bodies, compress=sum(map(len, bodies.values())) >= _COMPRESS_FROM_BYTES)
 
     def _note(self, manifest: Manifest) -> None:
         self.newest = SnapshotStatus(

@@ -18,7 +18,7 @@ import structlog
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
-from tailrace.domain.learning import Logged
+from tailrace.domain.learning import Logged, LogRecord
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.records import LEARNER, Claim, Owner, Skip
@@ -63,17 +63,21 @@ class View:
 
     Attributes:
         blocks: (offset, block): accepted blocks of the part that its last vector still needs.
+        is_cut: The log no longer begins at its first record, so its first claims cannot be judged.
     """
 
     part: int
     next_offset: int
     ownership: OwnershipState
     blocks: list[tuple[int, TrainingBlock]] = field(default_factory=list)
+    is_cut: bool = False
 
     def read(self, record: Logged) -> None:
         """Take the next record of the log into account."""
         self.next_offset = record.offset + 1
         content = record.record
+        if self.is_cut and self.part not in self.ownership.owners:
+            self._presume(content)
         if isinstance(content, Claim):
             self.ownership.claim(content)
         elif isinstance(content, Skip):
@@ -84,6 +88,17 @@ class View:
             oldest = content.vector.oldest_row
             while self.blocks[0][0] < oldest and len(self.blocks) > 1:
                 self.blocks.pop(0)
+
+    def _presume(self, content: LogRecord) -> None:
+        """Believe the first record that speaks of the part: who owned it before the log's first record is gone."""
+        owned = self.ownership
+        if isinstance(content, Skip) or content.partition != self.part:
+            return
+        owned.log_id = content.log_id
+        if isinstance(content, TrainingBlock):
+            owned.owners[self.part], owned.numbers[self.part] = content.owner, content.number - 1
+        elif content.after is not None:
+            owned.owners[self.part], owned.numbers[self.part] = content.after, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,11 @@ class TrainingLog:
         while True:
             await self._read_on(view, (await self.range()).end)  # 1
             after = view.ownership.owners.get(part)
+            if after is None and view.is_cut:
+                raise ForeignLogError(
+                    f"{self.partition.topic} begins at offset {(await self.range()).start} and says nothing of part "
+                    f"{part}: a claim could not name its owner. Restore the topic, or begin a loop with another name."
+                )
             failpoints.reached("join.owner_read")
             if not await confirm():  # 2
                 raise OwnershipLost(
@@ -181,7 +201,7 @@ class TrainingLog:
                 ):
                     known = OwnershipState(block.log_id, {part: hint.owner}, {part: hint.number - 1})
                     return View(part, hint.offset, known)
-        return View(part, held.start, OwnershipState())
+        return View(part, held.start, OwnershipState(), is_cut=held.start > 0)
 
     async def _read_on(self, view: View, end: int) -> None:
         async for record in self.records(view.next_offset, end):

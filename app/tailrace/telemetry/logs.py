@@ -223,3 +223,6 @@ def _hand_over_to_root(level: int) -> None:
             logger.setLevel(logging.NOTSET)
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, level))
+    if level == logging.INFO:
+        # Twenty lines at every start about what our sources say in one; whoever asks for debug gets them.
+        logging.getLogger("aiokafka").setLevel(logging.WARNING)

@@ -1,23 +1,25 @@
-"""The processes of a series: workers that are made ready ahead of time, and the one that folds the log again."""
+"""The processes of a series: those that fork workers, the workers, and the one that folds the log again."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from tests.log_forms import REPOSITORY
 
-READY_S = 60.0
+BORN_S = 60.0
+FOLDED_S = 60.0
 
 
 def spawn(module: str, *arguments: str, hash_seed: int, errors: Path) -> subprocess.Popen[str]:
@@ -35,134 +37,129 @@ def spawn(module: str, *arguments: str, hash_seed: int, errors: Path) -> subproc
         )
 
 
+class Nursery:
+    """A process that forks workers; all of them have its hash seed."""
+
+    def __init__(self, hash_seed: int, errors: Path) -> None:
+        self.codes: dict[int, int] = {}
+        self._errors = errors
+        self._born: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._process = spawn("tests.kafka.kill.worker", hash_seed=hash_seed, errors=errors)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    async def worker(self, config: Path, roles: Sequence[str], errors: Path, armed: Sequence[str]) -> Worker:
+        """Start a worker."""
+        self.tell("spawn", str(errors), str(config), ",".join(roles), *armed)
+        pid = await asyncio.to_thread(self._born.get, timeout=BORN_S)
+        return Worker(self, pid, errors)
+
+    def tell(self, *words: str) -> None:
+        """Give it one order."""
+        assert self._process.stdin is not None
+        assert self._process.poll() is None, self._errors.read_text()
+        self._process.stdin.write(" ".join(words) + "\n")
+
+    def close(self) -> None:
+        """End it and with it every worker."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._listener.join()
+        self._process.stdout.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            word, *numbers = line.split()
+            if word == "born":
+                self._born.put(int(numbers[0]))
+            elif word == "ended":
+                self.codes[int(numbers[0])] = int(numbers[1])
+
+
 @dataclass
 class Worker:
-    """One worker process.
+    """One worker process."""
 
-    Attributes:
-        died_s: When its end was seen, on the monotonic clock.
-    """
-
-    process: subprocess.Popen[str]
+    nursery: Nursery
+    pid: int
     errors: Path
-    died_s: float = 0.0
-
-    @classmethod
-    def spawn(cls, config: Path, roles: Sequence[str], hash_seed: int, errors: Path) -> Worker:
-        """Start a process that imports everything and waits for `go`."""
-        arguments = (str(config), ",".join(roles))
-        return cls(spawn("tests.kafka.kill.worker", *arguments, hash_seed=hash_seed, errors=errors), errors)
-
-    async def go(self) -> None:
-        """Let it start; returns at once when it was made ready long enough ago."""
-        assert self.process.stdout is not None
-        said = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), READY_S)
-        assert said == "ready\n", f"a worker did not come up; see {self.errors}:\n{self.tail()}"
-        self.tell("go")
 
     def arm(self, name: str, count: int) -> None:
         """Have it kill itself at a place."""
-        self.tell(f"arm {name} {count}")
-
-    def tell(self, line: str) -> None:
-        """Give it one line."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
+        self.nursery.tell("arm", str(self.pid), name, str(count))
 
     @property
     def is_alive(self) -> bool:
         """Whether it still runs."""
-        return self.process.poll() is None
+        return self.pid not in self.nursery.codes
 
     def kill(self) -> None:
         """SIGKILL it."""
-        self.process.kill()
+        if self.is_alive:
+            os.kill(self.pid, signal.SIGKILL)
 
     async def end(self, within_s: float) -> int:
         """Wait until it has ended; return its exit code, negative for a signal."""
         end_s = time.monotonic() + within_s
-        while self.process.poll() is None:
+        while self.is_alive:
             assert time.monotonic() < end_s, f"a worker did not end within {within_s} s:\n{self.tail()}"
             await asyncio.sleep(0.005)
-        self.died_s = time.monotonic()
-        self.close()
-        return int(self.process.returncode)
-
-    def close(self) -> None:
-        """End it if it runs, and close its pipes."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        return self.nursery.codes[self.pid]
 
     def tail(self) -> str:
         """Return the last lines it wrote."""
         return "".join(self.errors.read_text().splitlines(keepends=True)[-25:]) if self.errors.exists() else ""
 
 
-@dataclass
 class Fleet:
     """The workers of one loop: one process, or one for each role.
 
-    Attributes:
+    Args:
         teams: The roles of each process.
     """
 
-    config: Path
-    teams: Sequence[tuple[str, ...]]
-    rng: Random
-    folder: Path
-    running: dict[tuple[str, ...], Worker] = field(default_factory=dict)
-    _ready: dict[tuple[str, ...], Worker] = field(default_factory=dict)
-    _made: int = 0
+    def __init__(self, config: Path, teams: Sequence[tuple[str, ...]], rng: Random, folder: Path) -> None:
+        self.running: dict[tuple[str, ...], Worker] = {}
+        self._config = config
+        self._teams = teams
+        self._folder = folder
+        # Workers take turns between two hash seeds, so that each goes on from what another seed has written.
+        self._nurseries = [Nursery(rng.randrange(1, 1 << 30), folder / f"nursery-{n}.log") for n in range(2)]
+        self._made = 0
 
-    def prepare(self, team: tuple[str, ...]) -> Worker:
-        """Return the process that comes next for a team, made ready in the meantime."""
-        if team not in self._ready:
-            self._made += 1
-            errors = self.folder / f"worker-{self._made:03d}-{'-'.join(team)}.log"
-            self._ready[team] = Worker.spawn(self.config, team, self.rng.randrange(1, 1 << 30), errors)
-        return self._ready[team]
-
-    async def start(self, team: tuple[str, ...], armed: tuple[str, int] | None = None) -> Worker:
-        """Start the next process of a team, and make ready the one after it."""
-        worker = self.prepare(team)
-        if armed is not None:
-            worker.arm(*armed)
-        await worker.go()
-        del self._ready[team]
+    async def start(self, team: tuple[str, ...], armed: Sequence[str] = ()) -> Worker:
+        """Start the next process of a team."""
+        self._made += 1
+        errors = self._folder / f"worker-{self._made:03d}-{'-'.join(team)}.log"
+        worker = await self._nurseries[self._made % 2].worker(self._config, team, errors, armed)
         self.running[team] = worker
-        self.prepare(team)
         return worker
 
     async def start_all(self) -> None:
         """Start every team."""
-        for team in self.teams:
-            self.prepare(team)
-        for team in self.teams:
+        for team in self._teams:
             await self.start(team)
 
-    async def kill(self, team: tuple[str, ...]) -> Worker:
+    async def kill(self, team: tuple[str, ...]) -> None:
         """SIGKILL the process of a team and wait for its end."""
         worker = self.running.pop(team)
         worker.kill()
         assert await worker.end(10.0) == -signal.SIGKILL
-        return worker
 
     def complain_of_the_dead(self) -> None:
         """Fail when a process has ended that nobody killed."""
         for team, worker in self.running.items():
-            assert worker.is_alive, f"{team} ended with {worker.process.returncode}:\n{worker.tail()}"
+            assert worker.is_alive, f"{team} ended with {worker.nursery.codes[worker.pid]}:\n{worker.tail()}"
 
     def close(self) -> None:
         """End every process."""
-        for worker in (*self.running.values(), *self._ready.values()):
-            worker.close()
-        self.running.clear()
-        self._ready.clear()
+        for worker in self.running.values():
+            worker.kill()
+        for nursery in self._nurseries:
+            nursery.close()
 
 
 class Refolder:
@@ -177,7 +174,7 @@ class Refolder:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{offset}\n")
-        answer = await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), READY_S)
+        answer = await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), FOLDED_S)
         assert answer, f"the log could not be folded again:\n{self._errors.read_text()}"
         return dict(json.loads(answer))
 

@@ -179,7 +179,7 @@ class Series:
         if point.at_start:
             await self._under_load(self._rng.uniform(0.05, 0.6))
             await self._fleet.kill(point.team)
-            armed = (point.place, point.count) if point.place else None
+            armed = (point.place, str(point.count)) if point.place else ()
             worker = await self._fleet.start(point.team, armed)
             if not armed:
                 await asyncio.sleep(point.after_s)

@@ -1,12 +1,17 @@
-"""A worker process that kills itself at a named place: `python -m tests.kafka.kill.worker CONFIG ROLE,ROLE`.
+"""Worker processes that kill themselves at a named place: `python -m tests.kafka.kill.worker`.
 
-Imports everything, prints `ready` on standard output, then obeys lines on standard input: `arm NAME N` (SIGKILL when
-that fail point is reached for the N-th time from now on), `go` (start). When the input ends, so does the process.
+The process imports everything once and then forks a worker whenever it is told to, which spares each of them seconds
+of CPU. Lines on standard input:
+    spawn ERRORS CONFIG ROLE,ROLE    fork a worker that logs to the file ERRORS; answered by `born PID`
+    arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on
+When a worker has ended, `ended PID CODE` is printed, the code negative for a signal. When the input ends, so does
+everything.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -18,7 +23,7 @@ from tailrace.main import run
 from tailrace.streams import failpoints
 from tailrace.telemetry import logs
 
-_GONE = 71
+_LOOK_S = 0.01
 
 
 class Trigger:
@@ -42,28 +47,86 @@ class Trigger:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def obey(trigger: Trigger, *, until: str) -> None:
-    """Carry out the lines of standard input up to one; end the process when there are no more."""
-    for line in sys.stdin:
-        word, *rest = line.split()
-        if word == until:
-            return
-        trigger.arm(rest[0], int(rest[1]))
-    os._exit(_GONE)
+def work(orders: int, errors: Path, config: Path, roles: str, armed: list[str]) -> int:
+    """Be a worker; return the exit code.
 
-
-def main() -> int:
-    """Run a worker; return its exit code."""
-    config, roles = Path(sys.argv[1]), tuple(Role(name) for name in sys.argv[2].split(","))
+    Args:
+        orders: A pipe of lines `NAME N`; the process ends with it.
+        armed: Such a line, in words, to begin with; or nothing.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     trigger = Trigger()
     failpoints.hook = trigger.reached
-    logs.configure("info", "json")
-    settings = loading.load(config)
-    print("ready", flush=True)
-    obey(trigger, until="go")
-    threading.Thread(target=obey, args=(trigger,), kwargs={"until": "never"}, daemon=True).start()
-    return run(settings, roles)
+    if armed:
+        trigger.arm(armed[0], int(armed[1]))
+
+    def obey() -> None:
+        with os.fdopen(orders) as lines:
+            for line in lines:
+                name, count = line.split()
+                trigger.arm(name, int(count))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=obey, daemon=True).start()
+    logs.configure("info", "json", stream=sys.stderr)
+    return run(loading.load(config), tuple(Role(name) for name in roles.split(",")))
+
+
+class Nursery:
+    """Forks workers and tells of their ends."""
+
+    def __init__(self) -> None:
+        self._orders: dict[int, int] = {}
+
+    def live(self) -> None:
+        """Obey until the input ends."""
+        unread = b""
+        while True:
+            if select.select([0], [], [], _LOOK_S)[0]:
+                chunk = os.read(0, 65_536)
+                if not chunk:
+                    return
+                *lines, unread = (unread + chunk).split(b"\n")
+                for line in lines:
+                    self._obey(line.decode().split())
+            self._tell_ended()
+
+    def _obey(self, words: list[str]) -> None:
+        if words[0] == "spawn":
+            self._spawn(*words[1:])
+        elif (orders := self._orders.get(int(words[1]))) is not None:
+            os.write(orders, f"{' '.join(words[2:])}\n".encode())
+
+    def _spawn(self, errors: str, config: str, roles: str, *armed: str) -> None:
+        theirs, ours = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            # A worker that kept the orders of others open would keep them alive.
+            for other in (*self._orders.values(), ours):
+                os.close(other)
+            code = 1
+            try:
+                code = work(theirs, Path(errors), Path(config), roles, list(armed))
+            finally:
+                os._exit(code)
+        os.close(theirs)
+        self._orders[pid] = ours
+        print(f"born {pid}", flush=True)
+
+    def _tell_ended(self) -> None:
+        while self._orders:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            os.close(self._orders.pop(pid))
+            print(f"ended {pid} {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # An order to a worker that has just ended is no error.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    print("ready", flush=True)
+    Nursery().live()
