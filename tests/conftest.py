@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.loop_builders import logs_left_alone
 from tests.log_forms import LogForm, load_launcher
 
 launcher = load_launcher()
+
+
+@pytest.fixture(autouse=True)
+def _same_logs_afterwards() -> Iterator[None]:
+    with logs_left_alone():
+        yield
 
 
 @pytest.fixture(scope="session")

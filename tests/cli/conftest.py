@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.command_builders import Ran, Run
-from tests.cli.loop_builders import RanLoop, logs_left_alone, run_a_loop
+from tests.cli.loop_builders import RanLoop, run_a_loop
 
 from tailrace import cli
 
@@ -26,12 +25,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Ran(code, *capsys.readouterr())
 
     return run_one
-
-
-@pytest.fixture(autouse=True)
-def _same_logs_afterwards() -> Iterator[None]:
-    with logs_left_alone():
-        yield
 
 
 @pytest.fixture(scope="session")

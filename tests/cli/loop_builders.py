@@ -69,13 +69,17 @@ def run_a_loop(folder: Path, log: str = "embedded:./data", name: str = "phishing
 
 @contextmanager
 def logs_left_alone() -> Iterator[None]:
-    """Give back what `telemetry.logs.configure` changes."""
+    """Give back what `telemetry.logs.configure` and commands that want quiet change: handlers, and levels of all loggers."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in list(root.manager.loggerDict)}
     try:
         yield
     finally:
-        root.handlers[:], root.level = handlers, level
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for name in list(root.manager.loggerDict):
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
         logging.captureWarnings(False)
         structlog.reset_defaults()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -170,7 +171,7 @@ def test_predictions_are_shown_as_they_were_served(run: Run, ran_loop: RanLoop):
 def test_people_read_predictions_in_the_words_of_their_labels(run: Run, ran_loop: RanLoop):
     ran = run("events", "tail", "--from", "earliest", "--limit", "59", "-o", "table")
 
-    said = {line.split("  ")[3].strip() for line in ran.out.splitlines()[1:]}
+    said = {re.split(r"\s{2,}", line)[3] for line in ran.out.splitlines()[1:]}
     assert {"phishing", "not phishing"} >= said != set()
 
 

@@ -105,7 +105,7 @@ def _print(name: str, account: Account) -> None:
         print(f"  {each.total} {each.line}: {verdict}")
         for part, count in each.parts.items():
             if count or part not in _USUALLY_NONE:
-                print(f"    {count:>12} {part}")
+                print(f"    {count:>12} {_IN_WORDS.get(part, part)}")
     if found.redelivered:
         print(f"  {found.redelivered} rows of scored were delivered again; each counts once")
     twice = len(found.learned_twice)
@@ -121,6 +121,7 @@ def _print(name: str, account: Account) -> None:
 
 
 _USUALLY_NONE: Final = frozenset({"foreign", "implicit", "skipped"})
+_IN_WORDS: Final = {"foreign": "foreign: recorded under another feature contract, so not learned"}
 _COLUMNS: Final = ("topic", "partition", "from", "to", "not_yet")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tailrace.inspection.sending import Seen, Sent
 
 _COLUMNS: Final = {
-    "predictions": ("prediction_id", "event_id", "event_time", "y_pred", "proba", "outcome", "model", "position"),
+    "predictions": ("prediction_id", "event_id", "event_time", "y_pred", "proba", "position"),
     "events": ("partition", "offset", "time", "key", "value"),
 }
 _ENDS: Final = {"earliest": "beginning", "latest": "end"}
@@ -87,7 +87,7 @@ def tail(
         async with aclosing(records):
             async for record in records:
                 shown = _shown(record, is_prediction=topic == "predictions")
-                printer.print(_in_words(shown, chosen.target) if is_table else shown)
+                printer.print(_for_people(shown, chosen.target) if is_table else shown)
 
     ask(settings, look)
 
@@ -112,8 +112,10 @@ def _shown(record: Seen, *, is_prediction: bool) -> dict[str, Any]:
     }
 
 
-def _in_words(shown: dict[str, Any], target: TargetContract) -> dict[str, Any]:
-    """Name what a binary prediction says as labels name it: a person did not configure true and false."""
+def _for_people(shown: dict[str, Any], target: TargetContract) -> dict[str, Any]:
+    """Round a probability, and name what a binary prediction says as labels name it: nobody configured true, false."""
+    if isinstance(proba := shown.get("proba"), float):
+        shown = shown | {"proba": f"{proba:.4f}"}
     predicted = shown.get("y_pred")
     if not isinstance(predicted, bool) or isinstance(target.positive, bool):
         return shown

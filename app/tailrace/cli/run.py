@@ -64,7 +64,6 @@ def run(
     settings = _settings(config, http)
     for line in banner(settings, roles or _ALL, config):
         talk(line)
-    _check_address(settings)
     from tailrace import main  # noqa: PLC0415 - loads River, Faust and the client of Kafka
 
     code = main.run(
@@ -101,16 +100,21 @@ def _of_loop(name: str, loop: LoopSettings, settings: Settings, roles: set[str])
 
 
 def _settings(config: Path | None, http: str | None) -> Settings:
-    """Read the settings; --http goes in as its variable would, so that it is checked and refused like that."""
+    """Read the settings, with a port that is free now; a taken one is refused where one sentence can say it.
+
+    --http goes in as its variable would, so that it is checked and refused like that.
+    """
     environ = dict(os.environ) if http is None else {**os.environ, "TAILRACE_HTTP": http}
-    return load(config, environ=environ, check_model=model_check(find_file(config).parent))
-
-
-def _check_address(settings: Settings) -> None:
-    """Refuse a taken address before anything starts, where one sentence can say it."""
-    if settings.http_address is not None and free_port(*settings.http_address) is None:
+    settings = load(config, environ=environ, check_model=model_check(find_file(config).parent))
+    if settings.http_address is None:
+        return settings
+    host, port = settings.http_address
+    free = free_port(host, port)
+    if free is None:
         problem = f"http: {settings.http} cannot be listened on; another worker or another program has it"
         raise SettingsError([f'{problem}. Stop that one, or name a free --http HOST:PORT, or none: --http ""'])
+    shown = f"[{host}]" if ":" in host else host
+    return settings.model_copy(update={"http": f"{shown}:{free}"})
 
 
 def _check_instance(instance_id: str | None) -> None:

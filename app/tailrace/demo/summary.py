@@ -102,7 +102,7 @@ class Summary:
     def _lines(self) -> Iterator[str]:
         first = self.first_prediction_s
         yield f"{self.events:,} events came in, {self.predictions:,} predictions went out" + (
-            f", the first of them {first:.1f} s after the start." if first is not None else "."
+            f", the first of them {first:.1f} s after the log answered." if first is not None else "."
         )
         learned = f"the model learned from {self.learned:,} examples while it served"
         yield f"{self.labels:,} labels followed, late; {learned}."
