@@ -65,7 +65,10 @@ def fetch() -> Path:
             raise LaunchError("Maven (`mvn`) is not installed; it is needed once to get Apache Kafka")
         command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
         done = subprocess.run(
-            [*command, f"-DoutputDirectory={libs}"], stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False
+            [*command, "-Dstyle.color=never", f"-DoutputDirectory={libs}"],
+            stdout=sys.stderr,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         if done.returncode:
             raise LaunchError(f"Maven ended with {done.returncode} while it got Apache Kafka; its output says why")

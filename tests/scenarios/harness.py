@@ -161,7 +161,7 @@ class Scenario:
         config = write_config(folder, form, **changes)
         settings = loading.load(config)
         (name, loop) = next(iter(settings.loops.items()))
-        domain = LoopDomain.of(name, loop)
+        domain = LoopDomain.of(name, loop, settings.folder)
         log = form.open()
         await create_topics(log, domain, partitions)
         sink = log.sink("user")

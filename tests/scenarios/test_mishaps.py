@@ -1,0 +1,179 @@
+"""What goes wrong inside: models that raise, records that are not ours, logs that were cut, keys that are too large."""
+
+import asyncio
+import sqlite3
+import time
+
+import pytest
+from tests.scenarios.harness import Scenario, pairs, until
+
+from tailrace.domain.positions import parse
+from tailrace.domain.records import Code
+from tailrace.domain.status import Role, RoleState
+from tailrace.streams.log import Outgoing
+from tailrace.wire import dead_letter
+
+TREE = {"champion": {"model": "HoeffdingTreeClassifier(grace_period=10)"}}
+
+
+def now_ms():
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+async def made(embedded_form, tmp_path):
+    scenarios = []
+
+    async def make(**changes):
+        scenarios.append(await Scenario.make(embedded_form, tmp_path, partitions=1, **changes))
+        return scenarios[-1]
+
+    yield make
+    for scenario in scenarios:
+        await scenario.close()
+
+
+async def learn(scenario, process, count, first=0):
+    """Send events and labels, and wait until all of them are learned."""
+    before = scenario.learned(process)
+    events, labels = pairs(count, now_ms(), first=first)
+    await scenario.user.events(*events)
+    await scenario.user.labels(*labels)
+    await until(lambda: scenario.learned(process) == before + count, f"{count} more are learned")
+
+
+async def test_an_example_at_which_the_model_raises_is_skipped_and_everything_else_learned(made):
+    """A tree that has seen numbers around 1 overflows at 1e308; one that has seen nothing answers it."""
+    scenario = await made(**TREE)
+    process = await scenario.start()
+    huge = {"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308}
+    await scenario.user.events(huge)
+    await learn(scenario, process, 60)
+
+    await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.models.live is not None and loop.models.live.counts.skipped == 1, "it is skipped")
+    await learn(scenario, process, 20, first=100)
+
+    assert 80 == scenario.learned(process)
+    assert RoleState.RUNNING is loop.reports[Role.LEARN].state
+
+
+async def test_an_event_at_which_the_model_raises_is_a_dead_letter_and_its_neighbours_are_answered(made):
+    scenario = await made(**TREE)
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    before, behind = pairs(2, now_ms(), first=700)[0]
+
+    await scenario.user.events(before, {"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308}, behind)
+
+    async def answered():
+        return {"e700", "e701"} <= {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "the neighbours are answered")
+    (letter,) = await scenario.user.read(scenario.domain.topics.dead_events)
+    assert Code.MODEL_FAILED is dead_letter.parse(letter.headers).rejection.code
+
+
+async def test_a_learner_that_leaves_goes_on_serving_what_it_had_learned(made):
+    scenario = await made(snapshots={"every": "1h", "publish": "1h"})
+    process = await scenario.start()
+    await learn(scenario, process, 50)
+    loop = scenario.loop_of(process)
+    position = loop.models.live.position
+
+    await loop.learn.on_revoked(loop.learn.source.assigned)
+
+    assert loop.models.live is None
+    assert position == loop.models.current().position
+
+
+async def test_a_key_that_no_prediction_can_carry_is_a_dead_letter_and_stops_nobody(made):
+    scenario = await made()
+    process = await scenario.start()
+    events, _ = pairs(1, now_ms())
+    value = b'{"id": "large", "at": %d, "a": 0.5, "b": 0.5}' % now_ms()
+
+    await scenario.user.raw(scenario.domain.topics.events, 0, Outgoing(b"k" * 700_000, value))
+    await scenario.user.events(*events)
+
+    async def answered():
+        return "e0" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "the event behind it is answered")
+    (letter,) = await scenario.user.read(scenario.domain.topics.dead_events)
+    assert Code.ROW_TOO_LARGE is dead_letter.parse(letter.headers).rejection.code
+    assert RoleState.RUNNING is scenario.loop_of(process).reports[Role.SCORE].state
+
+
+async def test_a_foreign_record_in_scored_stops_the_join_and_not_the_scoring(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 5)
+
+    await scenario.user.raw(scenario.domain.topics.scored, 0, Outgoing(None, b"not one of ours"))
+    report = scenario.loop_of(process).reports[Role.JOIN]
+    await until(lambda: report.state is RoleState.FAILED, "the join stays down and says so")
+    await scenario.user.events(*pairs(1, now_ms(), first=900)[0])
+
+    async def answered():
+        return "e900" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "events are still answered")
+
+
+async def test_a_log_that_lost_its_beginning_is_claimed_from_the_owner_that_it_still_names(made):
+    scenario = await made(snapshots={"every": "200ms", "publish": "200ms"})
+    for first in (0, 100):
+        process = await scenario.start()
+        await learn(scenario, process, 100, first=first)
+        await scenario.stop(process)
+    held = scenario.form.folder / "log.sqlite3"
+    with sqlite3.connect(held) as log:
+        (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset < 4")
+        log.execute("delete from offsets where name like '%join'")
+    log.close()
+
+    process = await scenario.start()
+    await learn(scenario, process, 100, first=300)
+
+    assert 300 == scenario.loop_of(process).models.live.champion.learned
+    assert 0 == scenario.loop_of(process).models.live.counts.fenced_rows
+
+
+async def test_a_slow_store_costs_snapshots_and_never_learning(made, monkeypatch):
+    scenario = await made(snapshots={"every": "50ms", "publish": "50ms"})
+    process = await scenario.start()
+    writer = scenario.loop_of(process).learn._parts.writer
+    packed = writer._packed
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        return packed(*arguments)
+
+    monkeypatch.setattr(writer, "_packed", slow)
+    for first in range(0, 400, 20):
+        events, labels = pairs(20, now_ms(), first=first)
+        await scenario.user.events(*events)
+        await scenario.user.labels(*labels)
+        await asyncio.sleep(0.02)
+
+    await until(lambda: scenario.learned(process) == 400, "everything is learned", 20.0)
+
+
+async def test_predictions_never_go_back_over_a_restart(made):
+    scenario = await made(snapshots={"every": "1h", "publish": "1h"})
+    first = await scenario.start()
+    await learn(scenario, first, 30)
+    position = scenario.loop_of(first).models.live.position
+    await scenario.stop(first)
+
+    await scenario.start()
+    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
+
+    async def answers():
+        return [each for each in await scenario.user.predictions() if each["event_id"] == "e500"]
+
+    await until(answers, "the new process answers")
+    assert parse((await answers())[0]["position"]) >= position
