@@ -14,11 +14,13 @@ help:
 	@sed -n '1,2s/^# //p' Makefile
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV), once …" >&2
 	@if command -v uv >/dev/null 2>&1; then \
 	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
 	  uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev; \
 	else \
 	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev; \
 	fi

@@ -16,6 +16,14 @@ async def scenario(log_form, tmp_path):
     await made.close()
 
 
+@pytest.fixture
+async def kafka_scenario(kafka_form, tmp_path):
+    """On Kafka alone: the embedded log has one worker process."""
+    made = await Scenario.make(kafka_form, tmp_path)
+    yield made
+    await made.close()
+
+
 def now_ms():
     return time.time_ns() // 1_000_000
 
@@ -68,9 +76,8 @@ async def test_a_stop_and_a_start_lose_nothing_and_repeat_nothing(scenario):
     assert 100 == scenario.loop_of(second).models.live.counts.examples
 
 
-async def test_roles_apart_close_the_same_loop(scenario):
-    if scenario.form.name == "embedded":
-        pytest.skip("the embedded log has one worker process; roles apart need Kafka")
+async def test_roles_apart_close_the_same_loop(kafka_scenario):
+    scenario = kafka_scenario
     await scenario.start([Role.SCORE])
     await scenario.start([Role.JOIN])
     learner = await scenario.start([Role.LEARN])

@@ -34,7 +34,7 @@ def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def make_record(message: str = "fetch failed for %s", *values: object, level: int = logging.INFO) -> logging.LogRecord:
-    return logging.LogRecord("aiokafka", level, "", 0, message, values, None)
+    return logging.LogRecord("tailrace.streams", level, "", 0, message, values, None)
 
 
 class Terminal(io.StringIO):
@@ -275,3 +275,13 @@ def test_every_message_is_counted_suppressed_ones_included():
         logging.getLogger("aiokafka").warning("again")
 
     assert ["warning"] * 3 == counted
+
+
+def test_whatever_aiokafka_says_of_an_outage_counts_as_one_message():
+    limit = RepeatLimit(burst=1, clock=lambda: 0.0)
+
+    passed = [
+        limit.filter(logging.LogRecord("aiokafka.conn", logging.ERROR, "", 0, text, None, None)) for text in "abc"
+    ]
+
+    assert [True, False, False] == passed

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def clock_ms() -> int:
 def versions() -> Mapping[str, str]:
     """Return what two folds must have in common, and what a bug report should name."""
     return {
-        "tailrace": tailrace.__version__,
+        "version": tailrace.__version__,
+        "aiokafka": package_version("aiokafka"),
         "fold": str(FOLD_VERSION),
         "codec": str(CODEC_VERSION),
         "river": str(vars(river)["__version__"]),

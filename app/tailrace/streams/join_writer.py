@@ -145,6 +145,7 @@ class JoinWriter:
         offset = (await delivery)[0]  # 2
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)
+        self.parts.recorder.produced(self.parts.training.partition.topic, 1)
         self.hints.append(Hint(offset, self.owner, self.number))
         while len(self.hints) > 1 and self.hints[0].offset < batch.vector.oldest_row:
             self.hints.popleft()

@@ -81,6 +81,7 @@ class LearnAgent(Service):
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
         self._source = source
+        source.on_commit = lambda done: self._parts.recorder.committed(Role.LEARN, "ok" if done else "refused")
 
     @property
     def source(self) -> Source:

@@ -145,6 +145,11 @@ class Source(Service, ABC):
     While the log does not answer it waits and says so; it ends the process only on a state that nobody can explain.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_commit: Callable[[bool], None] = lambda _done: None
+        """Told after each regular commit whether it was taken."""
+
     @property
     @abstractmethod
     def generation(self) -> int:

@@ -159,7 +159,11 @@ class MemberSource(Source):
             for partition, completion in self._completions.items()
             if (offset := completion.committable()) is not None
         }
-        if commits and await self.commit(commits):
+        if not commits:
+            return
+        done = await self.commit(commits)
+        self.on_commit(done)
+        if done:
             for partition, commit in commits.items():
                 if (completion := self._completions.get(partition)) is not None:
                     completion.commit_done(commit.offset)

@@ -61,6 +61,15 @@ class ScoreParts:
     now_ms: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What was sent for one batch: deliveries to await, Kafka times of the answered events, scored blocks."""
+
+    deliveries: Sequence[Awaitable[object]]
+    answered_ms: list[int]
+    blocks: int
+
+
 class ScoreAgent(Service):
     """Scores batches; several of a partition may await their acknowledgements at once, in order."""
 
@@ -72,6 +81,7 @@ class ScoreAgent(Service):
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
         self._source = source
+        source.on_commit = lambda done: self._parts.recorder.committed(Role.SCORE, "ok" if done else "refused")
 
     @property
     def source(self) -> Source:
@@ -102,8 +112,8 @@ class ScoreAgent(Service):
             if serving is None or batch.generation != self.source.generation:
                 continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
             learned_ms = self._parts.models.take_learned()  # before anything is awaited: of the state that serves
-            deliveries = await self._score(batch, serving)
-            self.add_future(self._finish(batch, deliveries, learned_ms))
+            sent = await self._score(batch, serving)
+            self.add_future(self._finish(batch, sent, learned_ms))
 
     async def _serving(self) -> Serving | None:
         while not self.should_stop:
@@ -116,7 +126,7 @@ class ScoreAgent(Service):
             await self.sleep(_MODEL_WAIT_S)
         return None
 
-    async def _score(self, batch: RecordBatch, serving: Serving) -> Sequence[Awaitable[object]]:
+    async def _score(self, batch: RecordBatch, serving: Serving) -> _Sent:
         parts, recorder, records = self._parts, self._parts.recorder, batch.records
         recorder.consumed(Role.SCORE, batch.partition.topic, batch.partition.partition, len(records))
         with recorder.timed("decode"):
@@ -156,18 +166,19 @@ class ScoreAgent(Service):
             letters = [(records[index], rejected[index]) for index in sorted(rejected)]
             deliveries.append(await parts.dead_letters.send(letters))
         self._count(served, len(rejected), events.extra_fields)
-        return deliveries
+        return _Sent(deliveries, [records[events.indexes[row]].timestamp for row in kept], len(encoded))
 
-    async def _finish(self, batch: RecordBatch, deliveries: Sequence[Awaitable[object]], learned_ms: list[int]) -> None:
-        for number, delivery in enumerate(deliveries):
+    async def _finish(self, batch: RecordBatch, sent: _Sent, learned_ms: list[int]) -> None:
+        for number, delivery in enumerate(sent.deliveries):
             await delivery
             if number == 0:
                 failpoints.reached("score.predictions_acknowledged")
         failpoints.reached("score.scored_acknowledged")
         self.source.complete(batch)
         now_ms = self._parts.now_ms()
-        self._parts.recorder.produced(self._parts.predictions_topic, len(batch.records))
-        self._parts.recorder.end_to_end([now_ms - record.timestamp for record in batch.records])
+        self._parts.recorder.produced(self._parts.predictions_topic, len(sent.answered_ms))
+        self._parts.recorder.produced(self._parts.scored_topic, sent.blocks)
+        self._parts.recorder.end_to_end([now_ms - asked_ms for asked_ms in sent.answered_ms])
         self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
 
     def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
