@@ -195,6 +195,11 @@ class Term(Service):
             tail=end - first,
             seconds=round(perf_counter() - begun, 3),
         )
+        if state.counts.foreign:
+            log.warning(
+                "examples of other features or targets are in the log; they were not learned",
+                foreign=state.counts.foreign,
+            )
         self._source.seek(training.partition, offset_of(state.position))
         self._source.resume((training.partition,))
         self.is_live = True

@@ -186,7 +186,7 @@ class TrainingLog:
             if view.ownership.claim(claim):
                 view.next_offset = offset + 1
                 return Claimed(offset, view.ownership.log_id, view)
-            log.info("claim did not count, another came first", topic=self.partition.topic, part=part)
+            log.debug("claim did not count, another came first", topic=self.partition.topic, part=part)
 
     async def view_from(self, part: int, hint: Hint | None) -> View:
         """Return a view that begins at the hint if the log agrees with it, else at the first offset."""

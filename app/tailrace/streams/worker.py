@@ -138,7 +138,6 @@ class Worker(Service):
         self.sources: dict[str, Source] = {}
         self._before = before
         self._behind = behind
-        self._actors: list[Any] = []
         for lane in lanes:
             self._wire(log_, lane)
 
