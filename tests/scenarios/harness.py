@@ -6,6 +6,7 @@ A scenario is a story of what the user sends and what happens to the process; th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,6 +128,11 @@ async def running(service: Any) -> AsyncIterator[Any]:
         yield service
     finally:
         await service.stop()
+
+
+def now_ms() -> int:
+    """Return the wall clock, as a producer would."""
+    return time.time_ns() // 1_000_000
 
 
 async def until(done: Callable[[], Any], what: str, seconds: float = WAIT_S) -> None:

@@ -1,9 +1,7 @@
 """The whole loop on both forms of the log: events in, predictions out, labels in, the model learns."""
 
-import time
-
 import pytest
-from tests.scenarios.harness import Scenario, pairs, until
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import parse
 from tailrace.domain.status import Role
@@ -22,10 +20,6 @@ async def kafka_scenario(kafka_form, tmp_path):
     made = await Scenario.make(kafka_form, tmp_path)
     yield made
     await made.close()
-
-
-def now_ms():
-    return time.time_ns() // 1_000_000
 
 
 async def test_every_event_is_answered_and_every_label_learned(scenario):

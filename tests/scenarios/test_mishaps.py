@@ -4,8 +4,7 @@ import asyncio
 import sqlite3
 import time
 
-import pytest
-from tests.scenarios.harness import Scenario, pairs, until
+from tests.scenarios.harness import now_ms, pairs, until
 
 from tailrace.domain.positions import parse
 from tailrace.domain.records import Code
@@ -14,23 +13,6 @@ from tailrace.streams.log import Outgoing
 from tailrace.wire import dead_letter
 
 TREE = {"champion": {"model": "HoeffdingTreeClassifier(grace_period=10)"}}
-
-
-def now_ms():
-    return time.time_ns() // 1_000_000
-
-
-@pytest.fixture
-async def made(embedded_form, tmp_path):
-    scenarios = []
-
-    async def make(**changes):
-        scenarios.append(await Scenario.make(embedded_form, tmp_path, partitions=1, **changes))
-        return scenarios[-1]
-
-    yield make
-    for scenario in scenarios:
-        await scenario.close()
 
 
 async def learn(scenario, process, count, first=0):

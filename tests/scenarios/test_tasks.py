@@ -1,27 +1,6 @@
 """Every task through the whole loop, and the implicit label."""
 
-import time
-
-import pytest
-from tests.scenarios.harness import Scenario, until
-
-
-def now_ms():
-    return time.time_ns() // 1_000_000
-
-
-@pytest.fixture
-async def made(embedded_form, tmp_path):
-    scenarios = []
-
-    async def make(**changes):
-        scenarios.append(await Scenario.make(embedded_form, tmp_path, partitions=2, **changes))
-        return scenarios[-1]
-
-    make.form = embedded_form
-    yield make
-    for scenario in scenarios:
-        await scenario.close()
+from tests.scenarios.harness import now_ms, until
 
 
 def events_of(count, at_ms):
@@ -46,6 +25,7 @@ async def run(scenario, target, count=150):
 async def test_a_multiclass_loop_answers_with_classes_and_learns_them(made):
     labels = {"target": "y", "classes": ["low", "mid", "high"]}
     scenario = await made(
+        partitions=2,
         task="multiclass",
         labels={"topic": made.form.topic("labels"), "id": "id", "time": "at", **labels},
         champion={"model": "StandardScaler() | SoftmaxRegression()"},
@@ -65,7 +45,7 @@ async def test_a_multiclass_loop_answers_with_classes_and_learns_them(made):
 
 
 async def test_a_regression_loop_answers_with_numbers_and_comes_closer(made):
-    scenario = await made(task="regression", champion={"model": "StandardScaler() | LinearRegression()"})
+    scenario = await made(partitions=2, task="regression", champion={"model": "StandardScaler() | LinearRegression()"})
 
     process, predictions = await run(scenario, lambda event: 3 * event["a"] - event["b"])
 
@@ -75,7 +55,7 @@ async def test_a_regression_loop_answers_with_numbers_and_comes_closer(made):
 
 
 async def test_an_event_that_gets_no_label_is_learned_with_the_implicit_one(made):
-    scenario = await made(missing=False, horizon="1s", disorder="1s", skew="0s", idle_after="1s")
+    scenario = await made(partitions=2, missing=False, horizon="1s", disorder="1s", skew="0s", idle_after="1s")
     process = await scenario.start()
     at_ms = now_ms() - 60_000
 

@@ -14,7 +14,7 @@ from tailrace.domain.status import Role
 from tailrace.main.composition import Composition, Member, RunningLoop
 from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
 from tailrace.opening import open_log
-from tailrace.settings import Settings
+from tailrace.settings import Settings, free_port
 from tailrace.streams import worker as workers
 from tailrace.streams.followers import Models
 from tailrace.streams.log import Log
@@ -88,7 +88,10 @@ class Process(Service):
         api = server.build(
             self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
         )
-        workers.check_free(self.settings.http_address)
+        http = self.settings.http_address
+        if http is not None and free_port(*http) is None:
+            problem = f"found {http[0]}:{http[1]}, which another process uses or this machine does not have"
+            raise SettingsError([f'http: {problem}; choose a free port, or "" for no HTTP'])
         # Before anything is waited for: an orchestrator must see that the process lives.
         await self.add_runtime_dependency(
             workers.make_host(f"tailrace-{self.member}-web", self.settings.http_address, api)

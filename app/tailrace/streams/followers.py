@@ -164,7 +164,7 @@ class Follower(Service):
 
     async def _begin_if_nothing(self) -> None:
         """Where the newest state was refused, serve the next one that is good; an untrained model only without any."""
-        for manifest in sorted(self._index.manifests, key=lambda each: each.position, reverse=True):
+        for manifest in self._index.by_position():
             if self._models.followed is not None:
                 return
             await self._load(manifest)

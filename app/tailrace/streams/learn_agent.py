@@ -352,7 +352,7 @@ class Term(Service):
 
     async def _serve_published(self) -> None:
         parts = self._parts
-        for manifest in sorted(parts.index.manifests, key=lambda each: each.position, reverse=True):
+        for manifest in parts.index.by_position():
             try:
                 bodies = await parts.index.load(manifest)
                 branch = await asyncio.to_thread(parts.fold.restore_champion, bodies[CHAMPION])

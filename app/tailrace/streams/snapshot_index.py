@@ -47,6 +47,10 @@ class SnapshotIndex:
         """Everything that the index holds for this lineage."""
         return tuple(self._manifests.values())
 
+    def by_position(self) -> list[Manifest]:
+        """Return the manifests of either kind, the one that holds most of the log first: for serving."""
+        return sorted(self.manifests, key=lambda manifest: manifest.position, reverse=True)
+
     def newest(self, kind: Kind = Kind.SNAPSHOT) -> list[Manifest]:
         """Return the manifests of one kind in the order in which to try them."""
         return newest_first(self.manifests, self._lineage, kind)

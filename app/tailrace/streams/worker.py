@@ -13,7 +13,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterable, Callable, Sequence
@@ -27,7 +26,6 @@ from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
-from tailrace.domain.errors import SettingsError
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -77,24 +75,6 @@ class FaustHost(faust.App):
         thread = getattr(self._consumer, "_thread", None)
         if thread is not None and not thread.thread_loop.is_running():
             thread.thread_loop.close()
-
-
-def check_free(http: tuple[str, int] | None) -> None:
-    """Find out before anything starts whether the HTTP address can be had.
-
-    Raises:
-        SettingsError: It cannot: another process uses it, or this machine does not have it.
-    """
-    if http is None:
-        return
-    family = socket.AF_INET6 if ":" in http[0] else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(http)
-        except OSError as cause:
-            problem = f"found {http[0]}:{http[1]}, which cannot be used ({cause.strerror})"
-            raise SettingsError([f'http: {problem}; choose a free port, or "" for no HTTP']) from cause
 
 
 def make_host(name: str, http: tuple[str, int] | None, api: Callable[..., Any] | None) -> FaustHost:
