@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 1 << 20
+# In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
+EMPTY_POLLS = 5
 COMMIT_ATTEMPT_S = 5.0
 LAST_COMMIT_S = 2.0
 # Well under max_poll_interval (300 s), after which aiokafka leaves the group.
@@ -85,6 +87,7 @@ class KafkaSource(MemberSource):
         self._taking: asyncio.Future[None] | None = None
         self._moving = asyncio.Lock()
         self._ends: dict[TopicPartition, int] = {}
+        self._empty_polls = 0
         self._touched_s = 0.0
         self._outage: Waiting | None = None
         self._undelivered: set[TopicPartition] = set()
@@ -269,7 +272,8 @@ class KafkaSource(MemberSource):
                 await asyncio.wait([poll])
         if not poll.cancelled():
             fetched = poll.result()
-            if not fetched and self._abreast is not None:
+            self._empty_polls = 0 if fetched else self._empty_polls + 1
+            if self._empty_polls >= EMPTY_POLLS and self._abreast is not None:
                 for partition in map(TopicPartition._make, chosen):
                     self._abreast.gave_nothing(partition, self.end_offset(partition))
         return fetched
