@@ -5,8 +5,8 @@ passed in. The arrows inside, bottom to top; a module may import those above its
 
     errors, positions, times
     records, branches, drift, snapshots, status
-    blocks, models, ownership, verdicts
-    layout, join, evaluation, books
+    blocks, models, ownership, pointers, verdicts
+    layout, join, evaluation, books, notices
     features
     contract
     scoring, learning
@@ -21,8 +21,8 @@ from typing import Final
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
     frozenset({"records", "branches", "drift", "snapshots", "status"}),
-    frozenset({"blocks", "models", "ownership", "verdicts"}),
-    frozenset({"layout", "join", "evaluation", "books"}),
+    frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
+    frozenset({"layout", "join", "evaluation", "books", "notices"}),
     frozenset({"features"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),

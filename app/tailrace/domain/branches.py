@@ -1,18 +1,127 @@
-"""Branches: one model's line of states.
+"""Branches: one model's line of states, and what makes two of them the same.
 
-A loop has one branch, its champion. The lineage names everything that must be equal for two folds to be equal; a
-body that was folded under another lineage is never continued.
+A loop has any number of branches beside each other; one of them is the champion, which serves. A branch is defined
+by what stands in `Branch`, and the hash of that definition is its *lineage*: two folds of one log by equal definitions
+come to equal states, byte for byte. Nothing rewrites a branch: another model, another version of a library, a repair
+without some examples is another branch, folded from a recorded start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any, Final, Protocol
 
-from tailrace.domain.errors import SnapshotRefused
+from tailrace.domain.errors import CodecError, SnapshotRefused
+from tailrace.domain.positions import Position
 
 CHAMPION: Final = "champion"
+"""The name of the pointer to the branch that serves."""
+
+MAX_DROPPED_IDS: Final = 10_000
+"""Event ids that one filter may name; their hashes travel in the record that admits the branch."""
+
+_PART_PREFIX: Final = "branch."
+_PART_DIGITS: Final = 32  # of the lineage; a part's name has at most 64 characters
+
+
+class Codec(Protocol):
+    """State to canonical bytes and back."""
+
+    def encode(self, state: Any, /) -> bytes:
+        """Return canonical bytes."""
+
+    def decode(self, body: bytes, /) -> Any:
+        """Return the state that `encode` was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which examples a branch leaves out, and which it learns with a corrected target.
+
+    An example in [start, end) is left out when its label came from one of `sources` or its id is one of `ids`; where
+    neither is given and a bound is, everything between the bounds is.
+
+    Attributes:
+        corrected_to: Corrections and withdrawals before this position of the log count; 0: none does.
+        sources: Of labels.
+        ids: `digest_of_ids` of the hashes of event ids; "": none. The hashes stand in the record that admits.
+        start, end: Positions; the end is exclusive, None: for ever.
+    """
+
+    corrected_to: Position = 0
+    sources: tuple[str, ...] = ()
+    ids: str = ""
+    start: Position = 0
+    end: Position | None = None
+
+    @property
+    def drops(self) -> bool:
+        """Whether any example is left out."""
+        return bool(self.sources or self.ids or self.start or self.end is not None)
+
+    def covers(self, position: Position) -> bool:
+        """Return whether an example at this position may be left out."""
+        return self.drops and self.start <= position and (self.end is None or position < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The definition of a branch: everything besides the log that its states depend on.
+
+    Attributes:
+        task, model, experimental: As in `models.spec.ModelSpec`.
+        contract_id: Of the feature contract and the targets.
+        start: Examples before this position of the log are not learned.
+        versions: Of fold, codec and libraries, e.g. "river" → "0.26.1"; "cpu" where its arithmetic depends on it.
+    """
+
+    task: str
+    model: str
+    experimental: bool
+    contract_id: str
+    versions: Mapping[str, str]
+    start: Position = 0
+    filter: Filter = field(default_factory=Filter)
+
+    @property
+    def text(self) -> str:
+        """The canonical JSON: equal branches have equal texts."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def lineage(self) -> str:
+        """SHA-256 of the text, 64 hex digits: the name of the branch."""
+        return sha256(self.text.encode()).hexdigest()
+
+    @classmethod
+    def read(cls, text: str) -> Branch:
+        """Read the canonical JSON.
+
+        Raises:
+            CodecError: It is not the text of a branch.
+        """
+        try:
+            plain = json.loads(text)
+            dropped = plain["filter"]
+            branch = cls(**(plain | {"filter": Filter(**(dropped | {"sources": tuple(dropped["sources"])}))}))
+            is_same = branch.text == text
+        except (ValueError, TypeError, KeyError, RecursionError) as cause:
+            raise CodecError("a branch has a definition that cannot be read; it is of another Tailrace") from cause
+        if not is_same:
+            raise CodecError("a branch has a definition that is not in canonical form; it is ignored")
+        return branch
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What folds one branch: its definition, a way to make its model, a codec of its states."""
+
+    branch: Branch
+    build_model: Callable[[], Any]
+    codec: Codec
 
 
 @dataclass(slots=True)
@@ -21,19 +130,25 @@ class BranchState:
 
     Attributes:
         model: A River model; changed in place by the fold and by nothing else.
-        lineage: Names everything that the fold of this model depends on besides the log.
+        lineage: Of its branch.
+        position: Exclusive: the examples before it are in the model, or left out of it.
         learned: Examples that the model learned.
         skipped: Examples that were left out because the model raised at them.
+        left_out: Examples before the branch's start, and those that its filter names.
+        foreign: Examples recorded under another feature contract.
     """
 
     model: Any
     lineage: str
+    position: Position = 0
     learned: int = 0
     skipped: int = 0
+    left_out: int = 0
+    foreign: int = 0
 
     def dump(self) -> dict[str, Any]:
         """Return the plain form, for the codec; the model in it is the live one."""
-        return {"lineage": self.lineage, "learned": self.learned, "skipped": self.skipped, "model": self.model}
+        return {name: getattr(self, name) for name in _STATE_FIELDS}
 
     @classmethod
     def load(cls, plain: Mapping[str, Any], lineage: str) -> BranchState:
@@ -45,7 +160,43 @@ class BranchState:
         if plain["lineage"] != lineage:
             raise SnapshotRefused(
                 "lineage",
-                f"the body is of lineage {plain['lineage']}, this loop folds {lineage}; model, contract or library "
+                f"the body is of lineage {plain['lineage']}, expected was {lineage}; model, contract or library "
                 "versions differ. Restore the configuration that it was folded with, or fold the log from its start.",
             )
-        return cls(plain["model"], plain["lineage"], plain["learned"], plain["skipped"])
+        return cls(**{name: plain[name] for name in _STATE_FIELDS})
+
+
+_STATE_FIELDS: Final = ("model", "lineage", "position", "learned", "skipped", "left_out", "foreign")
+
+
+def part_name(lineage: str) -> str:
+    """Return the name of the part of a snapshot that holds this branch."""
+    return f"{_PART_PREFIX}{lineage[:_PART_DIGITS]}"
+
+
+def differences(theirs: Branch, mine: Branch) -> list[str]:
+    """Return in words what differs between two definitions; empty when nothing does."""
+    found = [
+        f"{name} {getattr(theirs, name)} there and {getattr(mine, name)} here"
+        for name in ("task", "model", "experimental", "start", "filter")
+        if getattr(theirs, name) != getattr(mine, name)
+    ]
+    if theirs.contract_id != mine.contract_id:
+        found.append("other features or targets")
+    names = sorted(theirs.versions.keys() | mine.versions.keys())
+    return found + [
+        f"{name} {theirs.versions.get(name, 'none')} there and {mine.versions.get(name, 'none')} here"
+        for name in names
+        if theirs.versions.get(name) != mine.versions.get(name)
+    ]
+
+
+def hash_of_id(event_id: str) -> str:
+    """Return what a filter keeps of an event id: 16 hex digits of its SHA-256, so that the id itself can be erased."""
+    return sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def digest_of_ids(hashes: Iterable[str]) -> str:
+    """Return the digest of a set of hashed ids, whatever their order; "" of none."""
+    ordered = sorted(set(hashes))
+    return sha256("\n".join(ordered).encode()).hexdigest() if ordered else ""

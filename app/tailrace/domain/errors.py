@@ -89,15 +89,19 @@ class StoreUnavailable(TailraceError):
 
 
 class FoldError(TailraceError):
-    """A model raised while it learned the example at `position`.
+    """The model of a branch raised while it learned the example at `position`.
 
     The state that was being folded is half-changed and must be thrown away.
+
+    Attributes:
+        branch: Lineage of the branch.
     """
 
-    def __init__(self, position: int, cause: BaseException) -> None:
+    def __init__(self, position: int, cause: BaseException, branch: str) -> None:
         super().__init__(f"the model raised {type(cause).__name__} while it learned position {position}")
         self.position = position
         self.cause = cause
+        self.branch = branch
 
 
 class LogError(TailraceError):

@@ -4,65 +4,52 @@
 batches, how blocks were sliced, and how often it was restored leave no trace in it.
 
 Decides which records count (by owner and number), judges the predictions that were *recorded as served*, then lets
-the model learn. Returns what was noticed; sends, reads and restores nothing itself.
+every branch that is held learn. Returns what was noticed; sends, reads and restores nothing itself.
 
 Steps, as the caller takes them for every record of the log, in order:
     1. `open`: a record that is no accepted block is counted and done; an accepted block is returned.
     2. `learn`: its examples in slices of any size, in order.
     3. `close`: the block is done; snapshots are taken here.
 When `learn` raises FoldError the whole state is half-changed: append a Skip, restore an earlier state, read the
-skips of the tail (`read_skips`) and fold again.
+notices of the tail (`notices.read_notices`) and fold again.
+
+Which branches are *admitted* is decided by the log and is part of the state; which of them are *held*, so that they
+learn, is the caller's business: a process holds those that its libraries can fold. A branch that is ahead of the
+state, such as one that starts later, waits until the state has come to it; one that is behind is caught up in a
+state of its own first, then held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from itertools import count
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
 from tailrace.domain.blocks import JOINED, Examples, Served, TrainingBlock, XColumns
-from tailrace.domain.branches import CHAMPION, BranchState
+from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
 from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
+from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, lessons_of
 from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.pointers import Decision, Pointers
 from tailrace.domain.positions import Position, offset_of, position_of, show
-from tailrace.domain.records import LEARNER, Claim, Skip
-
-LogRecord: TypeAlias = TrainingBlock | Claim | Skip
+from tailrace.domain.records import LEARNER, Admit, Claim, CommandKind, LearnerRecord, Skip
 
 LOOP: Final = "loop"
 """Name of the part that holds everything of a state but the branches."""
 
-_SKIPS_KEPT = 16  # positions of skipped examples that a state still names, for people
+BRANCHES: Final = "branches"
+"""Name of the part that says which branches the other parts are of, and which of them serves; canonical JSON."""
 
-
-class Logged(NamedTuple):
-    """A record of the training log, decoded.
-
-    Attributes:
-        digest: SHA-256 of the message's bytes, in hexadecimal.
-    """
-
-    offset: int
-    record: LogRecord
-    digest: str
-
-
-class Codec(Protocol):
-    """State to canonical bytes and back."""
-
-    def encode(self, state: Any, /) -> bytes:
-        """Return canonical bytes."""
-
-    def decode(self, body: bytes, /) -> Any:
-        """Return the state that `encode` was given."""
+_SKIPS_KEPT: Final = 16  # positions of skipped examples that a state still names, for people
+_NO_NOTICES: Final = Notices()
 
 
 @dataclass(slots=True)
@@ -72,11 +59,10 @@ class FoldCounts:
     Attributes:
         blocks, examples, dropped: In accepted blocks.
         joined, implicit: The examples by kind.
-        learned, skipped: The examples by what the champion did; a skipped one raised out of its model.
-        foreign: Examples recorded under another feature contract; neither judged nor learned.
+        foreign: Examples recorded under another feature contract; not judged.
         fenced_blocks, fenced_rows: Blocks that do not count and the examples and dropped rows in them.
         claims, fenced_claims: Claims that count, and that do not.
-        skips, fenced_skips: Skip records that count, and that do not.
+        notices, fenced_notices: Records of the learner (skips, admissions, commands) that count, and that do not.
     """
 
     blocks: int = 0
@@ -84,15 +70,13 @@ class FoldCounts:
     dropped: int = 0
     joined: int = 0
     implicit: int = 0
-    learned: int = 0
-    skipped: int = 0
     foreign: int = 0
     fenced_blocks: int = 0
     fenced_rows: int = 0
     claims: int = 0
     fenced_claims: int = 0
-    skips: int = 0
-    fenced_skips: int = 0
+    notices: int = 0
+    fenced_notices: int = 0
 
 
 @dataclass(slots=True)
@@ -100,15 +84,18 @@ class LoopState:
     """Everything that the log before `position` comes to.
 
     Attributes:
+        branches: Lineage → a branch that is held here.
+        pointers: Which branches are admitted, and which of them serves.
         outcomes: Outcome of the join → how often, summed over accepted blocks.
         position: Exclusive: everything before it is in the state.
         last_offset: Of the last record that was opened; -1: none.
         last_digest: Its digest, to be compared when the state is restored.
-        skipped_positions: The last few examples that were skipped.
+        skipped_positions: The last few examples that the log says some branch cannot learn.
     """
 
-    champion: BranchState
     quality: Quality
+    branches: dict[str, BranchState] = field(default_factory=dict)
+    pointers: Pointers = field(default_factory=Pointers)
     drift: LossDrift = field(default_factory=LossDrift)
     ownership: OwnershipState = field(default_factory=OwnershipState)
     counts: FoldCounts = field(default_factory=FoldCounts)
@@ -118,14 +105,20 @@ class LoopState:
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
 
+    @property
+    def champion(self) -> BranchState | None:
+        """The branch that serves; None while there is none, or where it is not held here."""
+        return self.branches.get(self.pointers.champion)
+
 
 class Fold:
-    """The fold of one loop: a contract, a target and a way to make its model.
+    """The fold of one loop: a contract, a target, and a way to get what folds a branch.
 
     Args:
-        lineage: Names everything that two folds must have in common to come to equal states.
-        build_model: Makes a model that has learned nothing.
-        codec: Knows the classes of the model and of `skeletons()`.
+        lineage: Names everything besides the log that the loop's own part depends on; no model is part of it.
+        codec: Of the loop's own part; knows the classes of `skeletons()`.
+        kit_of: Returns what folds a branch, None where this process cannot fold it: other libraries, features or
+            code. Asked once for each branch.
     """
 
     def __init__(
@@ -134,18 +127,59 @@ class Fold:
         contract: FeatureContract,
         target: TargetContract,
         lineage: str,
-        build_model: Callable[[], Any],
         codec: Codec,
+        kit_of: Callable[[Branch], Kit | None],
     ) -> None:
         self.contract = contract
         self.target = target
         self.lineage = lineage
-        self._build_model = build_model
         self._codec = codec
+        self._kit_of = kit_of
+        self._kits: dict[str, Kit | None] = {}
+
+    # Branches
 
     def begin(self) -> LoopState:
-        """Return the state before the first record of the log."""
-        return LoopState(BranchState(self._build_model(), self.lineage), Quality(self.target.task))
+        """Return the state before the first record of the log; no branch is held."""
+        return LoopState(Quality(self.target.task))
+
+    def kit(self, branch: Branch) -> Kit | None:
+        """Return what folds a branch; None where this process cannot fold it."""
+        lineage = branch.lineage
+        if lineage not in self._kits:
+            self._kits[lineage] = self._kit_of(branch)
+        return self._kits[lineage]
+
+    def begin_branch(self, branch: Branch) -> BranchState:
+        """Return a branch that has learned nothing, where it starts.
+
+        Raises:
+            ContractError: This process cannot fold it.
+        """
+        kit = self.kit(branch)
+        if kit is None:
+            raise ContractError(f"this process cannot fold the branch {branch.lineage[:12]}; ask kit() first")
+        return BranchState(kit.build_model(), branch.lineage, branch.start)
+
+    def hold(self, state: LoopState, branch: BranchState) -> None:
+        """Let a branch learn with the others from here on.
+
+        Raises:
+            ContractError: It is behind the state, so that it would miss examples.
+        """
+        if branch.position < state.position:
+            raise ContractError(
+                f"the branch {branch.lineage[:12]} ends at {show(branch.position)}, the state at "
+                f"{show(state.position)}; catch it up first"
+            )
+        state.branches = dict(sorted({**state.branches, branch.lineage: branch}.items()))
+
+    def missing(self, state: LoopState) -> list[Branch]:
+        """Return the admitted branches that this process can fold and does not hold."""
+        admitted = [Branch.read(text) for lineage, text in state.pointers.admitted.items() if lineage not in state.branches]
+        return [branch for branch in admitted if self.kit(branch) is not None]
+
+    # Folding
 
     def open(self, state: LoopState, offset: int, record: LogRecord, digest: str) -> TrainingBlock | None:
         """Begin with one record of the log.
@@ -156,17 +190,19 @@ class Fold:
 
         Returns:
             The block whose examples are to be learned and which is then to be closed; None for a record that is done
-            with this call: a claim, a skip, a block that does not count, one that the state already holds.
+            with this call: a claim, a notice, a block that does not count, one that the state already holds.
         """
         if offset < offset_of(state.position):
             return None
         reopened = offset == state.last_offset  # restored in its middle: its outcomes are counted
         state.last_offset, state.last_digest = offset, digest
         if isinstance(record, TrainingBlock) and (reopened or self._accepts(state, record)):
-            state.position = max(state.position, position_of(offset))
+            _advance(state, max(state.position, position_of(offset)))
             return record
-        if not isinstance(record, TrainingBlock):
-            _count_notice(state, record)
+        if isinstance(record, Claim):
+            _count_claim(state, record)
+        elif not isinstance(record, TrainingBlock):
+            self._take_notice(state, offset, record)
         self.close(state, offset)
         return None
 
@@ -177,16 +213,16 @@ class Fold:
         offset: int,
         start: int,
         stop: int,
-        skips: Container[Position] = frozenset(),
+        notices: Notices = _NO_NOTICES,
     ) -> list[DriftSignal]:
         """Judge what was served to the examples start .. stop - 1 of an opened block, then learn them.
 
         Args:
             state: Changed in place; useless after an error.
-            skips: Positions of examples that are judged and not learned.
+            notices: Read before; see `notices`.
 
         Raises:
-            FoldError: The model raised.
+            FoldError: The model of a branch raised.
             ContractError: The slice does not begin where the state ends.
         """
         first = position_of(offset, start)
@@ -196,26 +232,26 @@ class Fold:
         examples = _slice(block.examples, start, stop)
         if not len(examples):
             return []  # A block that only moves positions has no layout.
-        if block.contract_id != self.contract.id:
-            state.counts.foreign += len(examples)
-            found: list[DriftSignal] = []
-        else:
+        found: list[DriftSignal] = []
+        is_own = block.contract_id == self.contract.id
+        if is_own:
             found = _judge(state, examples, first)
-            self._learn(state, examples, first, skips)
+        else:
+            state.counts.foreign += len(examples)
+        for branch in state.branches.values():
+            self._teach(branch, examples if is_own else None, first, len(examples), notices)
         state.position = first + len(examples)
         return found
 
     def close(self, state: LoopState, offset: int) -> None:
         """Finish the record at `offset`: the state holds everything up to and with it."""
-        state.position = position_of(offset + 1)
+        _advance(state, position_of(offset + 1))
 
-    def fold(
-        self, state: LoopState, records: Iterable[Logged], skips: Container[Position] = frozenset()
-    ) -> list[DriftSignal]:
+    def fold(self, state: LoopState, records: Iterable[Logged], notices: Notices = _NO_NOTICES) -> list[DriftSignal]:
         """Fold records in order, whole blocks at a time: recovery, verification.
 
         Raises:
-            FoldError: The model raised at an example that is not in `skips`.
+            FoldError: A model raised at an example that the notices do not skip.
         """
         found: list[DriftSignal] = []
         for offset, record, digest in records:
@@ -223,48 +259,98 @@ class Fold:
             if block is None:
                 continue
             done = state.position - position_of(offset)
-            found += self.learn(state, block, offset, done, len(block.examples), skips)
+            found += self.learn(state, block, offset, done, len(block.examples), notices)
             self.close(state, offset)
         return found
 
-    def parts(self, state: LoopState) -> dict[str, bytes]:
-        """Return the state as canonical bytes: one part per branch and the rest."""
-        return {CHAMPION: self.champion_part(state), LOOP: self._codec.encode(_dump_loop(state))}
+    # States as bytes
 
-    def champion_part(self, state: LoopState) -> bytes:
-        """Return the champion alone as canonical bytes, for serving."""
-        return self._codec.encode(state.champion.dump())
+    def parts(self, state: LoopState) -> dict[str, bytes]:
+        """Return the state as canonical bytes: one part per branch that is held and not ahead, and the rest."""
+        held = [branch for branch in state.branches.values() if branch.position == state.position]
+        return {
+            LOOP: self._codec.encode(_dump_loop(state)),
+            BRANCHES: self._directory(state, held),
+            **{part_name(branch.lineage): self.body_of(branch) for branch in held},
+        }
+
+    def publication(self, state: LoopState) -> dict[str, bytes]:
+        """Return what serving needs as canonical bytes: the champion; nothing where it is not held."""
+        champion = state.champion
+        if champion is None:
+            return {}
+        return {BRANCHES: self._directory(state, [champion]), part_name(champion.lineage): self.body_of(champion)}
+
+    def body_of(self, branch: BranchState) -> bytes:
+        """Return a branch as canonical bytes."""
+        return self._kit_of_held(branch).codec.encode(branch.dump())
 
     def restore(self, parts: Mapping[str, bytes]) -> LoopState:
-        """Return the state that `parts` was called on.
+        """Return the state that `parts` was called on, with those of its branches that this process can fold.
 
         Raises:
             CodecError: A part is missing, or its bytes are not what they should be.
-            SnapshotRefused: The champion is of another lineage.
+            SnapshotRefused: A branch is of another lineage than its part says.
         """
-        if missing := {CHAMPION, LOOP} - parts.keys():
+        if missing := {LOOP, BRANCHES} - parts.keys():
             raise _unusable("state", f"part {min(missing)}")
-        champion = self.restore_champion(parts[CHAMPION])
         try:
-            return _load_loop(self._codec.decode(parts[LOOP]), champion)
+            state = _load_loop(self._codec.decode(parts[LOOP]))
         except (KeyError, TypeError, ValueError) as error:
             raise _unusable(LOOP, repr(error)) from error
+        for branch in self.restore_branches(parts).values():
+            self.hold(state, branch)
+        return state
 
-    def restore_champion(self, body: bytes) -> BranchState:
-        """Return the champion alone, for serving.
+    def restore_champion(self, parts: Mapping[str, bytes]) -> BranchState | None:
+        """Return the branch that serves according to a snapshot or publication; None: this process cannot fold it.
 
         Raises:
             CodecError: The bytes are not what they should be.
-            SnapshotRefused: It is of another lineage.
+            SnapshotRefused: It is of another lineage than its part says.
         """
-        try:
-            return BranchState.load(self._codec.decode(body), self.lineage)
-        except (KeyError, TypeError, ValueError) as error:
-            raise _unusable(CHAMPION, repr(error)) from error
+        champion, definitions = read_directory(parts)
+        return self.restore_branches(parts, only=champion).get(champion) if champion in definitions else None
+
+    def restore_branches(self, parts: Mapping[str, bytes], only: str | None = None) -> dict[str, BranchState]:
+        """Return the branches of a snapshot or publication that this process can fold, by lineage.
+
+        Args:
+            only: The lineage of the only one that is asked for.
+
+        Raises:
+            CodecError: The bytes are not what they should be.
+            SnapshotRefused: A branch is of another lineage than its part says.
+        """
+        found = {}
+        for lineage, definition in read_directory(parts)[1].items():
+            kit = self.kit(definition) if only in {None, lineage} else None
+            if kit is None:
+                continue
+            name = part_name(lineage)
+            if name not in parts:
+                raise _unusable("state", f"part {name}")
+            try:
+                found[lineage] = BranchState.load(kit.codec.decode(parts[name]), lineage)
+            except (KeyError, TypeError, ValueError) as error:
+                raise _unusable(name, repr(error)) from error
+        return found
 
     def digest(self, state: LoopState) -> str:
         """Return the digest of the state: equal where two folds agree in every byte."""
         return state_digest((name, digest_of(body)) for name, body in self.parts(state).items())
+
+    # Inside
+
+    def _kit_of_held(self, branch: BranchState) -> Kit:
+        kit = self._kits[branch.lineage]
+        assert kit is not None, "a branch that is held was made or restored here"
+        return kit
+
+    def _directory(self, state: LoopState, branches: Iterable[BranchState]) -> bytes:
+        definitions = {branch.lineage: self._kit_of_held(branch).branch.text for branch in branches}
+        plain = {"champion": state.pointers.champion, "epoch": state.pointers.epoch, "definitions": definitions}
+        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
     def _accepts(self, state: LoopState, block: TrainingBlock) -> bool:
         counts, rows = state.counts, len(block.examples)
@@ -282,79 +368,104 @@ class Fold:
             state.outcomes[outcome] = state.outcomes.get(outcome, 0) + times
         return True
 
-    def _learn(self, state: LoopState, examples: Examples, first: Position, skips: Container[Position]) -> None:
-        skipped = [position for position in range(first, first + len(examples)) if position in skips]
-        learner = learner_of(state.champion.model) if not skipped and examples.x.absent is None else None
-        if learner is None:
-            self._learn_each(state, examples, first, skipped)
-        else:
-            ys = map(self.target.river, examples.y.tolist())
-            try:
-                learner.learn_rows(self.contract.names, self.contract.values(examples.x), ys)
-            except BaseException as error:
-                if is_stop(error):
-                    raise
-                raise FoldError(first + learner.learned, error) from error
-        _count_learned(state, len(examples), skipped)
+    def _take_notice(self, state: LoopState, offset: int, record: LearnerRecord) -> Decision | None:
+        counts = state.counts
+        if not state.ownership.accept(LEARNER, record.owner, record.number):
+            counts.fenced_notices += 1
+            return None
+        counts.notices += 1
+        if isinstance(record, Skip):
+            state.skipped_positions = [*state.skipped_positions, record.position][-_SKIPS_KEPT:]
+            return None
+        if isinstance(record, Admit):
+            return state.pointers.admit(position_of(offset), record)
+        decision = state.pointers.command(position_of(offset), record)
+        if record.kind is CommandKind.RETIRE and not decision.refusal:
+            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage != record.branch}
+        return decision
 
-    def _learn_each(self, state: LoopState, examples: Examples, first: Position, skipped: Container[Position]) -> None:
-        learn_one, river = state.champion.model.learn_one, self.target.river
-        rows = self.contract.rows(examples.x)
-        position = first
+    def _teach(
+        self, branch: BranchState, examples: Examples | None, first: Position, count: int, notices: Notices
+    ) -> None:
+        """Let one branch learn `count` examples; None: they are of another contract."""
+        kit, end = self._kit_of_held(branch), first + count
+        if branch.position == kit.branch.start > first:
+            branch.left_out += min(branch.position, end) - first
+        if branch.position >= end:
+            return
+        done = max(0, branch.position - first)
+        if examples is None:
+            branch.foreign += count - done
+        else:
+            rest = _slice(examples, done, count)
+            lessons = lessons_of(
+                rest, first + done, kit.branch.filter, notices.of(branch.lineage), notices.corrections
+            )
+            self._learn(branch, rest, first + done, lessons)
+            branch.learned += len(rest) - len(lessons.skipped) - len(lessons.left_out)
+            branch.skipped += len(lessons.skipped)
+            branch.left_out += len(lessons.left_out)
+        branch.position = end
+
+    def _learn(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
+        learner = learner_of(branch.model) if lessons.is_whole and examples.x.absent is None else None
+        if learner is None:
+            self._learn_each(branch, examples, first, lessons)
+            return
+        ys = map(self.target.river, lessons.y.tolist())
         try:
-            for position, x, y in zip(count(first), rows, examples.y.tolist(), strict=False):
-                if position not in skipped:
+            learner.learn_rows(self.contract.names, self.contract.values(examples.x), ys)
+        except BaseException as error:
+            if is_stop(error):
+                raise
+            raise FoldError(first + learner.learned, error, branch.lineage) from error
+
+    def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
+        learn_one, river = branch.model.learn_one, self.target.river
+        missed = lessons.skipped | lessons.left_out
+        row = 0
+        try:
+            for row, (x, y) in enumerate(zip(self.contract.rows(examples.x), lessons.y.tolist(), strict=True)):
+                if row not in missed:
                     learn_one(x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise
-            raise FoldError(position, error) from error
+            raise FoldError(first + row, error, branch.lineage) from error
 
 
 def skeletons() -> tuple[object, ...]:
-    """Return one of each object, besides the model, whose classes a state may hold."""
+    """Return one of each object whose classes the loop's own part may hold."""
     return (new_adwin(),)
 
 
-def read_skips(records: Iterable[Logged], ownership: OwnershipState, branch: str = CHAMPION) -> set[Position]:
-    """Return the positions that the learner's accepted skips name: the first pass over a tail of the log.
+def read_directory(parts: Mapping[str, bytes]) -> tuple[str, dict[str, Branch]]:
+    """Return what the part BRANCHES says: the lineage of the champion, and the definitions by lineage.
 
-    Args:
-        records: The tail in order; training blocks in it may be left out.
-        ownership: As of the tail's beginning; not changed.
+    Raises:
+        CodecError: It is missing, or not what this version of Tailrace writes.
     """
-    owned = replace(ownership, owners=dict(ownership.owners), numbers=dict(ownership.numbers))
-    found = set()
-    for offset, record, _ in records:
-        if isinstance(record, Claim):
-            owned.claim(record)
-        elif isinstance(record, Skip):
-            counted = owned.accept(LEARNER, record.owner, record.number)
-            if counted and record.branch == branch and record.position < position_of(offset):
-                found.add(record.position)
-    return found
+    try:
+        plain = json.loads(parts[BRANCHES])
+        champion, definitions = plain["champion"], plain["definitions"]
+        found = {str(lineage): Branch.read(text) for lineage, text in definitions.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _unusable(BRANCHES, repr(error)) from error
+    if any(branch.lineage != lineage for lineage, branch in found.items()) or not isinstance(champion, str):
+        raise _unusable(BRANCHES, "a definition")
+    return champion, found
 
 
-def _count_notice(state: LoopState, record: Claim | Skip) -> None:
-    counts = state.counts
-    if isinstance(record, Claim):
-        counted = state.ownership.claim(record)
-        counts.claims += counted
-        counts.fenced_claims += not counted
-    else:
-        counted = state.ownership.accept(LEARNER, record.owner, record.number)
-        counts.skips += counted
-        counts.fenced_skips += not counted
+def _advance(state: LoopState, position: Position) -> None:
+    state.position = position
+    for branch in state.branches.values():
+        branch.position = max(branch.position, position)
 
 
-def _count_learned(state: LoopState, rows: int, skipped: list[Position]) -> None:
-    learned = rows - len(skipped)
-    state.counts.learned += learned
-    state.champion.learned += learned
-    if skipped:
-        state.counts.skipped += len(skipped)
-        state.champion.skipped += len(skipped)
-        state.skipped_positions = (state.skipped_positions + skipped)[-_SKIPS_KEPT:]
+def _count_claim(state: LoopState, record: Claim) -> None:
+    counted = state.ownership.claim(record)
+    state.counts.claims += counted
+    state.counts.fenced_claims += not counted
 
 
 def _judge(state: LoopState, examples: Examples, first: Position) -> list[DriftSignal]:
@@ -403,15 +514,17 @@ def _dump_loop(state: LoopState) -> dict[str, Any]:
         "last_offset": state.last_offset,
         "last_digest": state.last_digest,
         "skipped_positions": list(state.skipped_positions),
+        "pointers": state.pointers.dump(),
         "quality": state.quality.dump(),
         "drift": state.drift.dump(),
     }
 
 
-def _load_loop(plain: Mapping[str, Any], champion: BranchState) -> LoopState:
+def _load_loop(plain: Mapping[str, Any]) -> LoopState:
     return LoopState(
-        champion,
         Quality.load(plain["quality"]),
+        {},
+        Pointers.load(plain["pointers"]),
         LossDrift.load(plain["drift"]),
         OwnershipState(plain["log_id"], plain["owners"], plain["numbers"]),
         FoldCounts(**plain["counts"]),

@@ -161,12 +161,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The learner's word that one example raised inside a model and is left out by every fold.
+    """The learner's word that one example raised inside a model and is left out by every fold of that branch.
 
     Attributes:
         number: Of the learner's records under this claim, from 1.
         position: The example that is skipped.
-        branch: The branch whose model raised.
+        branch: Lineage of the branch whose model raised.
         error: Class name of what it raised.
     """
 
@@ -175,3 +175,101 @@ class Skip:
     position: Position
     branch: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The learner's word that a branch is folded from here on, and may be promoted.
+
+    Attributes:
+        number: As in `Skip`.
+        branch: Its lineage.
+        definition: `branches.Branch.text`.
+        position, digest: A state of the branch that is published, and the SHA-256 of its body.
+        ids: Hashes of the event ids that its filter leaves out.
+        skips: Positions of the examples at which its model raised while it was warmed.
+        by, why: Who asked for it, and the reason in words.
+    """
+
+    owner: Owner
+    number: int
+    branch: str
+    definition: str
+    position: Position
+    digest: str
+    ids: tuple[str, ...] = ()
+    skips: tuple[Position, ...] = ()
+    by: str = ""
+    why: str = ""
+
+
+class CommandKind(StrEnum):
+    """What may be asked of the branches of a loop."""
+
+    PROMOTE = "promote"  # the branch serves from here on
+    RETIRE = "retire"  # the branch is not folded any more
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person asked for, as the learner put it into the log.
+
+    Attributes:
+        number: As in `Skip`.
+        id: Given by who asked; the same in the commands topic.
+        branch: Lineage of the branch that is meant.
+        expected_epoch: It changes something only in this epoch.
+        by, why: Who asked, and the reason in words.
+        source_offset: In the commands topic; -1: the learner itself decided.
+    """
+
+    owner: Owner
+    number: int
+    id: str
+    kind: CommandKind
+    branch: str
+    expected_epoch: int
+    by: str
+    why: str
+    source_offset: int = -1
+
+
+LearnerRecord: TypeAlias = Skip | Admit | Command
+"""What only the learner appends to the training log, numbered together."""
+
+
+class RequestKind(StrEnum):
+    """What a person may ask of the learner."""
+
+    ADMIT = "admit"  # fold a branch that was built beside, so that it may be promoted
+    PROMOTE = "promote"
+    RETIRE = "retire"
+    SNAPSHOT = "snapshot"  # keep the state now
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asks of the learner, on the commands topic.
+
+    Attributes:
+        id: Given by who asks; never used twice.
+        loop, log_id: The loop and the training log that it is meant for.
+        branch: Lineage of the branch that is meant; "" where none is.
+        expected_epoch: As in `Command`.
+        definition, position, digest, ids, skips: ADMIT alone; as in `Admit`.
+    """
+
+    id: str
+    loop: str
+    log_id: str
+    kind: RequestKind
+    branch: str
+    expected_epoch: int
+    by: str
+    why: str
+    made_at_ms: int
+    definition: str = ""
+    position: Position = 0
+    digest: str = ""
+    ids: tuple[str, ...] = ()
+    skips: tuple[Position, ...] = ()

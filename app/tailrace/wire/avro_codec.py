@@ -10,16 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from functools import cache
 from io import BytesIO
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from fastavro import schemaless_reader, schemaless_writer
 from fastavro.schema import SchemaParseException
 
 from tailrace.domain.blocks import ScoredBlock, TrainingBlock
 from tailrace.domain.errors import CodecError, ContractError
-from tailrace.domain.records import Claim, Forward, Label, Mark, Skip
+from tailrace.domain.records import (
+    Admit,
+    Claim,
+    Command,
+    CommandKind,
+    Forward,
+    Label,
+    LearnerRecord,
+    Mark,
+    Request,
+    RequestKind,
+    Skip,
+)
 from tailrace.domain.snapshots import Kind, Manifest, Part, problem_of
 from tailrace.domain.status import MemberStatus, from_plain, to_plain
 from tailrace.wire import block_codec
@@ -28,12 +41,13 @@ from tailrace.wire.schemas import FINGERPRINT_BYTES, Schema, record_schema
 FORMAT_VERSION: Final = 1
 """Rises when the meaning of a field changes while the schema does not."""
 
-TrainingRecord: TypeAlias = TrainingBlock | Claim | Skip
+TrainingRecord: TypeAlias = TrainingBlock | Claim | LearnerRecord
 RelabelledRecord: TypeAlias = Forward | Mark
 
 _MARK: Final = b"\xc3\x01"
 _HEADER_BYTES: Final = len(_MARK) + FINGERPRINT_BYTES
-_TRAINING: Final = ("training_block", "claim", "skip")
+_NOTICES: Final[dict[type, str]] = {Claim: "claim", Skip: "skip", Admit: "admit", Command: "command"}
+_TRAINING: Final = ("training_block", *_NOTICES.values())
 _RELABELLED: Final = ("forward", "mark")
 
 _UNREADABLE: Final = (EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, SchemaParseException)
@@ -81,7 +95,7 @@ def encode_training(record: TrainingRecord) -> bytes:
     """Encode one value of `<loop>.training`."""
     if isinstance(record, TrainingBlock):
         return _encode("training_block", block_codec.training_fields(record))
-    return _encode("claim" if isinstance(record, Claim) else "skip", asdict(record))
+    return _encode(_NOTICES[type(record)], asdict(record))
 
 
 def decode_training(value: bytes) -> TrainingRecord:
@@ -93,7 +107,13 @@ def decode_training(value: bytes) -> TrainingRecord:
     name, fields = _decode(value, _TRAINING)
     if name == "training_block":
         return block_codec.training_block(fields)
-    return Claim(**fields) if name == "claim" else Skip(**fields)
+    if name == "claim":
+        return Claim(**fields)
+    if name == "skip":
+        return Skip(**fields)
+    if name == "admit":
+        return Admit(**_tuples(fields))
+    return Command(**(fields | {"kind": _one_of(CommandKind, fields["kind"])}))
 
 
 def is_training_block(value: bytes) -> bool:
@@ -119,6 +139,47 @@ def decode_relabelled(value: bytes) -> RelabelledRecord:
         return Mark(**fields)
     watermark_ms = fields.pop("watermark_ms")
     return Forward(Label(**fields), watermark_ms)
+
+
+class Signed(NamedTuple):
+    """An encoded request, and who signed it.
+
+    Attributes:
+        payload: For `decode_request`, once the signature is verified.
+    """
+
+    payload: bytes
+    key_id: str
+    signature: bytes
+
+
+def encode_request(request: Request) -> bytes:
+    """Encode what is signed and travels in one value of `<loop>.commands`."""
+    return _encode("request", asdict(request))
+
+
+def decode_request(payload: bytes) -> Request:
+    """Decode what was signed.
+
+    Raises:
+        CodecError: It is no request.
+    """
+    fields = _tuples(_decode(payload, ("request",)).fields)
+    return Request(**(fields | {"kind": _one_of(RequestKind, fields["kind"])}))
+
+
+def encode_signed(signed: Signed) -> bytes:
+    """Encode one value of `<loop>.commands`."""
+    return _encode("signed_request", signed._asdict())
+
+
+def decode_signed(value: bytes) -> Signed:
+    """Decode one value of `<loop>.commands`; what is in it is not looked at.
+
+    Raises:
+        CodecError: It is none.
+    """
+    return Signed(**_decode(value, ("signed_request",)).fields)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -242,6 +303,21 @@ def _form_of(value: bytes, names: tuple[str, ...]) -> _Form:
         )
         raise CodecError(message)
     return form
+
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
+
+def _one_of(kinds: type[_Kind], text: str) -> _Kind:
+    try:
+        return kinds(text)
+    except ValueError as cause:
+        message = f"a record asks for {text[:40]!r}, known are {', '.join(kinds)}; it is of a newer Tailrace"
+        raise CodecError(message) from cause
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _in_order(mapping: Mapping[str, Any]) -> dict[str, Any]:

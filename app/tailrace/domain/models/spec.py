@@ -1,8 +1,9 @@
 """What makes two models the same model, and two folds the same fold.
 
 A `ModelSpec` is a task and a model's canonical text. A *lineage* is the hash of everything that must be equal for two
-folds of one log to be equal: the spec, the contract, where the fold starts, the settings that it reads, the versions of
-our fold and codec and of the libraries whose arithmetic it uses. States of different lineages are never compared.
+folds of one log to be equal. That of a branch stands for the spec, the contract, where the fold starts, what it leaves
+out, the versions of our fold and codec and of the libraries whose arithmetic it uses; that of the loop's own part for
+the contract and the versions. States of different lineages are never compared.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import numpy as np
 import river
 import scipy  # type: ignore[import-untyped]
 
+from tailrace.domain.branches import Branch, Filter
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models.catalog import family_of, misfits, supported, uses_blas
 from tailrace.domain.models.codec import CODEC_VERSION, StateCodec
@@ -25,7 +27,7 @@ from tailrace.domain.models.expression import BuildFunction, Recipe, load
 from tailrace.domain.models.repairs import apply_repairs
 from tailrace.domain.positions import Position
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Raised whenever the fold of the same records would give another state."""
 
 PYTHON_MINOR: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,44 +92,35 @@ class ModelSpec:
         return uses_blas(self.build())
 
 
-def lineage_of(
-    spec: ModelSpec,
-    *,
-    contract_id: str,
-    target: Mapping[str, Any],
-    start: Position,
-    settings: Mapping[str, Any],
-    cpu_class: str,
-) -> str:
-    """Return the lineage of one fold: 64 hex digits.
+def library_versions() -> dict[str, str]:
+    """Return the versions that two folds must have in common to come to equal states."""
+    return {
+        "fold": str(FOLD_VERSION),
+        "codec": str(CODEC_VERSION),
+        "river": str(vars(river)["__version__"]),
+        "numpy": np.__version__,
+        "scipy": str(scipy.__version__),
+        "python": PYTHON_MINOR,
+    }
+
+
+def branch_of(
+    spec: ModelSpec, *, contract_id: str, cpu_class: str, start: Position = 0, drop: Filter | None = None
+) -> Branch:
+    """Return the branch that folds this model with the libraries of this process.
 
     Args:
         spec: The model that learns.
-        contract_id: Digest of the feature contract.
-        target: The target's contract (positive value, classes …), as JSON values.
-        start: Position at which the fold starts.
-        settings: Every setting that the fold reads, as JSON values.
+        contract_id: Of the feature contract and the targets.
         cpu_class: Kind of processor; counts only where the model's arithmetic depends on it.
-
-    Raises:
-        ValueError: A setting is no JSON value, or not finite.
+        start: Position at which the fold starts.
+        drop: Which examples it leaves out; None: none.
     """
-    parts = {
-        "spec": {"task": spec.task, "model": spec.model, "experimental": spec.experimental},
-        "contract": contract_id,
-        "target": dict(target),
-        "start": start,
-        "settings": dict(settings),
-        "fold": FOLD_VERSION,
-        "codec": CODEC_VERSION,
-        "river": str(vars(river)["__version__"]),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "python": PYTHON_MINOR,
-        "cpu": cpu_class if spec.uses_blas() else None,
-    }
-    try:
-        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except TypeError as cause:
-        raise ValueError(f"a setting of the fold is no JSON value: {cause}; pass plain values only") from cause
-    return hashlib.sha256(text.encode()).hexdigest()
+    versions = library_versions() | ({"cpu": cpu_class} if spec.uses_blas() else {})
+    return Branch(spec.task, spec.model, spec.experimental, contract_id, versions, start, drop or Filter())
+
+
+def loop_lineage(contract_id: str) -> str:
+    """Return what names everything besides the log that the loop's own part of a state depends on: 64 hex digits."""
+    parts = {"contract": contract_id, "versions": library_versions()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

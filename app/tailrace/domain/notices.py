@@ -1,0 +1,205 @@
+"""Notices: what the fold of a stretch of the log must know before it reads it.
+
+An example may be skipped by a record that stands after it, a filter names ids by a digest whose list stands in the
+record that admits the branch, and a corrected target stands after the example that it corrects. A first pass over
+the log gathers these; they are no state, and whoever makes that pass finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from tailrace.domain.blocks import WITHDRAWN, Examples, Floats, TrainingBlock
+from tailrace.domain.branches import Filter, hash_of_id
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.positions import Position, position_of
+from tailrace.domain.records import LEARNER, Admit, Claim, LearnerRecord, Skip
+from tailrace.domain.times import EventTimeMs
+
+LogRecord: TypeAlias = TrainingBlock | Claim | LearnerRecord
+
+Identity: TypeAlias = tuple[str, EventTimeMs]
+"""An event: its id at its time."""
+
+
+class Logged(NamedTuple):
+    """A record of the training log, decoded.
+
+    Attributes:
+        digest: SHA-256 of the message's bytes, in hexadecimal.
+    """
+
+    offset: int
+    record: LogRecord
+    digest: str
+
+
+@dataclass(slots=True)
+class BranchNotices:
+    """What the fold of one branch must know.
+
+    Attributes:
+        skips: Positions of examples that its model cannot learn.
+        ids: Hashes of the event ids that its filter leaves out.
+    """
+
+    skips: set[Position] = field(default_factory=set)
+    ids: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Notices:
+    """What the fold of a stretch of the log must know.
+
+    Attributes:
+        branches: Lineage → what concerns that branch alone.
+        corrections: Event → its corrected target; None: its label was withdrawn. Read only by branches whose filter
+            says up to where corrections count, and complete up to the greatest such position.
+    """
+
+    branches: dict[str, BranchNotices] = field(default_factory=dict)
+    corrections: dict[Identity, float | None] = field(default_factory=dict)
+
+    def of(self, lineage: str) -> BranchNotices:
+        """Return what concerns one branch."""
+        return self.branches.get(lineage, _NOTHING)
+
+    def skip(self, lineage: str, position: Position) -> None:
+        """Note that a branch cannot learn an example."""
+        self.branches.setdefault(lineage, BranchNotices()).skips.add(position)
+
+    def merge(self, other: Notices) -> None:
+        """Add what another pass found."""
+        for lineage, theirs in other.branches.items():
+            mine = self.branches.setdefault(lineage, BranchNotices())
+            mine.skips |= theirs.skips
+            mine.ids |= theirs.ids
+        self.corrections |= other.corrections
+
+
+_NOTHING: Final = BranchNotices()
+
+
+def read_notices(records: Iterable[Logged], ownership: OwnershipState) -> Notices:
+    """Return what the learner's accepted records say: the first pass over a tail of the log.
+
+    Args:
+        records: The tail in order; training blocks in it may be left out.
+        ownership: As of the tail's beginning; not changed.
+    """
+    owned = copy_of(ownership)
+    found = Notices()
+    for offset, record, _ in records:
+        if isinstance(record, Claim):
+            owned.claim(record)
+        elif not isinstance(record, TrainingBlock) and owned.accept(LEARNER, record.owner, record.number):
+            _note(found, record, offset)
+    return found
+
+
+def read_corrections(
+    records: Iterable[Logged], ownership: OwnershipState, end: Position
+) -> dict[Identity, float | None]:
+    """Return what accepted corrections before a position come to, by event: the last one of each counts.
+
+    Args:
+        records: The log in order, from where `ownership` is of.
+        ownership: Not changed.
+        end: Exclusive.
+
+    Returns:
+        Event → its target; None: withdrawn.
+    """
+    owned, found = copy_of(ownership), dict[Identity, float | None]()
+    for offset, record, _ in records:
+        if position_of(offset) >= end:
+            break
+        if isinstance(record, Claim):
+            owned.claim(record)
+        elif isinstance(record, TrainingBlock) and owned.accept(record.partition, record.owner, record.number):
+            corrections = record.corrections
+            columns = zip(corrections.ids, corrections.times_ms.tolist(), corrections.kinds, corrections.y, strict=True)
+            for event_id, time_ms, kind, y in columns:
+                found[event_id, time_ms] = None if kind == WITHDRAWN else float(y)
+    return found
+
+
+def copy_of(ownership: OwnershipState) -> OwnershipState:
+    """Return an ownership of one's own, as of the same position."""
+    return replace(ownership, owners=dict(ownership.owners), numbers=dict(ownership.numbers))
+
+
+class Lessons(NamedTuple):
+    """What one branch learns of some examples.
+
+    Attributes:
+        y: Targets, corrected where they were.
+        skipped, left_out: Rows that are not learned, because the model cannot or the filter says so.
+    """
+
+    y: Floats
+    skipped: frozenset[int]
+    left_out: frozenset[int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is learned."""
+        return not self.skipped and not self.left_out
+
+
+def lessons_of(
+    examples: Examples,
+    first: Position,
+    drop: Filter,
+    notices: BranchNotices,
+    corrections: Mapping[Identity, float | None],
+) -> Lessons:
+    """Return what a branch learns of the examples at positions from `first` on."""
+    last = first + len(examples)
+    skipped = frozenset(position - first for position in notices.skips if first <= position < last)
+    y, withdrawn = _corrected(examples, min(len(examples), max(0, drop.corrected_to - first)), corrections)
+    left_out = withdrawn
+    if drop.drops:
+        left_out |= {row for row in range(len(examples)) if drop.covers(first + row) and _is_named(examples, row, drop, notices)}
+    return Lessons(y, skipped - left_out, frozenset(left_out))
+
+
+def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
+    if isinstance(record, Skip):
+        if record.position < position_of(offset):
+            found.skip(record.branch, record.position)
+    elif isinstance(record, Admit):
+        mine = found.branches.setdefault(record.branch, BranchNotices())
+        mine.skips |= {position for position in record.skips if position < position_of(offset)}
+        mine.ids |= frozenset(record.ids)
+
+
+def _corrected(
+    examples: Examples, rows: int, corrections: Mapping[Identity, float | None]
+) -> tuple[Floats, set[int]]:
+    """Return the targets with the first `rows` of them corrected, and which of these were withdrawn."""
+    if not rows or not corrections:
+        return examples.y, set()
+    y, withdrawn = examples.y, set[int]()
+    for row, identity in enumerate(zip(examples.ids[:rows], examples.times_ms[:rows].tolist(), strict=True)):
+        if identity not in corrections:
+            continue
+        target = corrections[identity]
+        if target is None:
+            withdrawn.add(row)
+        else:
+            y = np.array(examples.y) if y is examples.y else y
+            y[row] = target
+    return y, withdrawn
+
+
+def _is_named(examples: Examples, row: int, drop: Filter, notices: BranchNotices) -> bool:
+    if not drop.sources and not drop.ids:
+        return True
+    if examples.sources[row] in drop.sources:
+        return True
+    return bool(drop.ids) and hash_of_id(examples.ids[row]) in notices.ids
