@@ -386,6 +386,8 @@ def _slice(examples: Examples, start: int, stop: int) -> Examples:
         label_offsets=examples.label_offsets[part],
         label_broker_ms=examples.label_broker_ms[part],
         state_positions=examples.state_positions[part],
+        revisions=examples.revisions[part],
+        sources=examples.sources[part],
         served=Served(served.y_pred[part], served.proba[part]),
         x=XColumns(x.numbers[part], x.integers[part], x.strings[part], absent),
     )

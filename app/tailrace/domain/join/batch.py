@@ -164,6 +164,8 @@ def _examples(settled: Sequence[Settled]) -> Examples:
         label_offsets=np.array([-1 if label is None else label.offset for label in labels], dtype=np.int64),
         label_broker_ms=np.array([-1 if label is None else label.broker_ms for label in labels], dtype=np.int64),
         state_positions=rows.state_positions(),
+        revisions=np.array([0 if label is None else label.revision for label in labels], dtype=np.int64),
+        sources=["" if label is None else label.source for label in labels],
         served=rows.served(),
         x=rows.x(),
     )
