@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from tailrace.domain.blocks import JOINED, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import CORRECTED, JOINED, Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import CHAMPION, BranchState
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
@@ -72,9 +72,10 @@ class FoldCounts:
     Attributes:
         blocks, examples, dropped: In accepted blocks.
         joined, implicit: The examples by kind.
+        corrected, withdrawn: Corrections in accepted blocks; they are recorded, a plain fold does not learn them.
         learned, skipped: The examples by what the champion did; a skipped one raised out of its model.
         foreign: Examples recorded under another feature contract; neither judged nor learned.
-        fenced_blocks, fenced_rows: Blocks that do not count and the examples and dropped rows in them.
+        fenced_blocks, fenced_rows: Blocks that do not count and the rows of every kind in them.
         claims, fenced_claims: Claims that count, and that do not.
         skips, fenced_skips: Skip records that count, and that do not.
     """
@@ -84,6 +85,8 @@ class FoldCounts:
     dropped: int = 0
     joined: int = 0
     implicit: int = 0
+    corrected: int = 0
+    withdrawn: int = 0
     learned: int = 0
     skipped: int = 0
     foreign: int = 0
@@ -270,14 +273,17 @@ class Fold:
         counts, rows = state.counts, len(block.examples)
         if not state.ownership.accept(block.partition, block.owner, block.number):
             counts.fenced_blocks += 1
-            counts.fenced_rows += rows + len(block.dropped)
+            counts.fenced_rows += rows + len(block.dropped) + len(block.corrections)
             return False
+        corrected = int(np.count_nonzero(block.corrections.kinds == CORRECTED))
         joined = int(np.count_nonzero(block.examples.kinds == JOINED))
         counts.blocks += 1
         counts.examples += rows
         counts.dropped += len(block.dropped)
         counts.joined += joined
         counts.implicit += rows - joined
+        counts.corrected += corrected
+        counts.withdrawn += len(block.corrections) - corrected
         for outcome, times in block.vector.counts.items():
             state.outcomes[outcome] = state.outcomes.get(outcome, 0) + times
         return True
