@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from tailrace.domain.blocks import ScoredBlock, Served, Vector, XColumns
+from tailrace.domain.blocks import CORRECTED, WITHDRAWN, Corrections, ScoredBlock, Served, Vector, XColumns
 from tailrace.domain.join import Batch, JoinLimits, JoinSpec, LabelJoin, recover
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Forward, Label, Mark
@@ -56,11 +57,36 @@ def make_x(numbers: Sequence[Sequence[float]], absent: Sequence[Sequence[bool]] 
     )
 
 
+def make_corrections(*rows: tuple[str, int, float | None], revision: int = 1, source: str = "") -> Corrections:
+    """Return rows of (event id, event time, target or None where withdrawn), of labels at offsets 0, 1, …"""
+    count = len(rows)
+    zeros = np.zeros(count, np.int64)
+    return Corrections(
+        kinds=np.array([WITHDRAWN if y is None else CORRECTED for _, _, y in rows], np.int64),
+        ids=[event_id for event_id, _, _ in rows],
+        times_ms=np.array([time_ms for _, time_ms, _ in rows], np.int64),
+        y=np.array([math.nan if y is None else y for _, _, y in rows], np.float64),
+        revisions=zeros + revision,
+        sources=[source] * count,
+        label_partitions=zeros,
+        label_offsets=np.arange(count, dtype=np.int64),
+        label_broker_ms=zeros,
+    )
+
+
 def make_label(
-    event_id: str = "a", time_ms: int = 0, y: float = 1.0, offset: int = 0, partition: int = 0, *, broker_ms: int = 0
+    event_id: str = "a",
+    time_ms: int = 0,
+    y: float | None = 1.0,
+    offset: int = 0,
+    partition: int = 0,
+    *,
+    broker_ms: int = 0,
+    revision: int = 0,
+    source: str = "",
 ) -> Label:
     """Return a label of its own labels partition."""
-    return Label(event_id, time_ms, y, partition, offset, broker_ms)
+    return Label(event_id, time_ms, y, partition, offset, broker_ms, revision, source)
 
 
 def make_forward(label: Label, watermark_ms: int) -> Forward:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from river import linear_model, preprocessing
 
-from tailrace.domain.blocks import IMPLICIT, JOINED, Dropped, Examples, Served, TrainingBlock, Vector
+from tailrace.domain.blocks import IMPLICIT, JOINED, Corrections, Dropped, Examples, Served, TrainingBlock, Vector
 from tailrace.domain.branches import CHAMPION
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.learning import Fold, Logged, LogRecord, skeletons
@@ -66,6 +66,8 @@ def make_examples(
         label_offsets=offsets,
         label_broker_ms=offsets,
         state_positions=offsets * 0,
+        revisions=offsets * 0,
+        sources=[""] * count,
         served=Served(y_pred, ps.reshape(-1, 1)),
         x=CONTRACT.columns(rows),
     )
@@ -85,6 +87,7 @@ def make_block(
     dropped: int = 0,
     counts: Mapping[str, int] | None = None,
     contract_id: str | None = None,
+    corrections: Corrections | None = None,
 ) -> TrainingBlock:
     """Return a block of the first owner of partition 0."""
     return TrainingBlock(
@@ -96,6 +99,7 @@ def make_block(
         examples=make_examples() if examples is None else examples,
         dropped=make_dropped(dropped),
         vector=Vector(counts=counts or {}),
+        corrections=corrections or Corrections.none(),
     )
 
 

@@ -107,6 +107,8 @@ def block_of(stream: Stream, due: list[tuple[int, Features, Any, Served]], numbe
         label_offsets=zeros,
         label_broker_ms=zeros,
         state_positions=zeros,
+        revisions=zeros,
+        sources=[""] * len(due),
         served=served,
         x=stream.contract.columns([x for _, x, _, _ in due]),
     )

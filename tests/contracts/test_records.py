@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -13,9 +15,20 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.builders import make_scored_block, make_served, make_x
+from tests.builders import make_corrections, make_scored_block, make_served, make_x
+from tests.log_builders import make_block
 
-from tailrace.domain.blocks import Dropped, Examples, Lowest, ScoredBlock, Served, TrainingBlock, Vector, XColumns
+from tailrace.domain.blocks import (
+    Corrections,
+    Dropped,
+    Examples,
+    Lowest,
+    ScoredBlock,
+    Served,
+    TrainingBlock,
+    Vector,
+    XColumns,
+)
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.errors import CodecError, ContractError
 from tailrace.domain.positions import position_of
@@ -36,7 +49,7 @@ from tailrace.domain.status import (
 from tailrace.wire import avro_codec
 from tailrace.wire.avro_codec import ModelEvent
 from tailrace.wire.prediction_codec import PredictionEncoder, decode_prediction
-from tailrace.wire.schemas import record_schema
+from tailrace.wire.schemas import fingerprint_of, folder, record_schema
 
 LONGS = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -91,7 +104,24 @@ def examples(draw: st.DrawFn) -> Examples:
     ids = draw(st.lists(IDS, max_size=3))
     n = len(ids)
     rest = [draw(ints(n)) for _ in range(6)]
-    return Examples(draw(ints(n)), ids, draw(ints(n)), draw(floats(n)), *rest, served=draw(serveds(n)), x=draw(xs(n)))
+    columns = (draw(ints(n)), ids, draw(ints(n)), draw(floats(n)), *rest, draw(revisions(n)), draw(sources(n)))
+    return Examples(*columns, served=draw(serveds(n)), x=draw(xs(n)))
+
+
+def revisions(n: int) -> st.SearchStrategy[Any]:
+    return st.just(np.zeros(n, np.int64)) | ints(n)
+
+
+def sources(n: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.just("") | IDS, min_size=n, max_size=n)
+
+
+@st.composite
+def corrections(draw: st.DrawFn) -> Corrections:
+    ids = draw(st.lists(IDS, max_size=3))
+    n = len(ids)
+    said = (draw(floats(n)), draw(revisions(n)), draw(sources(n)))
+    return Corrections(draw(ints(n)), ids, draw(ints(n)), *said, *(draw(ints(n)) for _ in range(3)))
 
 
 @st.composite
@@ -119,11 +149,11 @@ VECTORS = st.builds(
     counts=st.dictionaries(TEXT, LONGS, max_size=3),
 )
 TRAINING = (
-    st.builds(TrainingBlock, TEXT, TEXT, INTS, TEXT, LONGS, examples(), droppeds(), VECTORS)
+    st.builds(TrainingBlock, TEXT, TEXT, INTS, TEXT, LONGS, examples(), droppeds(), VECTORS, corrections())
     | st.builds(Claim, INTS, TEXT, st.none() | TEXT, TEXT)
     | st.builds(Skip, TEXT, LONGS, LONGS, TEXT, TEXT)
 )
-LABEL = st.builds(Label, TEXT, LONGS, st.floats(allow_nan=False), INTS, LONGS, LONGS)
+LABEL = st.builds(Label, TEXT, LONGS, st.none() | st.floats(allow_nan=False), INTS, LONGS, LONGS, LONGS, TEXT)
 RELABELLED = st.builds(Forward, LABEL, LONGS) | st.builds(Mark, INTS, LONGS, LONGS)
 MODEL_EVENTS = st.builds(
     ModelEvent,
@@ -333,6 +363,43 @@ def test_features_and_predictions_must_fit_the_rows_of_their_block(part: str, ch
 
     with pytest.raises(CodecError, match="does not fit 2 rows"):
         avro_codec.decode_scored(_value_of(fields))
+
+
+@pytest.mark.parametrize(
+    "change", [{"sources": ["a"]}, {"sources": ["a", "b\0c"]}, {"revisions": np.ones(1, np.int64)}, {"y": np.zeros(1)}]
+)
+def test_corrections_whose_columns_do_not_fit_each_other_are_not_encoded(change: dict[str, Any]) -> None:
+    corrections = replace(make_corrections(("a", 1, 0.0), ("b", 2, None)), **change)
+
+    with pytest.raises(ContractError):
+        avro_codec.encode_training(make_block(corrections=corrections))
+
+
+@pytest.mark.parametrize("change", [{"sources": "a\0b\0c"}, {"revisions": b"12345678"}, {"kinds": b""}])
+def test_corrections_whose_columns_differ_in_length_are_refused(change: dict[str, Any]) -> None:
+    block = make_block(corrections=make_corrections(("a", 1, 0.0), ("b", 2, None)))
+    fields = _fields_of(avro_codec.encode_training(block), "training_block")
+    fields["corrections"] |= change
+
+    with pytest.raises(CodecError, match="does not fit 2 rows"):
+        avro_codec.decode_training(_value_of(fields, "training_block"))
+
+
+def test_a_block_from_before_there_were_revisions_is_read_as_one_without() -> None:
+    """
+    Blocks that Tailrace wrote before labels had revisions stay readable: revision 0, no source, no corrections.
+    """
+    past = json.loads((folder() / "history" / "training_block.e107ecbfd8c3614a.avsc").read_bytes())
+    fields = _fields_of(avro_codec.encode_training(make_block()), "training_block")
+    out = BytesIO()
+    fastavro.schemaless_writer(out, past, fields)
+
+    block = avro_codec.decode_training(b"\xc3\x01" + fingerprint_of(past) + out.getvalue())
+
+    assert isinstance(block, TrainingBlock)
+    assert [0, 0, 0] == block.examples.revisions.tolist()
+    assert ["", "", ""] == block.examples.sources
+    assert not len(block.corrections)
 
 
 def test_an_empty_id_in_a_block_is_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from river import base, preprocessing
+from tests.builders import make_corrections
 from tests.log_builders import (
     BINARY,
     CONTRACT,
@@ -177,6 +178,23 @@ def test_every_record_is_counted_by_what_it_did() -> None:
     assert (2, 3 + 5) == (counts.fenced_blocks, counts.fenced_rows)
     assert (3, 0) == (counts.claims, counts.fenced_claims)
     assert (1, 0) == (counts.skips, counts.fenced_skips)
+
+
+def test_corrections_are_counted_and_not_learned() -> None:
+    """
+    The fold counts what corrects and withdraws, of accepted blocks alone; its models learn examples and nothing else.
+    """
+    fold = make_fold()
+    plain, corrected = fold.begin(), fold.begin()
+    said = make_corrections(("0-0", 0, 1.0), ("0-1", 1, None), ("0-2", 2, 0.0))
+
+    fold.fold(plain, make_log(make_claim(), make_block()))
+    fold.fold(corrected, make_log(make_claim(), make_block(corrections=said), make_block(number=9, corrections=said)))
+
+    counts = corrected.counts
+    assert (3, 2, 1) == (counts.learned, counts.corrected, counts.withdrawn)
+    assert 3 + 3 == counts.fenced_rows
+    assert fold.champion_part(plain) == fold.champion_part(corrected)
 
 
 def test_outcomes_of_accepted_blocks_are_summed() -> None:

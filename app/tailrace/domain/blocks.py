@@ -25,6 +25,8 @@ Bools: TypeAlias = NDArray[np.bool_]
 
 JOINED = 0
 IMPLICIT = 1
+CORRECTED = 2
+WITHDRAWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Examples:
         label_partitions, label_offsets: n positions in the labels topic; -1 for implicit rows.
         label_broker_ms: n broker times of the labels; -1 for implicit rows.
         state_positions: n positions of the states that served.
+        revisions: n, as in `records.Label.revision`; 0 for implicit rows.
+        sources: n, as in `records.Label.source`; "" for implicit rows.
     """
 
     kinds: Ints
@@ -110,8 +114,44 @@ class Examples:
     label_offsets: Ints
     label_broker_ms: Ints
     state_positions: Ints
+    revisions: Ints
+    sources: list[str]
     served: Served
     x: XColumns
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """What a later label says of an event that has its example already, in this block or an earlier one.
+
+    A row names its event by id and time. Within one block corrections count after the examples, in their order, so
+    that a row always finds the example that it is about, and the last row of an event is what counts of it.
+
+    Attributes:
+        kinds: n of CORRECTED or WITHDRAWN.
+        ids, times_ms: n ids and times of the events.
+        y: n targets; NaN where withdrawn.
+        revisions, sources: n, as in `records.Label`.
+        label_partitions, label_offsets, label_broker_ms: n, of the labels, as in `Examples`.
+    """
+
+    kinds: Ints
+    ids: list[str]
+    times_ms: Ints
+    y: Floats
+    revisions: Ints
+    sources: list[str]
+    label_partitions: Ints
+    label_offsets: Ints
+    label_broker_ms: Ints
+
+    @classmethod
+    def none(cls) -> Corrections:
+        """Return no rows."""
+        return cls(_NO_INTS, [], _NO_INTS, _NO_FLOATS, _NO_INTS, [], _NO_INTS, _NO_INTS, _NO_INTS)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -189,6 +229,7 @@ class TrainingBlock:
     examples: Examples
     dropped: Dropped
     vector: Vector
+    corrections: Corrections = field(default_factory=Corrections.none)
 
 
 class Rows:

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tailrace.domain.blocks import JOINED, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import CORRECTED, JOINED, Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
@@ -59,8 +59,9 @@ class FoldCounts:
     Attributes:
         blocks, examples, dropped: In accepted blocks.
         joined, implicit: The examples by kind.
+        corrected, withdrawn: Corrections in accepted blocks; only a branch whose filter says so learns by them.
         foreign: Examples recorded under another feature contract; not judged.
-        fenced_blocks, fenced_rows: Blocks that do not count and the examples and dropped rows in them.
+        fenced_blocks, fenced_rows: Blocks that do not count and the rows of every kind in them.
         claims, fenced_claims: Claims that count, and that do not.
         notices, fenced_notices: Records of the learner (skips, admissions, commands) that count, and that do not.
     """
@@ -70,6 +71,8 @@ class FoldCounts:
     dropped: int = 0
     joined: int = 0
     implicit: int = 0
+    corrected: int = 0
+    withdrawn: int = 0
     foreign: int = 0
     fenced_blocks: int = 0
     fenced_rows: int = 0
@@ -356,14 +359,17 @@ class Fold:
         counts, rows = state.counts, len(block.examples)
         if not state.ownership.accept(block.partition, block.owner, block.number):
             counts.fenced_blocks += 1
-            counts.fenced_rows += rows + len(block.dropped)
+            counts.fenced_rows += rows + len(block.dropped) + len(block.corrections)
             return False
+        corrected = int(np.count_nonzero(block.corrections.kinds == CORRECTED))
         joined = int(np.count_nonzero(block.examples.kinds == JOINED))
         counts.blocks += 1
         counts.examples += rows
         counts.dropped += len(block.dropped)
         counts.joined += joined
         counts.implicit += rows - joined
+        counts.corrected += corrected
+        counts.withdrawn += len(block.corrections) - corrected
         for outcome, times in block.vector.counts.items():
             state.outcomes[outcome] = state.outcomes.get(outcome, 0) + times
         return True
@@ -497,6 +503,8 @@ def _slice(examples: Examples, start: int, stop: int) -> Examples:
         label_offsets=examples.label_offsets[part],
         label_broker_ms=examples.label_broker_ms[part],
         state_positions=examples.state_positions[part],
+        revisions=examples.revisions[part],
+        sources=examples.sources[part],
         served=Served(served.y_pred[part], served.proba[part]),
         x=XColumns(x.numbers[part], x.integers[part], x.strings[part], absent),
     )

@@ -53,6 +53,8 @@ class Code(StrEnum):
     TEXT_TOO_LONG = "text_too_long"
     TARGET_MISSING = "target_missing"
     TARGET_INVALID = "target_invalid"
+    REVISION_INVALID = "revision_invalid"  # neither absent nor a whole number from 0 to 2^63 - 1
+    SOURCE_INVALID = "source_invalid"  # neither absent nor text, or too long, not UTF-8
     ROW_TOO_LARGE = "row_too_large"  # alone larger than half of the topic's largest message
     MODEL_FAILED = "model_failed"  # the model raised while it predicted
     LATE = "late"
@@ -95,17 +97,22 @@ class Label(NamedTuple):
     """One accepted label; a tuple, since one is made for every record of the labels topic.
 
     Attributes:
-        y: Binary 0.0 or 1.0, multiclass the index of the class, regression the number.
+        y: Binary 0.0 or 1.0, multiclass the index of the class, regression the number; None takes back what a lower
+            revision said.
         partition, offset: Its source position in the labels topic.
         broker_ms: The broker's time of the record, for label-to-influence latency only.
+        revision: Of what is said of one event, the highest counts; of equal ones the first.
+        source: Who says it; "": it names nobody.
     """
 
     id: str
     time_ms: EventTimeMs
-    y: float
+    y: float | None
     partition: int
     offset: int
     broker_ms: int
+    revision: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

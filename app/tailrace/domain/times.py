@@ -30,18 +30,21 @@ class JoinTimes:
         horizon_ms: H, how long an event waits for its label.
         disorder_ms: D <= H, how far an event may lag behind the scored watermark before it is stale.
         skew_ms: S, how much earlier than its event a label may be dated.
-        recall_ms: C, how long after its horizon an identity is still recognised, so that a label that comes
+        recall_ms: R, how long after its horizon an identity is still recognised, so that a label that comes
             then is called late, duplicate or conflicting instead of orphaned.
+        corrections_ms: C <= R, how long after its horizon an event's label may still be corrected or withdrawn;
+            0: never, whatever the revisions say.
     """
 
     horizon_ms: int
     disorder_ms: int
     skew_ms: int
     recall_ms: int
+    corrections_ms: int = 0
 
     @property
     def reuse_ms(self) -> int:
-        """K = H + C + D + S: how long an event id cannot be used again for another event."""
+        """K = H + R + D + S: how long an event id cannot be used again for another event."""
         return self.horizon_ms + self.recall_ms + self.disorder_ms + self.skew_ms
 
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, TypeAlias
 
-from tailrace.domain.blocks import JOINED, Examples, ScoredBlock, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import (
+    JOINED,
+    WITHDRAWN,
+    Corrections,
+    Examples,
+    ScoredBlock,
+    Served,
+    TrainingBlock,
+    XColumns,
+)
 from tailrace.domain.errors import CodecError
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, position_of, show
@@ -116,6 +125,7 @@ class RowReader:
                 "time": rfc3339_of(int(examples.times_ms[row])),
                 "event": _source(examples.source_partitions, examples.source_offsets, row),
                 "label": label,
+                **_word(examples, row),
                 "state": show(int(examples.state_positions[row])),
                 **head,
                 **shown(row),
@@ -129,8 +139,23 @@ class RowReader:
                 "event": _source(dropped.source_partitions, dropped.source_offsets, row),
                 **head,
             }
-        if not len(examples) and not len(dropped):
+        yield from self._corrections(block.corrections, counts, head)
+        if not len(examples) and not len(dropped) and not len(block.corrections):
             yield {"kind": "positions", **counts, **head}
+
+    def _corrections(self, corrections: Corrections, counts: Row, head: Row) -> Iterator[Row]:
+        for row in range(len(corrections)):
+            is_withdrawn = corrections.kinds[row] == WITHDRAWN
+            yield {
+                "kind": "withdrawn" if is_withdrawn else "corrected",
+                **counts,
+                "id": corrections.ids[row],
+                "time": rfc3339_of(int(corrections.times_ms[row])),
+                "label": _source(corrections.label_partitions, corrections.label_offsets, row),
+                **_word(corrections, row),
+                **head,
+                **self._target(None if is_withdrawn else float(corrections.y[row])),
+            }
 
     def _claim_counts(self, claim: Claim) -> bool | None:
         known = claim.after is None or claim.partition in self._ownership.owners
@@ -181,10 +206,13 @@ class RowReader:
             "label": f"{sent.partition}/{sent.offset}",
             "watermark": rfc3339_of(content.watermark_ms),
             **head,
-            **({"y": self.loop.target.show(sent.y)} if self.shows_values else {}),
+            **self._target(sent.y),
         }
 
     # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _target(self, y: float | None) -> Row:
+        return {"y": None if y is None else self.loop.target.show(y)} if self.shows_values else {}
 
     def _example_values(self, examples: Examples, contract_id: str) -> _RowValues:
         targets = [self.loop.target.show(y) for y in examples.y.tolist()] if self.shows_values else []
@@ -216,6 +244,11 @@ class _RowValues:
     def __call__(self, row: int) -> Mapping[str, object]:
         columns = {"y": self.targets, "y_pred": self.predicted, "proba": self.proba, "x": self.features}
         return {name: column[row] for name, column in columns.items() if column}
+
+
+def _word(rows: Examples | Corrections, row: int) -> Row:
+    revision, source = int(rows.revisions[row]), rows.sources[row]
+    return ({"revision": revision} if revision else {}) | ({"source": source} if source else {})
 
 
 def _source(partitions: Any, offsets: Any, row: int) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tailrace.domain.blocks import (
     Bools,
+    Corrections,
     Dropped,
     Examples,
     Floats,
@@ -48,6 +49,13 @@ _EXAMPLE_INTS: Final = (
     "label_offsets",
     "label_broker_ms",
     "state_positions",
+)
+_CORRECTION_INTS: Final = (
+    "kinds",
+    "times_ms",
+    "label_partitions",
+    "label_offsets",
+    "label_broker_ms",
 )
 _DROPPED_INTS: Final = ("times_ms", "source_partitions", "source_offsets")
 _VECTOR_NUMBERS: Final = (
@@ -109,6 +117,7 @@ def training_fields(block: TrainingBlock) -> Fields:
         "number": block.number,
         "examples": _examples_fields(block.examples),
         "dropped": _dropped_fields(block.dropped),
+        "corrections": _corrections_fields(block.corrections) if len(block.corrections) else None,
         "vector": _vector_fields(block.vector),
     }
 
@@ -119,9 +128,11 @@ def training_block(fields: Fields) -> TrainingBlock:
     Raises:
         CodecError: The columns differ in length.
     """
+    corrections = fields["corrections"]
     parts = {
         "examples": _examples(fields["examples"]),
         "dropped": _dropped(fields["dropped"]),
+        "corrections": Corrections.none() if corrections is None else _corrections(corrections),
         "vector": _vector(fields["vector"]),
     }
     return TrainingBlock(**(fields | parts))
@@ -132,6 +143,8 @@ def _examples_fields(examples: Examples) -> Fields:
     fields: Fields = {name: _packed(getattr(examples, name), _INT, n) for name in _EXAMPLE_INTS}
     fields["ids"] = _joined(examples.ids)
     fields["y"] = _packed(examples.y, _FLOAT, n)
+    fields["revisions"] = _packed_revisions(examples.revisions, n)
+    fields["sources"] = _joined_sources(examples.sources, n)
     fields["served"] = _served_fields(examples.served, n)
     fields["x"] = _x_fields(examples.x, n)
     return fields
@@ -144,8 +157,32 @@ def _examples(fields: Fields) -> Examples:
         **{name: _column(fields, name, _INT, n) for name in _EXAMPLE_INTS},
         ids=ids,
         y=_column(fields, "y", _FLOAT, n),
+        revisions=_revisions(fields, n),
+        sources=_sources(fields["sources"], n),
         served=_served(fields["served"], n),
         x=_x(fields["x"], n),
+    )
+
+
+def _corrections_fields(corrections: Corrections) -> Fields:
+    n = len(corrections)
+    fields: Fields = {name: _packed(getattr(corrections, name), _INT, n) for name in _CORRECTION_INTS}
+    fields["ids"] = _joined(corrections.ids)
+    fields["y"] = _packed(corrections.y, _FLOAT, n)
+    fields["revisions"] = _packed_revisions(corrections.revisions, n)
+    fields["sources"] = _joined_sources(corrections.sources, n)
+    return fields
+
+
+def _corrections(fields: Fields) -> Corrections:
+    ids = _split(fields["ids"])
+    n = len(ids)
+    return Corrections(
+        **{name: _column(fields, name, _INT, n) for name in _CORRECTION_INTS},
+        ids=ids,
+        y=_column(fields, "y", _FLOAT, n),
+        revisions=_revisions(fields, n),
+        sources=_sources(fields["sources"], n),
     )
 
 
@@ -266,6 +303,39 @@ def _split(joined: str) -> list[str]:
         message = f"a block of {len(ids)} rows has too many of them, or an id that is empty"
         raise CodecError(message)
     return ids
+
+
+def _joined_sources(sources: Sequence[str], n: int) -> str:
+    if len(sources) != n:
+        raise _misshapen("sources", len(sources), n)
+    if not any(sources):
+        return ""
+    joined = SEPARATOR.join(sources)
+    if joined.count(SEPARATOR) != n - 1:
+        raise ContractError("the source of a label contains NUL; it must be refused when the label is decoded")
+    return joined
+
+
+def _sources(joined: str, n: int) -> list[str]:
+    if not joined:
+        return [""] * n
+    sources = joined.split(SEPARATOR)
+    if len(sources) != n:
+        raise _wrong_length("sources", len(sources), n, 1)
+    return sources
+
+
+def _packed_revisions(revisions: Ints, n: int) -> bytes:
+    packed = _packed(revisions, _INT, n)
+    return packed if revisions.any() else b""
+
+
+def _revisions(fields: Fields, n: int) -> Ints:
+    if fields["revisions"]:
+        return _column(fields, "revisions", _INT, n)
+    revisions = np.zeros(n, _INT)
+    revisions.flags.writeable = False
+    return revisions
 
 
 def _packed(array: Floats | Ints, dtype: np.dtype[Any], n: int, width: int | None = None) -> bytes:

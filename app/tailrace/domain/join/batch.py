@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from tailrace.domain.blocks import (
+    CORRECTED,
+    WITHDRAWN,
+    Corrections,
     Dropped,
     Examples,
     Rows,
@@ -20,10 +24,13 @@ from tailrace.domain.blocks import (
     text_bytes,
 )
 from tailrace.domain.records import DeadLabel, Forward, Label, Mark, Owner
-from tailrace.domain.times import JoinTimes
+from tailrace.domain.times import EventTimeMs, JoinTimes
 
 Settled: TypeAlias = tuple[ScoredBlock, int, int, float, Label | None]
 """A row that is not yet written: where its event is, its kind, its target, its label (None: implicit)."""
+
+
+_CORRECTION_BYTES = 64  # seven columns of 8, and the separators of two texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Batch:
     contract_id: str | None
     examples: Examples
     dropped: Dropped
+    corrections: Corrections
     dead: Sequence[DeadLabel]
     forwards: Sequence[tuple[int, Forward]]
     vector: Vector
@@ -95,6 +103,7 @@ class Batch:
             self.examples,
             self.dropped,
             self.vector,
+            self.corrections,
         )
 
 
@@ -111,6 +120,7 @@ class Unwritten:
     limits: JoinLimits
     settled: list[Settled] = field(default_factory=list)
     dropped: list[tuple[ScoredBlock, int]] = field(default_factory=list)
+    corrections: list[tuple[EventTimeMs, Label]] = field(default_factory=list)
     dead: list[DeadLabel] = field(default_factory=list)
     forwards: list[tuple[int, Forward]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -128,6 +138,8 @@ class Unwritten:
         self.bytes_estimate += self.row_bytes + 4 * len(block.ids[row[1]])
         if texts := block.x.strings[row[1]]:
             self.bytes_estimate += text_bytes(texts)
+        if (label := row[4]) is not None:
+            self.bytes_estimate += 4 * len(label.source)
         self._measure()
 
     def add_dropped(self, block: ScoredBlock, row: int) -> None:
@@ -136,13 +148,24 @@ class Unwritten:
         self.bytes_estimate += 32 + 4 * len(block.ids[row])
         self._measure()
 
+    def add_correction(self, time_ms: EventTimeMs, label: Label) -> None:
+        """Put in line what a label says anew of the event of its id at this time."""
+        self.corrections.append((time_ms, label))
+        self.bytes_estimate += _CORRECTION_BYTES + 4 * (len(label.id) + len(label.source))
+        self._measure()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any row waits to be written."""
+        return bool(self.settled or self.dropped or self.corrections)
+
     def batch(self, vector: Vector, mark: Mark) -> Batch:
         """Build the columns."""
-        examples, dropped = _examples(self.settled), _dropped(self.dropped)
-        return Batch(self.contract_id, examples, dropped, self.dead, self.forwards, vector, mark)
+        rows = _examples(self.settled), _dropped(self.dropped), _corrections(self.corrections)
+        return Batch(self.contract_id, *rows, self.dead, self.forwards, vector, mark)
 
     def _measure(self) -> None:
-        rows = len(self.settled) + len(self.dropped)
+        rows = len(self.settled) + len(self.dropped) + len(self.corrections)
         self.is_full = rows >= self.limits.max_rows or self.bytes_estimate >= self.limits.max_bytes
 
     def counted(self) -> Mapping[str, int]:
@@ -164,8 +187,28 @@ def _examples(settled: Sequence[Settled]) -> Examples:
         label_offsets=np.array([-1 if label is None else label.offset for label in labels], dtype=np.int64),
         label_broker_ms=np.array([-1 if label is None else label.broker_ms for label in labels], dtype=np.int64),
         state_positions=rows.state_positions(),
+        revisions=np.array([0 if label is None else label.revision for label in labels], dtype=np.int64),
+        sources=["" if label is None else label.source for label in labels],
         served=rows.served(),
         x=rows.x(),
+    )
+
+
+def _corrections(pairs: Sequence[tuple[EventTimeMs, Label]]) -> Corrections:
+    if not pairs:
+        return Corrections.none()
+    labels = [label for _, label in pairs]
+    ys = [label.y for label in labels]
+    return Corrections(
+        kinds=np.array([WITHDRAWN if y is None else CORRECTED for y in ys], dtype=np.int64),
+        ids=[label.id for label in labels],
+        times_ms=np.array([time_ms for time_ms, _ in pairs], dtype=np.int64),
+        y=np.array([math.nan if y is None else y for y in ys], dtype=np.float64),
+        revisions=np.array([label.revision for label in labels], dtype=np.int64),
+        sources=[label.source for label in labels],
+        label_partitions=np.array([label.partition for label in labels], dtype=np.int64),
+        label_offsets=np.array([label.offset for label in labels], dtype=np.int64),
+        label_broker_ms=np.array([label.broker_ms for label in labels], dtype=np.int64),
     )
 
 

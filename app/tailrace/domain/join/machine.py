@@ -2,7 +2,7 @@
 
 What is decided depends on prefixes of single inputs only, never on how inputs interleave: a watermark is the
 greatest time in one partition's prefix, and every record is judged by the watermark just before it. Below, T is
-an event's time and H, D, S, C, K are the spans of `times.JoinTimes`.
+an event's time and H, D, S, R, C, K are the spans of `times.JoinTimes`.
 
     Events    stale        the scored watermark is past T + D; asked first, leaves no trace
               repeated     an accepted event has this id and time, or this id and a time t with the watermark
@@ -11,15 +11,20 @@ an event's time and H, D, S, C, K are the spans of `times.JoinTimes`.
               implicit     none came, and `missing` is a value
               dropped      none came
     Labels    joined       the first one in time
-              duplicate    its event is joined, with the same target
-              conflicting  its event is joined, with another target: the first wins (dead letter)
-              late         its event waits but is past T + H, is dropped or implicit (dead letter)
+              duplicate    its event has this target, or a word of a higher revision
+              conflicting  its event has another target of the same revision: the first wins (dead letter)
+              corrected    of a higher revision, or the first word on an implicit event: another target
+              withdrawn    of a higher revision: takes the target back; or there was no label to take back
+              late         past T + H for a first word, past T + H + C for a correction (dead letter)
               orphaned     no event came until the scored watermark was past label time + D + S (dead letter)
               forwarded    its id is at home on another partition
     Forwards  received     taken, and judged like a label by the watermark of its own labels partition
               redelivered  below a mark of its partition, or taken before
 
-A label belongs to the event with T - S <= label time and max(label time, its watermark) <= T + H + C. Until there
+Corrections are rows that name an event which has its example already; a late first word on an event that still
+waits for its implicit target writes both, the example and its correction. With C = 0 revisions say nothing.
+
+A label belongs to the event with T - S <= label time and max(label time, its watermark) <= T + H + R. Until there
 is one it is early: kept, and judged in reading order when the event comes. An event's wait ends when the scored
 watermark, the own labels watermark and the marks of all other labels partitions have passed T + H.
 """
@@ -175,13 +180,13 @@ class LabelJoin:
     @property
     def is_dirty(self) -> bool:
         """Whether a batch would carry anything: rows, counts or positions that moved."""
-        return self._moved or bool(self._sealed or self._unwritten.settled or self._unwritten.dropped)
+        return self._moved or bool(self._sealed) or self._unwritten.has_rows
 
     @property
     def has_output(self) -> bool:
         """Whether a batch would carry rows, dead letters or forwards: what others wait for."""
         waiting = self._unwritten
-        return bool(self._sealed or waiting.settled or waiting.dropped or waiting.dead or waiting.forwards)
+        return bool(self._sealed or waiting.has_rows or waiting.dead or waiting.forwards)
 
     @property
     def scored_next(self) -> Position:
@@ -285,17 +290,46 @@ class LabelJoin:
             state.early.add(EarlyLabel(label, watermark_ms), opened)
 
     def _judge(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
-        last_ms = identity.time_ms + self.spec.times.horizon_ms
-        if identity.block is not None and label.time_ms <= last_ms and watermark_ms <= last_ms:
-            self._unwritten.add_example((identity.block, identity.row, blocks.JOINED, label.y, label))
-            self._state.settle(identity, JOINED, label.y)
+        y, last_ms = label.y, identity.time_ms + self.spec.times.horizon_ms
+        if y is not None and identity.block is not None and label.time_ms <= last_ms and watermark_ms <= last_ms:
+            self._unwritten.add_example((identity.block, identity.row, blocks.JOINED, y, label))
+            self._state.settle(identity, JOINED, y, label.revision)
             self._unwritten.counts["joined"] += 1
-        elif identity.state != JOINED:
+        elif identity.state == JOINED:
+            self._judge_again(identity, label, watermark_ms)
+        elif y is None:
+            self._count("withdrawn", 1)  # no label said anything that could be taken back
+        elif (
+            identity.state == DROPPED or self.spec.implicit is None or not self._corrects(identity, label, watermark_ms)
+        ):
             self._bury(label, Code.LATE)
-        elif identity.y == label.y:
-            self._count("duplicate", 1)
         else:
+            if identity.block is not None:
+                self._settle_unlabelled(identity)
+            self._correct(identity, label)
+
+    def _judge_again(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
+        """Judge a label of an event on which a label has spoken."""
+        takes_corrections = self.spec.times.corrections_ms > 0
+        step = label.revision - identity.revision if takes_corrections else 0
+        if identity.y == label.y or step < 0 or (label.y is None and step == 0):
+            self._count("duplicate", 1)
+        elif step == 0:
             self._bury(label, Code.CONFLICTING)
+        elif self._corrects(identity, label, watermark_ms):
+            self._correct(identity, label)
+        else:
+            self._bury(label, Code.LATE)
+
+    def _corrects(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> bool:
+        times = self.spec.times
+        last_ms = identity.time_ms + times.horizon_ms + times.corrections_ms
+        return times.corrections_ms > 0 and label.time_ms <= last_ms and watermark_ms <= last_ms
+
+    def _correct(self, identity: Identity, label: Label) -> None:
+        self._unwritten.add_correction(identity.time_ms, label)
+        identity.correct(label.y, label.revision)
+        self._count("withdrawn" if label.y is None else "corrected", 1)
 
     def _judge_early(self, event_id: str) -> bool:
         """Judge the early labels of an event that has come; return whether the block is full now."""

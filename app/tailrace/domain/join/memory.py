@@ -30,7 +30,7 @@ class Identity:
         position, watermark_ms: Of its row in `scored`, and the scored watermark just before it.
         older: An earlier identity of the same id that is still remembered.
         block, row: Where its features and predictions are, while it waits.
-        y: The target of a joined identity.
+        y, revision: What counts of a joined or corrected identity; y is None once it is withdrawn.
         row_at: Its row in the training log does not lie before this offset.
         remembered: False once it is forgotten.
     """
@@ -42,9 +42,14 @@ class Identity:
     block: ScoredBlock | None
     row: int
     state: int = WAITING
-    y: float = 0.0
+    y: float | None = 0.0
+    revision: int = 0
     row_at: int = 0
     remembered: bool = True
+
+    def correct(self, y: float | None, revision: int) -> None:
+        """Take what a later label says, or that it takes back what was said: from now on the label has spoken."""
+        self.state, self.y, self.revision = JOINED, y, revision
 
 
 class Identities:
@@ -65,14 +70,20 @@ class Identities:
         self.waiting = 0
         self.count = 0
 
-    def add_settled(self, event_id: str, time_ms: EventTimeMs, state: int, y: float, row_at: int) -> None:
-        """Remember an identity from its row in the training log; the first row of one identity rules."""
-        known = newest = self.by_id.get(event_id)
-        while known is not None:
-            if known.time_ms == time_ms:
-                return
+    def find(self, event_id: str, time_ms: EventTimeMs) -> Identity | None:
+        """Return a remembered identity."""
+        known = self.by_id.get(event_id)
+        while known is not None and known.time_ms != time_ms:
             known = known.older
-        identity = Identity(time_ms, 0, 0, newest, None, 0, state, y, row_at)
+        return known
+
+    def add_settled(
+        self, event_id: str, time_ms: EventTimeMs, row_at: int, state: int, y: float = 0.0, revision: int = 0
+    ) -> None:
+        """Remember an identity from its row in the training log; the first row of one identity rules."""
+        if self.find(event_id, time_ms) is not None:
+            return
+        identity = Identity(time_ms, 0, 0, self.by_id.get(event_id), None, 0, state, y, revision, row_at)
         self.by_id[event_id] = identity
         heappush(self.by_time, (time_ms, event_id, identity))
         self._settled.append(identity)
@@ -83,10 +94,11 @@ class Identities:
         self.count += count
         self.waiting += count
 
-    def settle(self, identity: Identity, state: int, y: float, row_at: int) -> None:
+    def settle(self, identity: Identity, state: int, y: float, revision: int, row_at: int) -> None:
         """Give a waiting identity its outcome and let go of its block. `row_at` never falls."""
         identity.state = state
         identity.y = y
+        identity.revision = revision
         identity.row_at = row_at
         identity.block = None
         self._settled.append(identity)

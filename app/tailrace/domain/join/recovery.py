@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from heapq import heappush
 
 from tailrace.domain import blocks
-from tailrace.domain.blocks import ScoredBlock, TrainingBlock, Vector
+from tailrace.domain.blocks import Corrections, ScoredBlock, TrainingBlock, Vector
 from tailrace.domain.join.batch import JoinSpec
 from tailrace.domain.join.machine import LabelJoin
 from tailrace.domain.join.memory import DROPPED, IMPLICIT, JOINED, EarlyLabel, Forwards, Identity, OpenForward
@@ -56,14 +56,24 @@ def recover(
 def _read_rows(state: JoinState, rows: Iterable[tuple[int, TrainingBlock]]) -> None:
     for offset, block in rows:
         examples, dropped = block.examples, block.dropped
-        for event_id, time_ms, kind, y in zip(
-            examples.ids, examples.times_ms.tolist(), examples.kinds.tolist(), examples.y.tolist(), strict=True
-        ):
+        times_ms, kinds = examples.times_ms.tolist(), examples.kinds.tolist()
+        said = examples.y.tolist(), examples.revisions.tolist()
+        for event_id, time_ms, kind, y, revision in zip(examples.ids, times_ms, kinds, *said, strict=True):
             settled = JOINED if kind == blocks.JOINED else IMPLICIT
-            state.identities.add_settled(event_id, time_ms, settled, y, offset)
+            state.identities.add_settled(event_id, time_ms, offset, settled, y, revision)
         for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True):
-            state.identities.add_settled(event_id, time_ms, DROPPED, 0.0, offset)
+            state.identities.add_settled(event_id, time_ms, offset, DROPPED)
+        _read_corrections(state, block.corrections)
         state.acknowledged = offset
+
+
+def _read_corrections(state: JoinState, corrections: Corrections) -> None:
+    times_ms, kinds = corrections.times_ms.tolist(), corrections.kinds.tolist()
+    said = corrections.y.tolist(), corrections.revisions.tolist()
+    for event_id, time_ms, kind, y, revision in zip(corrections.ids, times_ms, kinds, *said, strict=True):
+        # One whose example lies before the oldest row is of an identity that was forgotten.
+        if (identity := state.identities.find(event_id, time_ms)) is not None:
+            identity.correct(None if kind == blocks.WITHDRAWN else y, revision)
 
 
 def _read_scored(state: JoinState, vector: Vector, scored: Iterable[tuple[int, ScoredBlock]]) -> None:

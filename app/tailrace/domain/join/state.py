@@ -93,9 +93,9 @@ class JoinState:
         self.idle_moves.append((self.labels_next, self.labels_watermark))
         return True
 
-    def settle(self, identity: Identity, state: int, y: float) -> None:
+    def settle(self, identity: Identity, state: int, y: float, revision: int = 0) -> None:
         """Give a waiting identity its outcome; its row comes after the last own block."""
-        self.identities.settle(identity, state, y, self.acknowledged)
+        self.identities.settle(identity, state, y, revision, self.acknowledged)
 
     def forget(self) -> None:
         """Forget identities that no later input and no recovery from here can ask for."""
