@@ -120,8 +120,11 @@ def _print(name: str, account: Account) -> None:
         print(f"  note: {note}")
 
 
-_USUALLY_NONE: Final = frozenset({"foreign", "implicit", "skipped"})
-_IN_WORDS: Final = {"foreign": "foreign: recorded under another feature contract, so not learned"}
+_USUALLY_NONE: Final = frozenset({"foreign", "implicit", "left_out", "skipped"})
+_IN_WORDS: Final = {
+    "foreign": "foreign: recorded under another feature contract, so not learned",
+    "left_out": "left out: before the start of the branch that serves, or named by its filter",
+}
 _COLUMNS: Final = ("topic", "partition", "from", "to", "not_yet")
 
 

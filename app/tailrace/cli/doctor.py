@@ -88,7 +88,7 @@ async def _models(settings: Settings) -> AsyncIterator[Check]:
     async with opened(settings) as reading:
         for domain in main.loops_of(settings):
             try:
-                yield await cost_check(reading, domain.settings, domain.topics, domain.fold())
+                yield await cost_check(reading, domain.settings, domain.topics, domain.fold(), domain.branch)
             except TailraceError as problem:
                 advice = "read what it says; `tailrace check` knows the models that are proven"
                 yield Check("model", Verdict.FAIL, str(problem), advice, domain.name)

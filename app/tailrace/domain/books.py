@@ -3,7 +3,7 @@
     events   (source positions)  = scored + rejected
     scored   (source positions)  = joined + implicit + dropped + waiting + repeated + stale
     labels   (source positions)  = joined + duplicate + conflicting + late + orphaned + waiting + rejected
-    examples (in accepted blocks) = learned + skipped + foreign
+    examples (in accepted blocks) = learned + skipped + left out + foreign
 
 `live` makes the balances from counters, which count rows; `recompute` from the topics alone, counting source
 positions. Each part of a recomputed balance is found on its own, none as the rest of another:
@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, TypeAlias
 from tailrace.domain.blocks import JOINED, Dropped, Examples, ScoredBlock, TrainingBlock
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, position_of
-from tailrace.domain.records import Claim, Code, Forward, Label, Mark, Owner, Skip
+from tailrace.domain.records import Claim, Code, Forward, Label, LearnerRecord, Mark, Owner
 from tailrace.domain.times import NEVER, EventTimeMs, JoinTimes
 
 Source: TypeAlias = tuple[int, int]
@@ -37,7 +37,7 @@ EQUATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("scored", "rejected"),
     "scored": ("joined", "implicit", "dropped", "waiting", "repeated", "stale"),
     "labels": ("joined", "duplicate", "conflicting", "late", "orphaned", "waiting", "rejected"),
-    "examples": ("learned", "skipped", "foreign"),
+    "examples": ("learned", "skipped", "left_out", "foreign"),
 }
 """Line of the books → its parts, in the order in which they are shown."""
 
@@ -117,6 +117,7 @@ class Folded(NamedTuple):
     learned: int
     skipped: int
     foreign: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Topics:
     scored: Iterable[tuple[int, ScoredBlock]]
     labels: Iterable[LabelRecord]
     relabelled: Iterable[tuple[int, Forward | Mark]]
-    log: Iterable[tuple[int, TrainingBlock | Claim | Skip]]
+    log: Iterable[tuple[int, TrainingBlock | Claim | LearnerRecord]]
     event_letters: Iterable[Letter] = ()
     label_letters: Iterable[Letter] = ()
 
@@ -212,7 +213,7 @@ def recompute(topics: Topics, times: JoinTimes, state: Folded | None = None, cou
         Balance("labels", labels.counted, _in_order("labels", labels.outcomes)),
     ]
     if state is not None:
-        parts = {"learned": state.learned, "skipped": state.skipped, "foreign": state.foreign}
+        parts = {name: getattr(state, name) for name in EQUATIONS["examples"]}
         balances.append(Balance("examples", log.examples_before(state.position), parts))
     return Books(tuple(balances), scored.redelivered, log.learned_twice())
 
@@ -240,7 +241,7 @@ def _events(topics: Topics, scored: _Scored, counted: Range) -> Balance:
 class _Log:
     """What the accepted records of the training log say."""
 
-    def __init__(self, records: Iterable[tuple[int, TrainingBlock | Claim | Skip]]) -> None:
+    def __init__(self, records: Iterable[tuple[int, TrainingBlock | Claim | LearnerRecord]]) -> None:
         self.blocks: set[tuple[int, Owner, int]] = set()
         self.settled: dict[Source, Counter[str]] = {}
         self.label_rows: Counter[Source] = Counter()

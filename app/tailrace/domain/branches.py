@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.positions import Position
+from tailrace.domain.snapshots import BRANCH_PART
 
 CHAMPION: Final = "champion"
 """The name of the pointer to the branch that serves."""
@@ -23,7 +24,6 @@ CHAMPION: Final = "champion"
 MAX_DROPPED_IDS: Final = 10_000
 """Event ids that one filter may name; their hashes travel in the record that admits the branch."""
 
-_PART_PREFIX: Final = "branch."
 _PART_DIGITS: Final = 32  # of the lineage; a part's name has at most 64 characters
 
 
@@ -171,7 +171,7 @@ _STATE_FIELDS: Final = ("model", "lineage", "position", "learned", "skipped", "l
 
 def part_name(lineage: str) -> str:
     """Return the name of the part of a snapshot that holds this branch."""
-    return f"{_PART_PREFIX}{lineage[:_PART_DIGITS]}"
+    return f"{BRANCH_PART}{lineage[:_PART_DIGITS]}"
 
 
 def differences(theirs: Branch, mine: Branch) -> list[str]:

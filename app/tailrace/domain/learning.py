@@ -179,7 +179,9 @@ class Fold:
 
     def missing(self, state: LoopState) -> list[Branch]:
         """Return the admitted branches that this process can fold and does not hold."""
-        admitted = [Branch.read(text) for lineage, text in state.pointers.admitted.items() if lineage not in state.branches]
+        admitted = [
+            Branch.read(text) for lineage, text in state.pointers.admitted.items() if lineage not in state.branches
+        ]
         return [branch for branch in admitted if self.kit(branch) is not None]
 
     # Folding
@@ -269,13 +271,17 @@ class Fold:
     # States as bytes
 
     def parts(self, state: LoopState) -> dict[str, bytes]:
-        """Return the state as canonical bytes: one part per branch that is held and not ahead, and the rest."""
-        held = [branch for branch in state.branches.values() if branch.position == state.position]
-        return {
-            LOOP: self._codec.encode(_dump_loop(state)),
-            BRANCHES: self._directory(state, held),
-            **{part_name(branch.lineage): self.body_of(branch) for branch in held},
-        }
+        """Return the state as canonical bytes: one part per branch that is admitted and held, and the rest.
+
+        A branch that is ahead of the state is left out: it has a snapshot of its own.
+        """
+        admitted = state.pointers.admitted
+        held = [branch for branch in state.branches.values() if branch.lineage in admitted]
+        return self._parts(state, [branch for branch in held if branch.position == state.position])
+
+    def parts_with(self, state: LoopState, lineage: str) -> dict[str, bytes]:
+        """Return the same of one branch alone, admitted or not, whatever its position."""
+        return self._parts(state, [state.branches[lineage]])
 
     def publication(self, state: LoopState) -> dict[str, bytes]:
         """Return what serving needs as canonical bytes: the champion; nothing where it is not held."""
@@ -345,6 +351,13 @@ class Fold:
 
     # Inside
 
+    def _parts(self, state: LoopState, branches: list[BranchState]) -> dict[str, bytes]:
+        return {
+            LOOP: self._codec.encode(_dump_loop(state)),
+            BRANCHES: self._directory(state, branches),
+            **{part_name(branch.lineage): self.body_of(branch) for branch in branches},
+        }
+
     def _kit_of_held(self, branch: BranchState) -> Kit:
         kit = self._kits[branch.lineage]
         assert kit is not None, "a branch that is held was made or restored here"
@@ -404,9 +417,7 @@ class Fold:
             branch.foreign += count - done
         else:
             rest = _slice(examples, done, count)
-            lessons = lessons_of(
-                rest, first + done, kit.branch.filter, notices.of(branch.lineage), notices.corrections
-            )
+            lessons = lessons_of(rest, first + done, kit.branch.filter, notices.of(branch.lineage), notices.corrections)
             self._learn(branch, rest, first + done, lessons)
             branch.learned += len(rest) - len(lessons.skipped) - len(lessons.left_out)
             branch.skipped += len(lessons.skipped)

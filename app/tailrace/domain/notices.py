@@ -57,11 +57,13 @@ class Notices:
 
     Attributes:
         branches: Lineage → what concerns that branch alone.
+        admitted: Lineage → text of the definition, of every branch that a record here admits.
         corrections: Event → its corrected target; None: its label was withdrawn. Read only by branches whose filter
             says up to where corrections count, and complete up to the greatest such position.
     """
 
     branches: dict[str, BranchNotices] = field(default_factory=dict)
+    admitted: dict[str, str] = field(default_factory=dict)
     corrections: dict[Identity, float | None] = field(default_factory=dict)
 
     def of(self, lineage: str) -> BranchNotices:
@@ -78,6 +80,7 @@ class Notices:
             mine = self.branches.setdefault(lineage, BranchNotices())
             mine.skips |= theirs.skips
             mine.ids |= theirs.ids
+        self.admitted |= other.admitted
         self.corrections |= other.corrections
 
 
@@ -101,31 +104,32 @@ def read_notices(records: Iterable[Logged], ownership: OwnershipState) -> Notice
     return found
 
 
-def read_corrections(
-    records: Iterable[Logged], ownership: OwnershipState, end: Position
-) -> dict[Identity, float | None]:
-    """Return what accepted corrections before a position come to, by event: the last one of each counts.
+class CorrectedTargets:
+    """Gathers what accepted corrections before a position come to, by event: the last one of each counts.
 
-    Args:
-        records: The log in order, from where `ownership` is of.
-        ownership: Not changed.
-        end: Exclusive.
+    Feed it the log in order, from its first record.
 
-    Returns:
-        Event → its target; None: withdrawn.
+    Attributes:
+        found: Event → its target; None: withdrawn.
     """
-    owned, found = copy_of(ownership), dict[Identity, float | None]()
-    for offset, record, _ in records:
-        if position_of(offset) >= end:
-            break
+
+    def __init__(self, end: Position) -> None:
+        self.found: dict[Identity, float | None] = {}
+        self._end = end
+        self._owned = OwnershipState()
+
+    def read(self, offset: int, record: LogRecord) -> None:
+        """Take the next record into account; from the end position on it changes nothing."""
+        if position_of(offset) >= self._end:
+            return
         if isinstance(record, Claim):
-            owned.claim(record)
-        elif isinstance(record, TrainingBlock) and owned.accept(record.partition, record.owner, record.number):
-            corrections = record.corrections
-            columns = zip(corrections.ids, corrections.times_ms.tolist(), corrections.kinds, corrections.y, strict=True)
-            for event_id, time_ms, kind, y in columns:
-                found[event_id, time_ms] = None if kind == WITHDRAWN else float(y)
-    return found
+            self._owned.claim(record)
+        elif isinstance(record, TrainingBlock) and self._owned.accept(record.partition, record.owner, record.number):
+            rows = record.corrections
+            for event_id, time_ms, kind, y in zip(
+                rows.ids, rows.times_ms.tolist(), rows.kinds.tolist(), rows.y.tolist(), strict=True
+            ):
+                self.found[event_id, time_ms] = None if kind == WITHDRAWN else y
 
 
 def copy_of(ownership: OwnershipState) -> OwnershipState:
@@ -164,7 +168,9 @@ def lessons_of(
     y, withdrawn = _corrected(examples, min(len(examples), max(0, drop.corrected_to - first)), corrections)
     left_out = withdrawn
     if drop.drops:
-        left_out |= {row for row in range(len(examples)) if drop.covers(first + row) and _is_named(examples, row, drop, notices)}
+        left_out |= {
+            row for row in range(len(examples)) if drop.covers(first + row) and _is_named(examples, row, drop, notices)
+        }
     return Lessons(y, skipped - left_out, frozenset(left_out))
 
 
@@ -173,14 +179,13 @@ def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
         if record.position < position_of(offset):
             found.skip(record.branch, record.position)
     elif isinstance(record, Admit):
+        found.admitted.setdefault(record.branch, record.definition)
         mine = found.branches.setdefault(record.branch, BranchNotices())
         mine.skips |= {position for position in record.skips if position < position_of(offset)}
         mine.ids |= frozenset(record.ids)
 
 
-def _corrected(
-    examples: Examples, rows: int, corrections: Mapping[Identity, float | None]
-) -> tuple[Floats, set[int]]:
+def _corrected(examples: Examples, rows: int, corrections: Mapping[Identity, float | None]) -> tuple[Floats, set[int]]:
     """Return the targets with the first `rows` of them corrected, and which of these were withdrawn."""
     if not rows or not corrections:
         return examples.y, set()

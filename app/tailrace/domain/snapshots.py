@@ -30,6 +30,9 @@ MAX_MANIFEST_BYTES: Final = 64 * 1024
 
 MAX_PARTS: Final = 64
 
+BRANCH_PART: Final = "branch."
+"""How the names of those parts begin that hold a branch."""
+
 PART_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -40,6 +43,7 @@ class Kind(StrEnum):
 
     SNAPSHOT = "snapshot"  # all parts, for recovery
     PUBLICATION = "publication"  # the bodies of models, for serving
+    BRANCH = "branch"  # one branch that was built beside, with the loop's own part
 
 
 class Refusal(NamedTuple):
@@ -170,9 +174,18 @@ def problem_of(manifest: Manifest) -> str | None:
 
 
 def index_key(manifest: Manifest) -> str:
-    """Return the key in `<loop>.snapshots`: one lineage keeps its last 16 snapshots and one publication."""
-    slot = "serving" if manifest.kind is Kind.PUBLICATION else str(manifest.number % KEPT)
+    """Return the key in `<loop>.snapshots`: one lineage keeps 16 snapshots, one publication, one state a branch."""
+    if manifest.kind is Kind.BRANCH:
+        slot = next((part.name for part in manifest.parts if part.name.startswith(BRANCH_PART)), "branch")
+    else:
+        slot = "serving" if manifest.kind is Kind.PUBLICATION else str(manifest.number % KEPT)
     return f"{manifest.lineage}/{slot}"
+
+
+def only_branch_of(manifest: Manifest) -> str:
+    """Return how the lineage of the only branch in a snapshot begins; "" where there are several or none."""
+    names = [part.name.removeprefix(BRANCH_PART) for part in manifest.parts if part.name.startswith(BRANCH_PART)]
+    return names[0] if len(names) == 1 else ""
 
 
 def newest_first(manifests: Iterable[Manifest], lineage: str, kind: Kind = Kind.SNAPSHOT) -> list[Manifest]:

@@ -17,12 +17,12 @@ from typing import Final
 import numpy as np
 
 from tailrace.domain.blocks import ScoredBlock, Served, TrainingBlock, Vector, XColumns
-from tailrace.domain.books import Books, Folded, LabelRecord, Letter, Source, Topics, recompute
+from tailrace.domain.books import EQUATIONS, Books, Folded, LabelRecord, Letter, Source, Topics, recompute
 from tailrace.domain.books import Range as Counted
 from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import offset_of, position_of, row_of
-from tailrace.domain.records import Claim, Forward, Label, Mark, Rejection, Skip
+from tailrace.domain.records import Claim, Forward, Label, LearnerRecord, Mark, Rejection
 from tailrace.domain.status import Role
 from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs
 from tailrace.inspection.manifests import newest_snapshot
@@ -140,14 +140,14 @@ class _Bookkeeper:
     async def _score_commits(self) -> Mapping[TopicPartition, Commit]:
         return await self.reading.committed(group_of(self.name, Role.SCORE))
 
-    async def _log(self) -> tuple[list[tuple[int, TrainingBlock | Claim | Skip]], OwnershipState, int]:
+    async def _log(self) -> tuple[list[tuple[int, TrainingBlock | Claim | LearnerRecord]], OwnershipState, int]:
         ((partition, held),) = (await self.reading.ranges(self.topics.training)).items()
         if held.start > 0:
             raise ForeignLogError(
                 f"{partition.topic} begins at offset {held.start}; the books need it from 0, since what was learned "
                 "before is not known any more. Keep this topic without limit, or begin a loop with another name"
             )
-        found: list[tuple[int, TrainingBlock | Claim | Skip]] = []
+        found: list[tuple[int, TrainingBlock | Claim | LearnerRecord]] = []
         ownership = OwnershipState()
         async for record in self.reading.records(partition, held):
             content = decode_training(_value(record.topic, record.offset, record.value))
@@ -256,9 +256,8 @@ class _Bookkeeper:
             self.notes.append("no snapshot of this log yet: what was learned of its examples cannot be looked up")
             return None
         counters = manifest.counters
-        return Folded(
-            manifest.position, counters.get("learned", 0), counters.get("skipped", 0), counters.get("foreign", 0)
-        )
+        parts = {name: counters.get(name, 0) for name in EQUATIONS["examples"]}
+        return Folded(position=manifest.position, **parts)
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 

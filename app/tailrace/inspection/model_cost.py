@@ -6,9 +6,10 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
+from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused, is_stop
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
 from tailrace.domain.snapshots import Manifest
@@ -30,28 +31,30 @@ SLOW_S: Final = 0.25
 _ROLES_APART: Final = "run `tailrace run --role score` apart from `--role join --role learn`, or choose a smaller model"
 
 
-async def model_check(reading: Reading, loop: LoopSettings, topics: LoopTopics, fold: Fold) -> Check:
-    """Measure the model with the newest snapshot's state and the newest events, as far as there are any."""
+async def model_check(
+    reading: Reading, loop: LoopSettings, topics: LoopTopics, fold: Fold, configured: Branch
+) -> Check:
+    """Measure the model that serves with the newest snapshot's state and the newest events, as far as there are any."""
     rows = await _sample(reading, loop, topics.events)
-    state, origin = await _state(reading, topics, fold)
-    return await asyncio.to_thread(measured, topics.loop, fold, state, origin, rows)
+    branch, origin = await _branch(reading, topics, fold, configured)
+    return await asyncio.to_thread(measured, topics.loop, fold, branch, origin, rows)
 
 
-def measured(loop: str, fold: Fold, state: LoopState, origin: str, rows: list[Features]) -> Check:
-    """Encode the state and ask the model about rows; both are timed."""
-    error = _learn_if_new(fold.target, state, rows)
+def measured(loop: str, fold: Fold, branch: BranchState, origin: str, rows: list[Features]) -> Check:
+    """Encode the branch and ask its model about rows; both are timed."""
+    error = _learn_if_new(fold.target, branch, rows)
     if error is not None:
         found = f"{origin} raised {type(error).__name__} when it learned one of the last {len(rows)} events"
         return Check("model", Verdict.FAIL, found, "choose a model that learns every value of the features", loop)
     begun = perf_counter()
     try:
-        size_bytes = sum(map(len, fold.parts(state).values()))
+        size_bytes = len(fold.body_of(branch))
     except CodecError as problem:
         advice = "use a model whose parts `tailrace check` accepts without `experimental`"
         return Check("model", Verdict.FAIL, f"the state cannot be encoded: {problem}", advice, loop)
     encode_s = perf_counter() - begun
     begun = perf_counter()
-    failed = len(score(state.champion.model, rows, fold.target).failed) if rows else 0
+    failed = len(score(branch.model, rows, fold.target).failed) if rows else 0
     batch_s = (perf_counter() - begun) / max(1, len(rows)) * BATCH
     found = f"{origin}: {size_bytes:,} bytes, encoded in {encode_s * 1_000:.1f} ms"
     if rows:
@@ -66,21 +69,23 @@ def measured(loop: str, fold: Fold, state: LoopState, origin: str, rows: list[Fe
     return Check("model", Verdict.OK, found, loop=loop)
 
 
-async def _state(reading: Reading, topics: LoopTopics, fold: Fold) -> tuple[LoopState, str]:
+async def _branch(reading: Reading, topics: LoopTopics, fold: Fold, configured: Branch) -> tuple[BranchState, str]:
     index = SnapshotIndex(
         topics.snapshots, lineage=fold.lineage, versions={}, sink=None, store=open_store(reading.settings)
     )
     try:
         await index.read(reading.reader)
     except LogError:
-        return fold.begin(), "a fresh model"
+        return fold.begin_branch(configured), "a fresh model"
     newest: Manifest
     for newest in index.newest():
         try:
-            return fold.restore(await index.load(newest)), f"the model of snapshot {newest.number}"
+            champion = fold.restore(await index.load(newest)).champion
         except (SnapshotRefused, CodecError):
             continue
-    return fold.begin(), "a fresh model"
+        if champion is not None:
+            return champion, f"the model of snapshot {newest.number}"
+    return fold.begin_branch(configured), "a fresh model"
 
 
 async def _sample(reading: Reading, loop: LoopSettings, topic: str) -> list[Features]:
@@ -96,14 +101,14 @@ async def _sample(reading: Reading, loop: LoopSettings, topic: str) -> list[Feat
     return event_decoder(loop).decode_batch(records).rows if records else []
 
 
-def _learn_if_new(target: TargetContract, state: LoopState, rows: list[Features]) -> BaseException | None:
+def _learn_if_new(target: TargetContract, branch: BranchState, rows: list[Features]) -> BaseException | None:
     """Give a model that has learned nothing something to hold; the targets are made up. Return what it raised."""
-    if state.champion.learned:
+    if branch.learned:
         return None
     count = {Task.BINARY: 2, Task.MULTICLASS: max(1, len(target.classes)), Task.REGRESSION: 10}[target.task]
     try:
         for index, x in enumerate(rows):
-            state.champion.model.learn_one(x, target.river(float(index % count)))
+            branch.model.learn_one(x, target.river(float(index % count)))
     except BaseException as error:  # what native code of a model raises is no Exception
         if is_stop(error):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tailrace.domain.blocks import (
     JOINED,
@@ -20,7 +20,7 @@ from tailrace.domain.blocks import (
 from tailrace.domain.errors import CodecError
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, position_of, show
-from tailrace.domain.records import LEARNER, Claim, Mark, Skip
+from tailrace.domain.records import LEARNER, Admit, Claim, Command, LearnerRecord, Mark, Skip
 from tailrace.inspection.reading import Reading, rfc3339_of
 from tailrace.opening import topics_of
 from tailrace.settings import LoopSettings
@@ -95,22 +95,14 @@ class RowReader:
                 "log_id": content.log_id,
                 "logged_at": logged_at,
             }
-        elif isinstance(content, Skip):
-            yield {
-                "kind": "skip",
-                "counts": self._counts(LEARNER, content.owner, content.number),
-                "partition": _part(LEARNER),
-                "owner": content.owner,
-                "number": content.number,
-                "skipped": show(content.position),
-                "branch": content.branch,
-                "error": content.error,
-                "logged_at": logged_at,
-            }
-        else:
+        elif isinstance(content, TrainingBlock):
             counts = self._counts(content.partition, content.owner, content.number)
             head = {"partition": content.partition, "owner": content.owner, "number": content.number}
             yield from self._block(content, {"counts": counts}, head | {"logged_at": logged_at})
+        else:
+            counts = self._counts(LEARNER, content.owner, content.number)
+            head = {"partition": _part(LEARNER), "owner": content.owner, "number": content.number}
+            yield {"kind": _KINDS[type(content)], "counts": counts, **head, **_notice(content), "logged_at": logged_at}
 
     def _block(self, block: TrainingBlock, counts: Row, head: Row) -> Iterator[Row]:
         examples, dropped = block.examples, block.dropped
@@ -257,3 +249,16 @@ def _source(partitions: Any, offsets: Any, row: int) -> str:
 
 def _part(partition: int) -> int | str:
     return "learner" if partition == LEARNER else partition
+
+
+_KINDS: Final[dict[type, str]] = {Skip: "skip", Admit: "admit", Command: "command"}
+
+
+def _notice(record: LearnerRecord) -> Row:
+    if isinstance(record, Skip):
+        return {"skipped": show(record.position), "branch": record.branch, "error": record.error}
+    by = {"branch": record.branch, "by": record.by, "why": record.why}
+    if isinstance(record, Command):
+        return {"asked": record.kind.value, "id": record.id, "expected_epoch": record.expected_epoch, **by}
+    state = {"state_position": show(record.position), "digest": record.digest}
+    return {**by, "definition": record.definition, **state, "left_out_ids": len(record.ids), "skips": len(record.skips)}

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from tailrace.domain.errors import CodecError
-from tailrace.domain.snapshots import Manifest
+from tailrace.domain.snapshots import Manifest, only_branch_of
 from tailrace.domain.status import (
     LoopStatus,
     MemberStatus,
@@ -215,7 +215,7 @@ def _as_of_snapshot(status: LoopStatus, newest: Manifest | None, settings: Setti
         return status
     learned, skipped = newest.counters.get("learned", 0), newest.counters.get("skipped", 0)
     digest, position = newest.state_digest, newest.position
-    model = ModelStatus(CHAMPION, newest.lineage, position, learned, skipped, digest)
+    model = ModelStatus(CHAMPION, only_branch_of(newest), position, learned, skipped, digest)
     every_ms = settings.snapshots.every
     snapshot = SnapshotStatus(newest.number, position, newest.created_at_ms, newest.stored_bytes, every_ms, digest)
     return replace(status, model=model, snapshot=status.snapshot or snapshot)

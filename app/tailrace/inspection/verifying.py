@@ -7,19 +7,21 @@ there. Proves that the snapshot is what the log says, or that code, libraries, m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
-from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.models.digest import digest_of, state_digest
+from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.snapshots import Manifest
 from tailrace.inspection.reading import Reading
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.log import Range, TopicPartition
 from tailrace.streams.snapshot_index import SnapshotIndex
-from tailrace.streams.training_log import logged
-from tailrace.wire.avro_codec import is_training_block
+from tailrace.streams.training_log import TrainingLog
 from tailrace.wire.topics import LoopTopics
 
 Progress = Callable[[int, int], None]
@@ -92,12 +94,14 @@ class Verifier:
         state, base = await self._begin(index, manifests, held)
         first = state.position
         start = offset_of(first)
-        skips = read_skips([each async for each in self._notices(partition, Range(start, held.end))], state.ownership)
+        training = TrainingLog(self.reading.reader, None, self.topics.training)
+        notices = await training.notices(start, held.end, state.ownership)
+        await self._hold_admitted(training, state, notices)
         done = learned = 0
         counted = state.counts.examples
         try:
-            async for record in self._records(partition, Range(start, end)):
-                self.fold.fold(state, [record], skips)
+            async for record in training.records(start, end):
+                self.fold.fold(state, [record], notices)
                 done, learned = record.offset + 1 - start, state.counts.examples - counted
                 progress(done, end - start)
                 await asyncio.sleep(0)
@@ -105,8 +109,9 @@ class Verifier:
             at = show(failure.position)
             problem = f"the model raised {type(failure.cause).__name__} at {at}, where the snapshot's fold went on"
             return _report(newest, base, start=first, records=done, examples=learned, problem=problem)
-        digest = await asyncio.to_thread(self.fold.digest, state)
-        problem = _difference(newest, state, digest) or await self._load_problem(index, newest)
+        bodies = await asyncio.to_thread(self.fold.parts, state)
+        digest = state_digest((name, digest_of(body)) for name, body in bodies.items())
+        problem = _difference(newest, state, bodies) or await self._load_problem(index, newest)
         return _report(newest, base, start=first, records=done, examples=learned, digest=digest, problem=problem)
 
     async def _load_problem(self, index: SnapshotIndex, newest: Manifest) -> str:
@@ -139,18 +144,18 @@ class Verifier:
             "before cannot be folded again. Keep this topic without limit, so that its model can be verified"
         )
 
-    async def _records(self, partition: TopicPartition, held: Range) -> AsyncIterator[Logged]:
-        async for record in self.reading.records(partition, held):
-            yield logged(record)
+    async def _hold_admitted(self, training: TrainingLog, state: LoopState, notices: Notices) -> None:
+        """Hold every branch that the log admits from here on and that this process can fold."""
+        for text in notices.admitted.values():
+            branch = Branch.read(text)
+            if branch.lineage in state.branches or self.fold.kit(branch) is None or branch.start < state.position:
+                continue
+            self.fold.hold(state, self.fold.begin_branch(branch))
+            if branch.filter.corrected_to > state.position:
+                notices.corrections |= await training.corrections(branch.filter.corrected_to)
 
-    async def _notices(self, partition: TopicPartition, held: Range) -> AsyncIterator[Logged]:
-        """Yield claims and skips alone: blocks, nearly all of the log, are not even decoded."""
-        async for record in self.reading.records(partition, held):
-            if record.value is None or not is_training_block(record.value):
-                yield logged(record)
 
-
-def _difference(newest: Manifest, state: LoopState, digest: str) -> str:
+def _difference(newest: Manifest, state: LoopState, bodies: Mapping[str, bytes]) -> str:
     if state.position != newest.position:
         return f"the fold ends at {show(state.position)}, the snapshot at {show(newest.position)}; records are missing"
     if state.last_digest != newest.last_block_digest:
@@ -158,11 +163,18 @@ def _difference(newest: Manifest, state: LoopState, digest: str) -> str:
             f"offset {state.last_offset} of the log holds another record than the one that the snapshot was folded "
             "from: the log was made anew or changed. Restore the topic, or begin a loop with another name"
         )
-    if digest != newest.state_digest:
+    differing = [
+        part.name for part in newest.parts if part.name in bodies and digest_of(bodies[part.name]) != part.digest
+    ]
+    unknown = [part.name for part in newest.parts if part.name not in bodies]
+    if differing:
         return (
-            "the digests differ: the snapshot is not what this log, this configuration and these libraries come to. "
-            "Do not promote it; look for a machine or library that differs, then start a worker without the snapshot"
+            f"the digests of {', '.join(differing)} differ: the snapshot is not what this log, this configuration and "
+            "these libraries come to. Do not promote it; look for a machine or library that differs, then start a "
+            "worker without the snapshot"
         )
+    if unknown:
+        return f"{', '.join(unknown)} cannot be folded here: other libraries, features or code folded it"
     return ""
 
 

@@ -18,6 +18,7 @@ from tailrace.opening import event_decoder, label_decoder, open_store
 from tailrace.settings import Settings
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.announcements import Announcements
+from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Follower, Models
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
@@ -133,6 +134,7 @@ class Composition:
             fold=self._fold,
             models=loop.models,
             training=self._training,
+            configured=domain.branch,
             on_refused=loop.recorder.snapshot_refused,
         )
         loop.score = ScoreAgent(
@@ -191,8 +193,14 @@ class Composition:
 
     def _learn(self, domain: LoopDomain) -> None:
         loop, snapshots = self._loop, self._member.settings.snapshots
-        announcements = Announcements(
-            self._sink, loop=domain.name, topic=domain.topics.model_events, version=domain.lineage[:12], now_ms=now_ms
+        announcements = Announcements(self._sink, loop=domain.name, topic=domain.topics.model_events, now_ms=now_ms)
+        asked = CommandsParts(
+            topic=domain.topics.commands,
+            loop=domain.name,
+            reader=self._reader,
+            verify=self._verify,
+            announcements=announcements,
+            recorder=loop.recorder,
         )
         index = self._index(domain, self._sink)
         writer = SnapshotWriter(
@@ -210,6 +218,8 @@ class Composition:
         loop.learn = LearnAgent(
             LearnParts(
                 fold=self._fold,
+                configured=domain.branch,
+                commands=lambda start, log_id: Commands(asked, start=start, log_id=log_id),
                 training=self._training,
                 reader=self._reader,
                 index=index,

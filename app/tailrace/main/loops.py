@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import faust
-import numpy as np
-import river
-import scipy  # type: ignore[import-untyped]
 
 import tailrace
 from tailrace import opening
+from tailrace.domain.branches import Branch, Filter, Kit
 from tailrace.domain.contract import FeatureContract, TargetContract
+from tailrace.domain.errors import SettingsError
 from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.learning import Fold, skeletons
-from tailrace.domain.models.codec import CODEC_VERSION
-from tailrace.domain.models.spec import FOLD_VERSION, ModelSpec, lineage_of
+from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
+from tailrace.domain.positions import Position
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams.topic_plan import TopicPlan, plan
@@ -46,11 +46,7 @@ def versions() -> Mapping[str, str]:
     return {
         "version": tailrace.__version__,
         "aiokafka": package_version("aiokafka"),
-        "fold": str(FOLD_VERSION),
-        "codec": str(CODEC_VERSION),
-        "river": str(vars(river)["__version__"]),
-        "numpy": np.__version__,
-        "scipy": str(scipy.__version__),
+        **library_versions(),
         "python": platform.python_version(),
         "faust": str(faust.__version__),
     }
@@ -58,15 +54,22 @@ def versions() -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class LoopDomain:
-    """The parts of one loop that decide and do nothing: the same for serving, learning, verifying and inspecting."""
+    """The parts of one loop that decide and do nothing: the same for serving, learning, verifying and inspecting.
+
+    Attributes:
+        branch: The configured model as a branch: with the libraries of this process, from the log's start.
+        lineage: Of the loop's own part of a state.
+        folder: Of the configuration: where the module of a `module:function` is looked for first.
+    """
 
     name: str
     settings: LoopSettings
     contract: FeatureContract
     target: TargetContract
-    spec: ModelSpec
+    branch: Branch
     lineage: str
     topics: LoopTopics
+    folder: Path
 
     @classmethod
     def of(cls, name: str, settings: LoopSettings, folder: Path | None = None) -> LoopDomain:
@@ -78,31 +81,18 @@ class LoopDomain:
         Raises:
             SettingsError: The model cannot be built.
         """
-        target, contract = settings.target, settings.contract
+        contract, place = settings.contract, folder or Path.cwd()
         champion = settings.champion
-        build = importer(folder or Path.cwd())
-        spec = ModelSpec.load(settings.task.value, champion.model, build, experimental=champion.experimental)
-        lineage = lineage_of(
-            spec,
-            contract_id=contract.id,
-            target={
-                "task": target.task.value,
-                "positive": target.positive,
-                "negative": target.negative,
-                "classes": list(target.classes),
-            },
-            start=0,
-            settings={},
-            cpu_class=platform.machine(),
-        )
+        spec = _spec(settings.task.value, champion.model, place, experimental=champion.experimental)
         return cls(
             name,
             settings,
             contract,
-            target,
-            spec,
-            lineage,
+            settings.target,
+            branch_of(spec, contract_id=contract.id, cpu_class=platform.machine()),
+            loop_lineage(contract.id),
             opening.topics_of(name, settings),
+            place,
         )
 
     def fold(self) -> Fold:
@@ -111,9 +101,23 @@ class LoopDomain:
             contract=self.contract,
             target=self.target,
             lineage=self.lineage,
-            build_model=self.spec.build,
-            codec=self.spec.codec(skeletons()),
+            codec=StateCodec(skeletons()),
+            kit_of=self.kit_of,
         )
+
+    def kit_of(self, branch: Branch) -> Kit | None:
+        """Return what folds a branch; None where this configuration and these libraries cannot."""
+        try:
+            spec = _spec(branch.task, branch.model, self.folder, experimental=branch.experimental)
+        except SettingsError:
+            return None
+        if self.branch_with(spec, start=branch.start, drop=branch.filter) != branch:
+            return None
+        return Kit(branch, spec.build, spec.codec())
+
+    def branch_with(self, spec: ModelSpec, *, start: Position = 0, drop: Filter | None = None) -> Branch:
+        """Return the branch that folds a model with the libraries of this process."""
+        return branch_of(spec, contract_id=self.contract.id, cpu_class=platform.machine(), start=start, drop=drop)
 
     def join_spec(self, partition: int, partitions: int) -> JoinSpec:
         """Return what the join of one partition is told."""
@@ -128,6 +132,10 @@ class LoopDomain:
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""
         return f"tailrace.{self.name}.{role.value}"
+
+
+def _spec(task: str, model: str, folder: Path, *, experimental: bool) -> ModelSpec:
+    return ModelSpec.load(task, model, importer(folder), experimental=experimental)
 
 
 def loops_of(settings: Settings) -> list[LoopDomain]:

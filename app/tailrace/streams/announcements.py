@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tailrace.domain.branches import CHAMPION
 from tailrace.domain.drift import DriftSignal
+from tailrace.domain.pointers import Decision
 from tailrace.domain.positions import Position, show
 from tailrace.domain.snapshots import Manifest
 from tailrace.streams.log import Outgoing, Sink, TopicPartition
@@ -15,11 +16,11 @@ from tailrace.wire.avro_codec import ModelEvent, encode_model_event
 class Announcements:
     """The model events of one loop; only the owner of the training log announces."""
 
-    def __init__(self, sink: Sink, *, loop: str, topic: str, version: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, sink: Sink, *, loop: str, topic: str, now_ms: Callable[[], int]) -> None:
+        self.champion = ""  # lineage, as the learner has last said it
         self._sink = sink
         self._loop = loop
         self._partition = TopicPartition(topic, 0)
-        self._version = version
         self._now_ms = now_ms
 
     async def drift(self, signal: DriftSignal) -> None:
@@ -38,6 +39,21 @@ class Announcements:
         texts = {"digest": manifest.state_digest}
         await self._send("snapshot", manifest.position, f"snapshot {manifest.number} is complete", numbers, texts)
 
+    async def decision(self, decision: Decision) -> None:
+        """A branch was admitted, promoted or retired, or was refused to be."""
+        done = {"admit": "admitted", "promote": "promoted", "retire": "retired"}[decision.kind]
+        words = f"not {done}: {decision.refusal}" if decision.refusal else f"{done}"
+        reason = f" ({decision.by}: {decision.why})" if decision.why else f" ({decision.by})"
+        texts = {"branch": decision.branch, "by": decision.by, "why": decision.why, "refusal": decision.refusal}
+        detail = f"branch {decision.branch[:12]} is {words}{reason}"
+        await self._send(decision.kind, decision.position, detail, {"epoch": float(decision.epoch)}, texts)
+
+    async def refused(self, command_id: str, reason: str) -> None:
+        """A command was not even taken into the log."""
+        await self._send(
+            "command_refused", 0, f"command {command_id or '?'} is refused: {reason}", None, {"id": command_id}
+        )
+
     async def _send(
         self,
         kind: str,
@@ -47,7 +63,7 @@ class Announcements:
         texts: Mapping[str, str] | None = None,
     ) -> None:
         event = ModelEvent(
-            self._loop, kind, self._now_ms(), CHAMPION, self._version, position, detail, numbers or {}, texts or {}
+            self._loop, kind, self._now_ms(), CHAMPION, self.champion[:12], position, detail, numbers or {}, texts or {}
         )
         # Nobody waits for it: an announcement is news, the log is the truth.
         await self._sink.send(self._partition, [Outgoing(self._loop.encode(), encode_model_event(event))])

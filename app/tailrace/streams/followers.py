@@ -7,7 +7,7 @@ after a model raised, when the last published state serves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,11 @@ import structlog
 from mode import Service
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import CHAMPION
+from tailrace.domain.branches import CHAMPION, Branch, BranchState
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.positions import Position, offset_of
-from tailrace.domain.snapshots import Manifest
+from tailrace.domain.snapshots import Kind, Manifest
 from tailrace.streams.log import Reader
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
@@ -53,14 +53,18 @@ class Models:
     followed: Serving | None = None
     live: LoopState | None = None
     highest: Position = -1
+    _served: str = ""  # lineage; goes on serving where the champion is a branch that cannot be folded here
     _learned_ms: list[int] = field(default_factory=list)
 
     def current(self) -> Serving | None:
         """Return what serves now; None: nothing is ready yet."""
         live, followed = self.live, self.followed
         if live is not None and live.position >= self.highest:
-            self.highest = live.position
-            return Serving(live.champion.model, live.champion.lineage, live.position, live.ownership.log_id)
+            champion = live.champion or live.branches.get(self._served)
+            if champion is not None:
+                self.highest = live.position
+                self._served = champion.lineage
+                return Serving(champion.model, champion.lineage, live.position, live.ownership.log_id)
         return followed
 
     def follow(self, serving: Serving) -> None:
@@ -76,9 +80,9 @@ class Models:
 
     def rest(self) -> None:
         """Serve the live state on as it is now: nobody learns here any more."""
-        live, self.live = self.live, None
-        if live is not None:
-            self.follow(Serving(live.champion.model, live.champion.lineage, live.position, live.ownership.log_id))
+        serving, self.live = self.current() if self.live is not None else None, None
+        if serving is not None:
+            self.follow(serving)
 
     def learned(self, label_broker_ms: list[int]) -> None:
         """Note broker times of labels that the live state contains from now on."""
@@ -93,7 +97,11 @@ class Models:
 
 
 class Follower(Service):
-    """Follows `<loop>.snapshots` and keeps `Models.followed` at the newest state of this lineage."""
+    """Follows `<loop>.snapshots` and keeps `Models.followed` at the newest state of this lineage.
+
+    Args:
+        configured: What serves, untrained, while there is no state at all.
+    """
 
     def __init__(
         self,
@@ -103,10 +111,12 @@ class Follower(Service):
         fold: Fold,
         models: Models,
         training: TrainingLog,
+        configured: Branch,
         on_refused: Callable[[str], None],
     ) -> None:
         super().__init__()
         self._training = training
+        self._configured = configured
         self._reader = reader
         self._index = index
         self._fold = fold
@@ -126,7 +136,9 @@ class Follower(Service):
             for record in batch:
                 next_offset = record.offset + 1
                 manifest = self._index.note(record)
-                if manifest is not None and (newest is None or manifest.position >= newest.position):
+                if manifest is None or manifest.kind is Kind.BRANCH:
+                    continue  # what was built beside does not serve before it is admitted and promoted
+                if newest is None or manifest.position >= newest.position:
                     newest = manifest
             if next_offset >= held.end:
                 if newest is not None:
@@ -142,7 +154,7 @@ class Follower(Service):
             return
         try:
             bodies = await self._index.load(manifest, not_below=max(models.highest, 0))
-            branch = await asyncio.to_thread(self._fold.restore_champion, bodies[CHAMPION])
+            branch = await asyncio.to_thread(served_branch, self._fold, bodies)
         except (SnapshotRefused, CodecError) as refusal:
             self._on_refused(getattr(refusal, "reason", "codec"))
             log.warning("published state refused, the one before it serves on", why=str(refusal))
@@ -169,5 +181,22 @@ class Follower(Service):
                 return
             await self._load(manifest)
         if self._models.followed is None:
-            begin = self._fold.begin().champion
+            begin = self._fold.begin_branch(self._configured)
             self._models.follow(Serving(begin.model, begin.lineage, 0, ""))
+
+
+def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:
+    """Return the champion of a snapshot or publication.
+
+    Raises:
+        CodecError: The bytes are not what they should be.
+        SnapshotRefused: It is not in there, or this process cannot fold it.
+    """
+    branch = fold.restore_champion(bodies)
+    if branch is None:
+        raise SnapshotRefused(
+            "branch",
+            "the branch that serves is of other libraries, features or code than this process has; what served before "
+            "goes on. Start this process with the versions of the learner",
+        )
+    return branch

@@ -140,14 +140,11 @@ class Heartbeat(Service):
         if models.live is not None:
             state, newest = models.live, self._beating.newest_snapshot()
             champion = state.champion
-            return ModelStatus(
-                CHAMPION,
-                champion.lineage,
-                state.position,
-                champion.learned,
-                champion.skipped,
-                newest.digest if newest is not None else "",
-            )
+            if champion is not None:
+                digest = newest.digest if newest is not None else ""
+                return ModelStatus(
+                    CHAMPION, champion.lineage, state.position, champion.learned, champion.skipped, digest
+                )
         followed = models.followed
         if followed is None:
             return None

@@ -1,10 +1,14 @@
 """The learn agent: the training log in, the state of the loop out.
 
 One owner per loop. The group gives ownership only: the position comes from a snapshot, and the log says by claims
-whose skips count. An exception out of a model is a data outcome:
+whose records count. It holds every admitted branch that its libraries can fold. The first learner of a log admits the
+configured model; where the champion cannot be folded here, the configured model is warmed and promoted before
+anything is learned. What people ask for is appended to the log and takes effect where it stands there.
+
+An exception out of a model is a data outcome:
     1. The state is thrown away; the last published state serves meanwhile.
     2. A skip of that position is appended.
-    3. An earlier snapshot is restored and the log folded again, the skips of its tail read first.
+    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first.
 """
 
 from __future__ import annotations
@@ -19,29 +23,26 @@ from time import perf_counter
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import CHAMPION
-from tailrace.domain.errors import (
-    CodecError,
-    FoldError,
-    ForeignLogError,
-    OwnershipLost,
-    SnapshotRefused,
-)
-from tailrace.domain.learning import Fold, Logged, LoopState, read_skips
-from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.positions import Position, offset_of, row_of, show
-from tailrace.domain.records import LEARNER, Owner, Skip
+from tailrace.domain.branches import Branch
+from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.notices import Logged, Notices
+from tailrace.domain.positions import offset_of, row_of, show
+from tailrace.domain.records import Owner, RequestKind, Skip
 from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
-from tailrace.streams.followers import Models, Serving
+from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
+from tailrace.streams.commands import Commands
+from tailrace.streams.followers import Models, Serving, served_branch
+from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
-from tailrace.streams.training_log import TrainingLog, View, logged
+from tailrace.streams.training_log import TrainingLog, logged
+from tailrace.streams.warming import Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
 
 log = structlog.get_logger(__name__)
@@ -54,9 +55,16 @@ _RESTARTS_WITHIN_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LearnParts:
-    """What the learn agent works with."""
+    """What the learn agent works with.
+
+    Attributes:
+        configured: The model of the configuration, as a branch.
+        commands: Makes what follows the commands of a log, from an offset on.
+    """
 
     fold: Fold
+    configured: Branch
+    commands: Callable[[int, str], Commands]
     training: TrainingLog
     reader: Reader
     index: SnapshotIndex
@@ -131,9 +139,9 @@ class Term(Service):
         self._source = source
         self._inbox: deque[RecordBatch] = deque()
         self._arrived = asyncio.Event()
-        self._owner: Owner = ""
-        self._skips_written = 0
-        self._skips: set[Position] = set()
+        self._part = LearnerPart(parts.training, parts.new_owner())
+        self._notices = Notices()
+        self._commands: Commands | None = None
         self._restarts: dict[str, deque[float]] = {}
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
@@ -152,6 +160,11 @@ class Term(Service):
             while not self.should_stop:
                 try:
                     await self._catch_up(state)
+                    if self.should_stop:
+                        return
+                    await self._keeper().hold_missing(state)
+                    await self._keeper().ensure_champion(state)
+                    await self._begin_to_serve(state)
                     while not self.should_stop:
                         await self._round()
                 except FoldError as failure:
@@ -159,7 +172,7 @@ class Term(Service):
                     state = await self._newest_good()
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
-        except (ForeignLogError, CodecError) as problem:
+        except (ForeignLogError, CodecError, WarmingFailed) as problem:
             self._stay_down(str(problem))
 
     async def on_stop(self) -> None:
@@ -177,7 +190,7 @@ class Term(Service):
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _catch_up(self, state: LoopState) -> None:
-        """Fold up to the present end of the log, then serve and read on."""
+        """Fold up to the present end of the log."""
         parts, training = self._parts, self._parts.training
         self.folded = state
         begun, first = perf_counter(), offset_of(state.position)
@@ -191,21 +204,35 @@ class Term(Service):
         log.info(
             "restored",
             position=show(state.position),
-            learned=state.champion.learned,
+            branches=len(state.branches),
             tail=end - first,
             seconds=round(perf_counter() - begun, 3),
         )
+
+    async def _fold_new(self, state: LoopState) -> None:
+        """Fold what was just appended, so that it has taken effect."""
+        end = (await self._parts.training.range()).end
+        async for record in self._parts.training.records(offset_of(state.position), end):
+            await self._fold(record)
+
+    async def _begin_to_serve(self, state: LoopState) -> None:
+        parts, training = self._parts, self._parts.training
         if state.counts.foreign:
             log.warning(
                 "examples of other features or targets are in the log; they were not learned",
                 foreign=state.counts.foreign,
             )
+        self._keeper().say_what_serves(state)
+        parts.announcements.champion = state.pointers.champion
         self._source.seek(training.partition, offset_of(state.position))
         self._source.resume((training.partition,))
         self.is_live = True
         parts.models.live = state
         parts.writer.restored(state)
         parts.report.set(RoleState.RUNNING)
+        if self._commands is None:
+            self._commands = parts.commands(state.pointers.commands_next, state.ownership.log_id)
+            await self.add_runtime_dependency(self._commands)
 
     async def _newest_good(self) -> LoopState:
         parts = self._parts
@@ -254,18 +281,25 @@ class Term(Service):
             raise ForeignLogError(refusal.message)
 
     async def _claim(self, state: LoopState) -> None:
-        """Claim the learner's part, and read which examples the tail says to skip."""
-        parts, known = self._parts, state.ownership
-        self._owner = parts.new_owner()
-        view = View(
-            LEARNER, offset_of(state.position), OwnershipState(known.log_id, dict(known.owners), dict(known.numbers))
+        """Claim the learner's part, and read what the tail says that must be known before it is folded."""
+        self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
+
+    def _keeper(self) -> BranchKeeper:
+        parts = self._parts
+        return BranchKeeper(
+            KeeperParts(
+                fold=parts.fold,
+                training=parts.training,
+                warming=Warming(parts.fold, parts.training, parts.index),
+                configured=parts.configured,
+                part=self._part,
+                announcements=parts.announcements,
+                recorder=parts.recorder,
+                report=parts.report,
+                notices=self._notices,
+                fold_new=self._fold_new,
+            )
         )
-        claimed = await parts.training.claim(LEARNER, self._owner, self._confirm, view)
-        # After the claim: no skip of the former owner can count any more.
-        records = parts.training.records(offset_of(state.position), claimed.offset)
-        tail = [record async for record in records if not isinstance(record.record, TrainingBlock)]
-        self._skips |= read_skips(tail, known)
-        self._skips_written = 0
 
     async def _confirm(self) -> bool:
         partition = self._parts.training.partition
@@ -304,17 +338,19 @@ class Term(Service):
     async def _fold(self, record: Logged) -> None:
         """Fold one record, in slices of a few milliseconds."""
         state, parts = self._state, self._parts
-        fenced = state.counts.fenced_blocks
+        fenced, decided = state.counts.fenced_blocks, state.pointers.decisions
         block = parts.fold.open(state, record.offset, record.record, record.digest)
+        if state.pointers.decisions is not decided:
+            await self._tell_decision(state)
         if block is None:
             parts.recorder.learned(examples=0, fenced=state.counts.fenced_blocks - fenced, now_ms=parts.now_ms())
             return
-        rows, start, skipped = len(block.examples), row_of(state.position), state.counts.skipped
+        rows, start, skipped = len(block.examples), row_of(state.position), _skipped(state)
         while start < rows:
             begun = perf_counter()
             stop = min(rows, start + max(1, int(SLICE_S / self._row_s)))
             with parts.recorder.timed("learn"):
-                signals = parts.fold.learn(state, block, record.offset, start, stop, self._skips)
+                signals = parts.fold.learn(state, block, record.offset, start, stop, self._notices)
             self._row_s = 0.8 * self._row_s + 0.2 * max((perf_counter() - begun) / (stop - start), 1e-6)
             start = stop
             for signal in signals if self.is_live else ():  # what a restart folds again was told before
@@ -324,11 +360,51 @@ class Term(Service):
         parts.fold.close(state, record.offset)
         failpoints.reached("learn.block_folded")
         if rows:
-            skipped = state.counts.skipped - skipped
+            skipped = _skipped(state) - skipped
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
                 parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
         parts.recorder.model_position(Role.LEARN, record.offset + 1)
+
+    async def _tell_decision(self, state: LoopState) -> None:
+        parts, decision = self._parts, state.pointers.decisions[-1]
+        parts.announcements.champion = state.pointers.champion
+        parts.recorder.decided(decision.kind, is_refused=bool(decision.refusal))
+        if self.is_live:  # what a restart folds again was told before
+            await parts.announcements.decision(decision)
+        log.info(
+            "decided",
+            kind=decision.kind,
+            branch=decision.branch[:12],
+            refusal=decision.refusal or None,
+            by=decision.by,
+            epoch=decision.epoch,
+            position=show(decision.position),
+        )
+
+    # ── what people ask for ─────────────────────────────────────────────────────────────────────────────────────
+
+    @Service.task
+    async def _obey(self) -> None:
+        while not self.should_stop:
+            commands = self._commands
+            if commands is None or not commands.waiting or self._live_state() is None:
+                await self.sleep(_TICK_S)
+                continue
+            asked = commands.waiting.popleft()
+            if asked.request.kind is RequestKind.SNAPSHOT:
+                await self._snapshot_now()
+            else:
+                await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
+
+    async def _snapshot_now(self) -> None:
+        async with self._at_block_end:
+            state = self._live_state()
+            if state is not None:
+                await self._parts.writer.last(state)
+
+    def _live_state(self) -> LoopState | None:
+        return self.folded if self.is_live and not self.should_stop else None
 
     # ── a model that raises ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -339,15 +415,19 @@ class Term(Service):
         self._source.pause((parts.training.partition,))
         self._let_go(offset_of(failure.position))
         await self._serve_published()
-        log.error("the model raised; the example is skipped", position=show(failure.position), error=cause)
+        log.error(
+            "the model raised; the example is skipped",
+            position=show(failure.position),
+            error=cause,
+            branch=failure.branch[:12],
+        )
         if self._too_often(cause):
             minutes = int(_RESTARTS_WITHIN_S / 60)
             reason = f"the model raised {cause} again after {_RESTARTS} restarts in {minutes} minutes"
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
-        self._skips_written += 1
-        await parts.training.append(Skip(self._owner, self._skips_written, failure.position, CHAMPION, cause))  # 2
-        self._skips.add(failure.position)
+        await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
+        self._notices.skip(failure.branch, failure.position)
         await parts.announcements.skip(failure.position, cause)
 
     async def _serve_published(self) -> None:
@@ -355,13 +435,13 @@ class Term(Service):
         for manifest in parts.index.by_position():
             try:
                 bodies = await parts.index.load(manifest)
-                branch = await asyncio.to_thread(parts.fold.restore_champion, bodies[CHAMPION])
+                branch = await asyncio.to_thread(served_branch, parts.fold, bodies)
             except (SnapshotRefused, CodecError) as refusal:
                 log.warning("published state refused", why=str(refusal))
             else:
                 parts.models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
                 return
-        begin = parts.fold.begin().champion
+        begin = parts.fold.begin_branch(parts.configured)
         parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
 
     def _let_go(self, next_offset: int) -> None:
@@ -380,3 +460,7 @@ class Term(Service):
         self.is_live = False
         self._parts.models.rest()
         self._parts.report.set(RoleState.FAILED, reason)
+
+
+def _skipped(state: LoopState) -> int:
+    return 0 if state.champion is None else state.champion.skipped

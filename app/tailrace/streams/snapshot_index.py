@@ -48,8 +48,18 @@ class SnapshotIndex:
         return tuple(self._manifests.values())
 
     def by_position(self) -> list[Manifest]:
-        """Return the manifests of either kind, the one that holds most of the log first: for serving."""
-        return sorted(self.manifests, key=lambda manifest: manifest.position, reverse=True)
+        """Return snapshots and publications, the one that holds most of the log first: for serving."""
+        serving = (manifest for manifest in self.manifests if manifest.kind is not Kind.BRANCH)
+        return sorted(serving, key=lambda manifest: manifest.position, reverse=True)
+
+    def holding(self, part: str) -> list[Manifest]:
+        """Return the manifests that a state can be restored from and that have this part, the newest first."""
+        found = [
+            manifest
+            for manifest in self.manifests
+            if manifest.kind is not Kind.PUBLICATION and any(each.name == part for each in manifest.parts)
+        ]
+        return sorted(found, key=lambda manifest: manifest.position, reverse=True)
 
     def newest(self, kind: Kind = Kind.SNAPSHOT) -> list[Manifest]:
         """Return the manifests of one kind in the order in which to try them."""

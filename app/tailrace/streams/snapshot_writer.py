@@ -12,7 +12,6 @@ from time import perf_counter
 
 import structlog
 
-from tailrace.domain.branches import CHAMPION
 from tailrace.domain.errors import TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import state_digest
@@ -26,7 +25,6 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 _REST = 4  # learning goes on for at least so many times as long as a snapshot or publication took
-_COUNTERS = ("blocks", "learned", "skipped", "foreign")
 _COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
 
 
@@ -81,6 +79,8 @@ class SnapshotWriter:
     async def if_due(self, state: LoopState) -> None:
         """Write what is due at this block end."""
         for kind, schedule in self._schedules.items():
+            if kind is Kind.PUBLICATION and state.champion is None:
+                continue  # a learner with other libraries folds the branch that serves
             if schedule.due(self._clock_ms(), state.position):
                 await self._write(kind, state)
 
@@ -124,7 +124,7 @@ class SnapshotWriter:
             parts=packed.parts,
             state_digest=state_digest((part.name, part.digest) for part in packed.parts),
             previous_digest=previous.digest if previous is not None else None,
-            counters={name: getattr(state.counts, name) for name in _COUNTERS},
+            counters=_counters(state),
             versions=self._versions,
             created_at_ms=self._now_ms(),
         )
@@ -134,8 +134,7 @@ class SnapshotWriter:
         return indexed
 
     def _packed(self, kind: Kind, state: LoopState) -> snapshot_file.Packed:
-        of_champion = kind is Kind.PUBLICATION
-        bodies = {CHAMPION: self._fold.champion_part(state)} if of_champion else self._fold.parts(state)
+        bodies = self._fold.publication(state) if kind is Kind.PUBLICATION else self._fold.parts(state)
         return snapshot_file.pack(bodies, compress=sum(map(len, bodies.values())) >= _COMPRESS_FROM_BYTES)
 
     def _note(self, manifest: Manifest) -> None:
@@ -147,3 +146,17 @@ class SnapshotWriter:
             every_ms=self._schedules[Kind.SNAPSHOT].every_ms,
             digest=manifest.state_digest,
         )
+
+
+def _counters(state: LoopState) -> dict[str, int]:
+    """Return what the books know of a state: its blocks, and what the champion did with the examples."""
+    champion = state.champion
+    if champion is None:
+        return {"blocks": state.counts.blocks}
+    return {
+        "blocks": state.counts.blocks,
+        "learned": champion.learned,
+        "skipped": champion.skipped,
+        "left_out": champion.left_out,
+        "foreign": champion.foreign,
+    }

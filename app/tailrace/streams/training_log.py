@@ -18,13 +18,14 @@ import structlog
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
-from tailrace.domain.learning import Logged, LogRecord
 from tailrace.domain.models.digest import digest_of
+from tailrace.domain.notices import CorrectedTargets, Identity, Logged, LogRecord, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import LEARNER, Claim, Owner, Skip
+from tailrace.domain.positions import Position, offset_of
+from tailrace.domain.records import LEARNER, Claim, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
-from tailrace.wire.avro_codec import decode_training, encode_training
+from tailrace.wire.avro_codec import decode_training, encode_training, is_training_block
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class View:
             self._presume(content)
         if isinstance(content, Claim):
             self.ownership.claim(content)
-        elif isinstance(content, Skip):
+        elif not isinstance(content, TrainingBlock):
             if self.part == LEARNER:
                 self.ownership.accept(LEARNER, content.owner, content.number)
         elif content.partition == self.part and self.ownership.accept(self.part, content.owner, content.number):
@@ -92,7 +93,7 @@ class View:
     def _presume(self, content: LogRecord) -> None:
         """Believe the first record that speaks of the part: who owned it before the log's first record is gone."""
         owned = self.ownership
-        if isinstance(content, Skip) or content.partition != self.part:
+        if not isinstance(content, TrainingBlock | Claim) or content.partition != self.part:
             return
         owned.log_id = content.log_id
         if isinstance(content, TrainingBlock):
@@ -115,9 +116,13 @@ class Claimed:
 
 
 class TrainingLog:
-    """The training topic of one loop."""
+    """The training topic of one loop.
 
-    def __init__(self, reader: Reader, sink: Sink, topic: str) -> None:
+    Args:
+        sink: None: the log is only read.
+    """
+
+    def __init__(self, reader: Reader, sink: Sink | None, topic: str) -> None:
         self.partition = TopicPartition(topic, 0)
         self._reader = reader
         self._sink = sink
@@ -139,6 +144,35 @@ class TrainingLog:
             for record in batch:
                 yield logged(record)
 
+    async def notices(self, start: int, end: int, ownership: OwnershipState) -> Notices:
+        """Return what the learner's records of [start, end) say; blocks, nearly all of the log, are not decoded.
+
+        Args:
+            ownership: As of `start`; not changed.
+        """
+        found: list[Logged] = []
+        if start < end:
+            async for batch in self._reader.read(self.partition, start, end):
+                found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
+        return read_notices(found, ownership)
+
+    async def corrections(self, end: Position) -> dict[Identity, float | None]:
+        """Return what the corrections before a position come to; reads the log from its first record.
+
+        Raises:
+            ForeignLogError: The log does not begin at its first record any more.
+        """
+        held = await self.range()
+        if held.start > 0:
+            raise ForeignLogError(
+                f"{self.partition.topic} begins at offset {held.start}, so which corrections count cannot be told; "
+                "leave corrections out, or restore the topic"
+            )
+        targets = CorrectedTargets(end)
+        async for record in self.records(0, min(held.end, offset_of(end) + 1)):
+            targets.read(record.offset, record.record)
+        return targets.found
+
     async def value_at(self, offset: int) -> bytes | None:
         """Return the bytes of one record; None when the log does not hold that offset."""
         held = await self.range()
@@ -149,8 +183,9 @@ class TrainingLog:
                 return record.value
         return None
 
-    async def append(self, record: TrainingBlock | Claim | Skip) -> int:
+    async def append(self, record: LogRecord) -> int:
         """Append one record; return its offset once it is acknowledged."""
+        assert self._sink is not None, "this process only reads the log"
         delivery = await self._sink.send(self.partition, [Outgoing(None, encode_training(record))])
         return (await delivery)[0]
 

@@ -136,6 +136,14 @@ BLOCKS_FENCED: Final = Instrument(
     "tailrace_blocks_fenced_total", Type.COUNTER,
     "Blocks of the training log that do not count: of a former owner, or sent twice.", ("loop",),
 )  # fmt: skip
+DECISIONS: Final = Instrument(
+    "tailrace_branch_decisions_total", Type.COUNTER, "Admissions, promotions and retirements that stand in the log.",
+    ("loop", "kind", "outcome"), {"kind": _closed("admit", "promote", "retire"), "outcome": _closed("done", "refused")},
+)  # fmt: skip
+COMMANDS_REFUSED: Final = Instrument(
+    "tailrace_commands_refused_total", Type.COUNTER, "Commands that were not taken into the log, by reason.",
+    ("loop", "reason"),
+)  # fmt: skip
 MODEL_POSITION: Final = Instrument(
     "tailrace_model_position_offset", Type.GAUGE, "Offset of the training log up to which the model in use is folded.",
     ("loop", "role"), {"role": ROLES},

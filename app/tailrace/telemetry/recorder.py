@@ -121,6 +121,17 @@ class Recorder:
         if examples:
             self._instruments.set(declared.LAST_LEARN, now_ms / 1_000, self._loop)
 
+    def decided(self, kind: str, *, is_refused: bool) -> None:
+        """Count an admission, promotion or retirement that stands in the log, and whether it changed anything."""
+        outcome = "refused" if is_refused else "done"
+        self._instruments.add(declared.DECISIONS, 1, self._loop, kind, outcome)
+        self.counts[f"decisions_{outcome}"] += 1
+
+    def command_refused(self, reason: str) -> None:
+        """Count a command that was not even taken into the log."""
+        self._instruments.add(declared.COMMANDS_REFUSED, 1, self._loop, reason)
+        self.counts["commands_refused"] += 1
+
     def model_position(self, role: Role, offset: int) -> None:
         """Say up to which offset of the training log the state that a role uses is folded."""
         self._instruments.set(declared.MODEL_POSITION, offset, self._loop, role.value)
