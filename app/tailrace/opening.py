@@ -63,7 +63,14 @@ def label_decoder(loop: LoopSettings) -> LabelDecoder:
     """Return the decoder of the labels topic."""
     labels = loop.labels
     fields = RecordFields(labels.id, labels.time, labels.time_unit, loop.max_ahead)
-    return LabelDecoder(fields, labels.target, loop.target)
+    return LabelDecoder(
+        fields,
+        labels.target,
+        loop.target,
+        revision=labels.revision,
+        source=labels.source,
+        takes_withdrawals=loop.takes_withdrawals,
+    )
 
 
 def _text(path: Path | None) -> str | None:

@@ -85,9 +85,14 @@ def test_one_letter_is_shown_as_it_came(run: Run, ran_loop: RanLoop):
         (("events", "send"), 2, "--file"),
         (("events", "send", "--file", "none.jsonl"), 2, "none.jsonl: found no file to read"),
         (("events", "send", "--file", "tailrace.toml", "--topic", "none"), 5, "topic none does not exist"),
-        (("labels", "send", "--id", "a"), 2, "give either --id and --value, or --file"),
-        (("labels", "send", "--id", "a", "--value", "1", "--file", "-"), 2, "give either --id and --value, or --file"),
-        (("labels", "send"), 2, "give either --id and --value, or --file"),
+        (("labels", "send", "--id", "a"), 2, "give either --id and --value"),
+        (("labels", "send", "--id", "a", "--value", "1", "--file", "-"), 2, "give either --id and --value"),
+        (("labels", "send"), 2, "give either --id and --value"),
+        (("labels", "send", "--withdraw"), 2, "give either --id and --value"),
+        (("labels", "send", "--id", "a", "--value", "1", "--withdraw"), 2, "give either --id and --value"),
+        (("labels", "send", "--id", "a", "--withdraw"), 2, "labels.revision and corrections_within"),
+        (("labels", "send", "--id", "a", "--value", "fine", "--revision", "2"), 2, "name it with labels.revision"),
+        (("labels", "send", "--id", "a", "--value", "fine", "--source", "x"), 2, "name it with labels.source"),
     ],
 )
 def test_what_cannot_be_done_is_one_error_with_its_code(run: Run, ran_loop: RanLoop, words, code: int, why: str):

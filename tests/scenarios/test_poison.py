@@ -139,6 +139,8 @@ async def live(form: LogForm, folder: Path, bad: Sequence[Bad]) -> Ended:
             "topic": form.topic("labels"),
             "id": "id",
             "target": "verdict",
+            "revision": "version",
+            "source": "by",
             "time": "at",
             "positive": "fraud",
             "negative": "fine",

@@ -119,6 +119,16 @@ def test_a_topic_that_kafka_would_refuse(topic: str):
     assert problem_of(make_toml(make_loop(labels=labels))).startswith("loops.phishing.labels.topic: found ")
 
 
+@pytest.mark.parametrize("key", ["revision", "source"])
+@pytest.mark.parametrize("field", ["page_id", "verdict"])
+def test_a_revision_or_source_that_is_the_id_or_the_target(key: str, field: str):
+    labels = LABELS.replace("}", f', {key} = "{field}" }}')
+
+    assert problem_of(make_toml(make_loop(labels=labels))) == (
+        f"loops.phishing.labels.{key}: found the id or the target of the label; allowed: a field of its own, or none"
+    )
+
+
 @pytest.mark.parametrize("name", ["Phishing", "9a", "a__b", "a_", "a-b", '"a b"', "x" * 65])
 def test_a_loop_name_that_cannot_be_one(name: str):
     problem = problem_of(make_toml(make_loop(name=name)))

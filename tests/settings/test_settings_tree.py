@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.settings.toml_builders import make_loop, make_toml, read, read_loop
+from tests.settings.toml_builders import LABELS, make_loop, make_toml, read, read_loop
 
 from tailrace.domain.records import Task
 from tailrace.settings import LOOP_TOPICS, field_table, parse_duration, show_duration
@@ -42,6 +42,34 @@ def test_labels_are_recognised_for_one_more_horizon():
         times.skew_ms,
         times.recall_ms,
     )
+
+
+@pytest.mark.parametrize(
+    ("within", "recall_ms", "corrections_ms"),
+    [("0s", 3_600_000, 0), ("10m", 3_600_000, 600_000), ("3h", 10_800_000, 10_800_000)],
+)
+def test_corrections_are_taken_as_long_as_asked_for_and_late_labels_are_known_for_a_horizon_at_least(
+    within: str, recall_ms: int, corrections_ms: int
+):
+    times = read_loop(make_toml(make_loop(horizon="1h", more=f'corrections_within = "{within}"'))).times
+
+    assert (recall_ms, corrections_ms) == (times.recall_ms, times.corrections_ms)
+
+
+def test_corrections_are_taken_for_one_more_horizon_unless_told_otherwise():
+    loop = read_loop(make_toml(make_loop(horizon="1h")))
+
+    assert (3_600_000, "ignore") == (loop.times.corrections_ms, loop.corrections)
+
+
+def test_only_labels_with_revisions_can_withdraw():
+    with_revision = make_loop(labels=LABELS.replace("}", ', revision = "version", source = "by" }'))
+
+    assert read_loop(make_toml(with_revision)).takes_withdrawals
+    assert not read_loop(make_toml()).takes_withdrawals
+    assert not read_loop(
+        make_toml(make_loop(labels=LABELS.replace("}", ', revision = "version" }'), more='corrections_within = "0s"'))
+    ).takes_withdrawals
 
 
 def test_a_kafka_address_may_name_several_servers():

@@ -198,8 +198,7 @@ class Joiner:
     def _as_read(self, label: Label) -> Label:
         if not self.world.rules.is_planted("label_by_wall_clock"):
             return label
-        now_ms = int(self.world.clock_ms)
-        return Label(label.id, now_ms, label.y, label.partition, label.offset, label.broker_ms)
+        return label._replace(time_ms=int(self.world.clock_ms))
 
     def _take_relabelled(self, count: int) -> Generator[None, None, bool]:
         batch = self.world.relabelled[self.partition].available(self.relabelled_at, count, self.world.clock_ms)

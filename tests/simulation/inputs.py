@@ -131,17 +131,19 @@ def add_label(topic: Topic[Label | None], partition: int, label: Label | None, a
     """Append a label, which learns its own position."""
     offset = topic.append(None, arrival_ms)
     if label is not None:
-        placed = Label(label.id, label.time_ms, label.y, partition, offset, int(arrival_ms))
+        placed = label._replace(partition=partition, offset=offset, broker_ms=int(arrival_ms))
         topic.entries[-1] = Entry(offset, arrival_ms, placed)
 
 
 def _make_settings(rng: Random) -> Case:
     partitions = rng.choice([1, 2, 2, 3])
+    corrections_ms = rng.choice([0, 300, 800])
     times = JoinTimes(
         horizon_ms=600,
         disorder_ms=rng.choice([50, 200]),
         skew_ms=rng.choice([0, 50, 150]),
-        recall_ms=rng.choice([0, 300, 600, 800]),
+        recall_ms=max(corrections_ms, rng.choice([0, 0, 600])),
+        corrections_ms=corrections_ms,
     )
     max_waiting = rng.choice([1_000_000, 1_000_000, 8])
     limits = JoinLimits(rng.choice([1, 2, 4, 50]), rng.choice([1, 400_000, 400_000]), max_waiting)
@@ -192,13 +194,14 @@ def _labels_of(rng: Random, case: Case, event_id: str, time_ms: int) -> Iterator
             horizon_ms + rng.randrange(recall_ms + 400),
         ]
     )
-    y = float(rng.randrange(2))
-    label_ms = time_ms + delay_ms
-    for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.15)):
+    y: float | None = float(rng.randrange(2))
+    revision, label_ms = rng.choice([0, 0, 1]), time_ms + delay_ms
+    for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.15) + 3 * (rng.random() < 0.1)):
         arrival_ms = label_ms + rng.choice([0, 0, rng.uniform(0, 300), rng.uniform(0, 1_200)])
-        yield arrival_ms, Label(event_id, label_ms, y, 0, 0, 0)
+        yield arrival_ms, Label(event_id, label_ms, y, 0, 0, 0, revision, rng.choice(["", "desk", "users"]))
         label_ms += rng.randrange(600)
-        y = rng.choice([y, 1.0 - y])
+        y = float(rng.randrange(2)) if y is None else rng.choice([y, 1.0 - y, 1.0 - y, None])
+        revision = max(0, revision + rng.choice([-1, 0, 0, 1, 1]) if y is not None else revision + 1)
 
 
 def _add_strays(rng: Random, labels: list[list[tuple[float, Label | None]]]) -> None:

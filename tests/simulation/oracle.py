@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from tests.simulation.inputs import Case, Topic
 
-from tailrace.domain.blocks import ScoredBlock, TrainingBlock
+from tailrace.domain.blocks import WITHDRAWN, Corrections, ScoredBlock, TrainingBlock
 from tailrace.domain.records import Claim, Label
 from tailrace.domain.times import NEVER
 
@@ -22,32 +22,46 @@ Place: TypeAlias = tuple[int, int]
 
 
 class Outcome(NamedTuple):
-    """What became of one identity: kind, id, time, target, its label, and the features and prediction served."""
+    """A row of one identity: kind, id, time, target, its label with revision and source, and what was served from."""
 
     kind: str
     id: str
     time_ms: int
-    y: float | None
-    label: Place | None
-    served: tuple[float, ...]
+    y: float | None = None
+    label: Place | None = None
+    revision: int = 0
+    source: str = ""
+    served: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
 class Expected:
-    """The answer of the oracle."""
+    """The answer of the oracle.
+
+    Attributes:
+        in_force: Identity → the target that counts in the end; None: it is withdrawn.
+    """
 
     outcomes: set[Outcome] = field(default_factory=set)
     dead: set[tuple[Place, str]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    in_force: dict[tuple[str, int], float | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Seen:
-    """One accepted event; `y` is that of its label, once joined."""
+    """One accepted event.
+
+    Attributes:
+        has_example: It is joined or implicit.
+        y, revision: What counts of it, once a label has spoken; before that the revision is None.
+    """
 
     time_ms: int
     served: tuple[float, ...]
+    has_example: bool = False
     y: float | None = None
+    revision: int | None = None
 
 
 def accepted(log: Iterable[object]) -> Iterator[TrainingBlock]:
@@ -74,9 +88,34 @@ def outcomes_of(blocks: Iterable[TrainingBlock]) -> list[Outcome]:
             kind = "implicit" if rows.kinds[n] else "joined"
             place = (int(rows.label_partitions[n]), int(rows.label_offsets[n])) if kind == "joined" else None
             served = (*rows.x.numbers[n].tolist(), *rows.served.proba[n].tolist())
-            found.append(Outcome(kind, event_id, int(rows.times_ms[n]), float(rows.y[n]), place, served))
+            word = (float(rows.y[n]), place, int(rows.revisions[n]), rows.sources[n])
+            found.append(Outcome(kind, event_id, int(rows.times_ms[n]), *word, served))
         for event_id, time_ms in zip(block.dropped.ids, block.dropped.times_ms.tolist(), strict=True):
-            found.append(Outcome("dropped", event_id, time_ms, None, None, ()))
+            found.append(Outcome("dropped", event_id, time_ms))
+        found += _corrections_of(block.corrections)
+    return found
+
+
+def _corrections_of(rows: Corrections) -> Iterator[Outcome]:
+    for n, event_id in enumerate(rows.ids):
+        place = (int(rows.label_partitions[n]), int(rows.label_offsets[n]))
+        kind, y = ("withdrawn", None) if rows.kinds[n] == WITHDRAWN else ("corrected", float(rows.y[n]))
+        yield Outcome(kind, event_id, int(rows.times_ms[n]), y, place, int(rows.revisions[n]), rows.sources[n])
+
+
+def in_force(outcomes: Iterable[Outcome]) -> dict[tuple[str, int], float | None]:
+    """Return what rows come to when they are applied in the order of the log.
+
+    Raises:
+        LookupError: A correction comes before the example that it is about.
+    """
+    found: dict[tuple[str, int], float | None] = {}
+    for row in outcomes:
+        identity = row.id, row.time_ms
+        if row.kind in ("corrected", "withdrawn") and identity not in found:
+            raise LookupError(row)
+        if row.kind != "dropped":
+            found[identity] = row.y
     return found
 
 
@@ -152,27 +191,68 @@ def _judge(case: Case, expected: Expected, seen: list[_Seen], read: tuple[Label,
     if event is None:
         is_orphan = watermark > label.time_ms + times.disorder_ms + times.skew_ms
         outcome = "orphaned" if is_orphan else "early"
-    elif event.y is None:
-        outcome = "joined" if last_ms <= event.time_ms + times.horizon_ms else "late"
+    elif event.revision is None:
+        outcome = _first_word(case, expected, event, label, last_ms)
     else:
-        outcome = "duplicate" if event.y == label.y else "conflicting"
+        outcome = _further_word(case, event, label, last_ms)
     expected.counts[outcome] += 1
     if outcome in ("orphaned", "late", "conflicting"):
         expected.dead.add((place, outcome))
-    if event is not None and outcome == "joined":
-        event.y = label.y
-        expected.outcomes.add(Outcome("joined", label.id, event.time_ms, label.y, place, event.served))
+    if (
+        event is not None
+        and outcome in ("joined", "corrected", "withdrawn")
+        and not _is_nothing_to_withdraw(event, label)
+    ):
+        event.y, event.revision, event.has_example = label.y, label.revision, True
+        served = event.served if outcome == "joined" else ()
+        word = (label.y, place, label.revision, label.source)
+        expected.outcomes.add(Outcome(outcome, label.id, event.time_ms, *word, served))
+        expected.in_force[label.id, event.time_ms] = label.y
+
+
+def _is_nothing_to_withdraw(event: _Seen, label: Label) -> bool:
+    return event.revision is None and label.y is None
+
+
+def _first_word(case: Case, expected: Expected, event: _Seen, label: Label, last_ms: int) -> str:
+    times, end_ms = case.times, event.time_ms + case.times.horizon_ms
+    if label.y is None:
+        return "withdrawn"
+    if last_ms <= end_ms:
+        return "joined"
+    if case.implicit is None or times.corrections_ms == 0 or last_ms > end_ms + times.corrections_ms:
+        return "late"
+    _add_implicit(case, expected, label.id, event)
+    return "corrected"
+
+
+def _further_word(case: Case, event: _Seen, label: Label, last_ms: int) -> str:
+    times, known = case.times, event.revision
+    assert known is not None
+    step = label.revision - known if times.corrections_ms else 0
+    if label.y == event.y or step < 0 or (label.y is None and step == 0):
+        return "duplicate"
+    if step == 0:
+        return "conflicting"
+    is_late = last_ms > event.time_ms + times.horizon_ms + times.corrections_ms
+    return "late" if is_late else "withdrawn" if label.y is None else "corrected"
 
 
 def _wait_over(case: Case, expected: Expected, event_id: str, seen: list[_Seen], passed: int) -> None:
     for event in seen:
-        if event.y is not None:
+        if event.has_example:
             continue
         if passed <= event.time_ms + case.times.horizon_ms:
             expected.counts["waiting"] += 1
         elif case.implicit is None:
             expected.counts["dropped"] += 1
-            expected.outcomes.add(Outcome("dropped", event_id, event.time_ms, None, None, ()))
+            expected.outcomes.add(Outcome("dropped", event_id, event.time_ms))
         else:
-            expected.counts["implicit"] += 1
-            expected.outcomes.add(Outcome("implicit", event_id, event.time_ms, case.implicit, None, event.served))
+            _add_implicit(case, expected, event_id, event)
+
+
+def _add_implicit(case: Case, expected: Expected, event_id: str, event: _Seen) -> None:
+    event.has_example = True
+    expected.counts["implicit"] += 1
+    expected.outcomes.add(Outcome("implicit", event_id, event.time_ms, case.implicit, served=event.served))
+    expected.in_force[event_id, event.time_ms] = case.implicit

@@ -10,13 +10,15 @@ from typing import Any, Final
 
 from river import compose, imblearn, linear_model, preprocessing
 
-from tailrace.domain.blocks import Dropped, Lowest, Vector, XColumns
+from tailrace.domain.blocks import Corrections, Dropped, Lowest, Vector, XColumns
 from tailrace.domain.contract import FeatureContract
+from tailrace.domain.join import LabelJoin, recovery
 from tailrace.domain.join.batch import Batch
+from tailrace.domain.join.memory import WAITING, Identity
 from tailrace.domain.join.state import JoinState
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Features, Value
-from tailrace.domain.times import NEVER
+from tailrace.domain.records import Code, Features, Label, Value
+from tailrace.domain.times import NEVER, EventTimeMs
 
 PLANTS: Final[dict[str, str]] = {
     "commit_first": "a scorer commits its positions before what it produced for them is acknowledged",
@@ -25,6 +27,10 @@ PLANTS: Final[dict[str, str]] = {
     "dead_letter_after_block": "dead letters and forwards are sent after the block whose vector passes them",
     "expiry_without_marks": "a wait ends without regard to the labels watermarks of other partitions",
     "dropped_not_a_row": "a dropped event leaves no row in the log",
+    "lost_correction": "a corrected or withdrawn target leaves no row in the log",
+    "forgotten_correction": "recovery takes no notice of corrections",
+    "older_revision": "a label of an older revision takes effect",
+    "implicit_not_now": "a late first word on an event that still waits for its implicit target is late",
     "low_without_watermarks": "the vector's lowest positions come without the watermarks just before them",
     "label_by_wall_clock": "a label is judged by the clock of the process that reads it",
     "key_order": "features come to the model in the order of one process's hashes",
@@ -53,6 +59,8 @@ class Rules:
                 batch,
                 dropped=Dropped([], none.times_ms[:0], none.source_partitions[:0], none.source_offsets[:0]),
             )
+        if self.is_planted("lost_correction"):
+            return replace(batch, corrections=Corrections.none())
         if self.is_planted("low_without_watermarks"):
             return replace(batch, vector=_without_watermarks(batch.vector))
         return batch
@@ -90,10 +98,13 @@ class ShuffledContract:
 @contextmanager
 def planted(plant: str | None) -> Iterator[Rules]:
     """Put a bug in place of the domain's rule for as long as the context lasts."""
-    swapped: dict[str, tuple[type, str, Any]] = {
+    swapped: dict[str, tuple[Any, str, Any]] = {
         "no_claim_check": (OwnershipState, "accept", _accept_any_owner),
         "block_sent_twice": (OwnershipState, "accept", _accept_any_number),
         "expiry_without_marks": (JoinState, "heard", lambda state: state.labels_watermark),
+        "forgotten_correction": (recovery, "_read_corrections", lambda _state, _corrections: None),
+        "older_revision": (LabelJoin, "_judge_again", _judge_whatever_its_revision),
+        "implicit_not_now": (LabelJoin, "_judge", _judge_without_implicit_now),
     }
     if plant not in swapped:
         yield Rules(plant)
@@ -113,6 +124,23 @@ def _accept_any_owner(state: OwnershipState, partition: int, owner: str, number:
 
 def _accept_any_number(state: OwnershipState, partition: int, owner: str, number: int) -> bool:
     return state.owners.get(partition) == owner
+
+
+_JUDGE = LabelJoin._judge
+_JUDGE_AGAIN = LabelJoin._judge_again
+
+
+def _judge_whatever_its_revision(join: LabelJoin, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
+    newer = label._replace(revision=max(label.revision, identity.revision + 1))
+    _JUDGE_AGAIN(join, identity, newer if label.revision < identity.revision else label, watermark_ms)
+
+
+def _judge_without_implicit_now(join: LabelJoin, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
+    reached = max(label.time_ms, watermark_ms)
+    if label.y is not None and identity.state == WAITING and reached > identity.time_ms + join.spec.times.horizon_ms:
+        join._bury(label, Code.LATE)
+    else:
+        _JUDGE(join, identity, label, watermark_ms)
 
 
 def _without_watermarks(vector: Vector) -> Vector:

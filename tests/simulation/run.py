@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.agents import Joiner, scorer
 from tests.simulation.learner import SEAT, learner, logged, make_fold
-from tests.simulation.oracle import Expected, accepted, expect, outcomes_of
+from tests.simulation.oracle import Expected, Outcome, accepted, expect, in_force, outcomes_of
 from tests.simulation.rules import planted
 from tests.simulation.world import Process, Seat, World
 
@@ -19,7 +19,8 @@ KILLS_PER_STEP = 0.01
 MAX_LATE_KILLS = 12
 """Kills after the inputs have ended, so that a run comes to rest."""
 
-COUNTED = ("joined", "implicit", "dropped", "repeated", "stale", "duplicate", "conflicting", "late", "orphaned")
+_EVENT_OUTCOMES = ("joined", "implicit", "dropped", "repeated", "stale")
+_LABEL_OUTCOMES = ("joined", "duplicate", "conflicting", "corrected", "withdrawn", "late", "orphaned")
 
 
 @dataclass(slots=True)
@@ -156,18 +157,28 @@ def _check(world: World, problems: Counter[str]) -> None:
     expected = expect(world.case, world.scored, world.case.labels, blocks)
     rows = outcomes_of(blocks)
     _check_outcomes(expected, rows, problems)
+    _check_in_force(expected, rows, problems)
     _check_dead(world, expected, {(block.partition, block.owner, block.number) for block in blocks}, problems)
     counts: Counter[str] = Counter()
     for block in blocks:
         counts.update(block.vector.counts)
-    for outcome in COUNTED:
+    for outcome in {*_EVENT_OUTCOMES, *_LABEL_OUTCOMES}:
         problems[f"counter {outcome}"] += counts[outcome] != expected.counts[outcome]
     _check_books(world, counts, expected, problems)
     problems["memory kept at the end"] += sum(left > 1 for left in world.left.values())
     _check_fold(world, counts, len(rows), problems)
 
 
-def _check_outcomes(expected: Expected, rows: Sequence[object], problems: Counter[str]) -> None:
+def _check_in_force(expected: Expected, rows: Sequence[Outcome], problems: Counter[str]) -> None:
+    try:
+        found = in_force(rows)
+    except LookupError:
+        problems["correction before its example"] += 1
+        return
+    problems["target in force differs"] += len(expected.in_force.items() ^ found.items())
+
+
+def _check_outcomes(expected: Expected, rows: Sequence[Outcome], problems: Counter[str]) -> None:
     found = Counter(rows)
     problems["outcome missing"] += len(expected.outcomes - found.keys())
     problems["outcome wrong"] += len(found.keys() - expected.outcomes)
@@ -191,10 +202,10 @@ def _check_books(world: World, counts: Counter[str], expected: Expected, problem
     }
     problems["event not scored"] += len(sent ^ found)
     scored = sum(len(entry.value.ids) for topic in world.scored for entry in topic.entries)
-    outcomes = sum(counts[outcome] for outcome in ("joined", "implicit", "dropped", "repeated", "stale"))
+    outcomes = sum(counts[outcome] for outcome in _EVENT_OUTCOMES)
     problems["books of events"] += scored != outcomes + expected.counts["waiting"]
     labels = sum(_is_label(entry.value) for topic in world.case.labels for entry in topic.entries)
-    outcomes = sum(counts[outcome] for outcome in ("joined", "duplicate", "conflicting", "late", "orphaned"))
+    outcomes = sum(counts[outcome] for outcome in _LABEL_OUTCOMES)
     problems["books of labels"] += labels + counts["received"] != (
         outcomes + counts["forwarded"] + expected.counts["early"]
     )
@@ -209,8 +220,8 @@ def _check_fold(world: World, counts: Counter[str], rows: int, problems: Counter
     bare = fold.begin()
     fold.fold(bare, map(logged, world.log.entries))
     problems["fold differs"] += fold.digest(bare) != world.live_digest
-    problems["fold counts differ"] += (
-        world.live_outcomes != +counts or bare.counts.examples + bare.counts.dropped != rows
-    )
+    counted = bare.counts
+    folded = counted.examples + counted.dropped + counted.corrected + counted.withdrawn
+    problems["fold counts differ"] += world.live_outcomes != +counts or folded != rows
     claims = sum(isinstance(entry.value, Claim) for entry in world.log.entries)
     problems["claims differ"] += bare.counts.claims + bare.counts.fenced_claims != claims

@@ -31,7 +31,7 @@ CONTRACT = FeatureContract(
 TARGET = TargetContract(Task.BINARY, positive="fraud", negative="fine")
 FIELDS = RecordFields(id="id", time="at", time_unit="ms")
 EVENTS = EventDecoder(FIELDS, CONTRACT)
-LABELS = LabelDecoder(FIELDS, "verdict", TARGET)
+LABELS = LabelDecoder(FIELDS, "verdict", TARGET, revision="version", source="by")
 
 GOOD_EVENT: dict[str, Any] = {
     "id": "e-1",
@@ -153,6 +153,13 @@ _LABEL_CASES: list[tuple[str, bytes, Code]] = [
     ("target-one", label(verdict=1), Code.TARGET_INVALID),
     ("target-array", label(verdict=["fraud"]), Code.TARGET_INVALID),
     ("target-object", label(verdict={"is": "fraud"}), Code.TARGET_INVALID),
+    ("revision-negative", label(version=-1), Code.REVISION_INVALID),
+    ("revision-as-text", label(version="2"), Code.REVISION_INVALID),
+    ("revision-fraction", label(version=1.5), Code.REVISION_INVALID),
+    ("revision-of-64-bits-unsigned", label(version=1 << 63), Code.REVISION_INVALID),
+    ("source-as-integer", label(by=7), Code.SOURCE_INVALID),
+    ("source-too-long", label(by="s" * 101), Code.SOURCE_INVALID),
+    ("source-with-nul", label(by="desk\0"), Code.SOURCE_INVALID),
 ]
 
 POISON: list[Poison] = [

@@ -183,7 +183,9 @@ def test_a_batch_of_anything_is_decoded_as_each_record_alone(values: list[bytes 
 
 @given(st.lists(VALUES, max_size=6))
 def test_labels_of_anything_are_decoded_in_their_order(values: list[bytes | None]) -> None:
-    decoder = LabelDecoder(RecordFields("id", "at"), "y", TargetContract(Task.BINARY))
+    decoder = LabelDecoder(
+        RecordFields("id", "at"), "y", TargetContract(Task.BINARY), revision="a", source="b", takes_withdrawals=True
+    )
     records = [Record(raw, offset) for offset, raw in enumerate(values)]
 
     assert [decoder.decode(record) for record in records] == decoder.decode_batch(records)
@@ -195,6 +197,80 @@ def test_a_label_carries_its_place_and_the_time_of_the_broker() -> None:
     label = decoder.decode(Record(b'{"id": 7, "at": 3, "is": {"bad": true}}', offset=5, timestamp=9_000, partition=2))
 
     assert Label("7", 3_000, 1.0, 2, 5, 9_000) == label
+
+
+def test_a_label_carries_its_revision_and_its_source() -> None:
+    decoder = labels_with_words()
+
+    full, bare = decoder.decode_batch(
+        [Record(b'{"id": "a", "y": true, "v": {"n": 3}, "by": "desk"}'), Record(b'{"id": "b", "y": true}')]
+    )
+
+    assert isinstance(full, Label)
+    assert isinstance(bare, Label)
+    assert (3, "desk") == (full.revision, full.source)
+    assert (0, "") == (bare.revision, bare.source)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b'{"id": "a", "y": true, "v": {"n": -1}}', Code.REVISION_INVALID),
+        (b'{"id": "a", "y": true, "v": {"n": 1.0}}', Code.REVISION_INVALID),
+        (b'{"id": "a", "y": true, "v": {"n": true}}', Code.REVISION_INVALID),
+        (b'{"id": "a", "y": true, "v": {"n": "2"}}', Code.REVISION_INVALID),
+        (b'{"id": "a", "y": true, "v": {"n": 9223372036854775808}}', Code.REVISION_INVALID),
+        (b'{"id": "a", "y": true, "by": 7}', Code.SOURCE_INVALID),
+        (b'{"id": "a", "y": true, "by": "\\u0000"}', Code.SOURCE_INVALID),
+        (b'{"id": "a", "y": true, "by": "' + b"s" * 101 + b'"}', Code.SOURCE_INVALID),
+        (b'{"id": "a", "y": 3, "v": {"n": -1}}', Code.TARGET_INVALID),
+    ],
+)
+def test_a_revision_or_source_that_cannot_be_one_is_rejected_with_its_code(value: bytes, code: Code) -> None:
+    rejection = labels_with_words().decode(Record(value))
+
+    assert isinstance(rejection, Rejection)
+    assert code == rejection.code
+
+
+@pytest.mark.parametrize(
+    ("value", "takes_withdrawals", "withdraws"),
+    [
+        (b'{"id": "a", "at": {"y": null}}', True, True),
+        (b'{"id": "a", "at.y": null}', True, True),
+        (b'{"id": "a", "at": {}}', True, False),
+        (b'{"id": "a"}', True, False),
+        (b'{"id": "a", "at": 7}', True, False),
+        (b'{"id": "a", "at": {"y": null}}', False, False),
+    ],
+)
+def test_a_target_that_is_null_withdraws_where_that_is_taken_and_one_that_is_absent_never(
+    value: bytes, takes_withdrawals: bool, withdraws: bool
+) -> None:
+    target = TargetContract(Task.BINARY)
+    decoder = LabelDecoder(RecordFields("id"), "at.y", target, takes_withdrawals=takes_withdrawals)
+
+    found, neighbour = decoder.decode_batch([Record(value), Record(b'{"id": "b", "at": {"y": true}}')])
+
+    assert isinstance(neighbour, Label)
+    if withdraws:
+        assert isinstance(found, Label)
+        assert found.y is None
+    else:
+        assert isinstance(found, Rejection)
+        assert Code.TARGET_MISSING == found.code
+
+
+def test_a_tombstone_is_never_a_withdrawal() -> None:
+    rejection = labels_with_words().decode(Record(None))
+
+    assert isinstance(rejection, Rejection)
+    assert Code.EMPTY_VALUE == rejection.code
+
+
+def labels_with_words() -> LabelDecoder:
+    target = TargetContract(Task.BINARY)
+    return LabelDecoder(RecordFields("id"), "y", target, revision="v.n", source="by", takes_withdrawals=True)
 
 
 def test_another_format_takes_the_place_of_json() -> None:

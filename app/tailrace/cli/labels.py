@@ -43,6 +43,11 @@ def send(
         str | None,
         Parameter(help="Instead of both: JSON lines file, one label per line; - is stdin.", allow_leading_hyphen=True),
     ] = None,
+    withdraw: Annotated[
+        bool, Parameter(negative=(), help="Instead of --value: take back what lower revisions said.")
+    ] = False,
+    revision: Annotated[int | None, Parameter(help="Revision of the label: of one event the highest counts.")] = None,
+    source: Annotated[str | None, Parameter(help="Who says so.")] = None,
     loop: LoopName = None,
     config: ConfigFile = None,
     output_format: OutputFormat = None,
@@ -50,12 +55,19 @@ def send(
     """Send a label, keyed by the event's id and partitioned as Kafka's own clients do; a time field says now.
 
     tailrace labels send --id page-17 --value phishing
+    tailrace labels send --id page-17 --value fine --revision 2
+    tailrace labels send --id page-17 --withdraw --revision 3
     tailrace labels send --file labels.jsonl
     """
-    if (file is None) == (id_ is None and value is None) or (id_ is None) != (value is None):
-        raise UsageError("give either --id and --value, or --file")
+    is_by_hand = id_ is not None or value is not None or withdraw
+    is_label = id_ is not None and (value is None) == withdraw
+    if is_by_hand != is_label or is_by_hand == (file is not None):
+        raise UsageError("give either --id and --value, --id and --withdraw, or --file")
     settings = load(config)
     _, chosen = loop_of(settings, loop)
+    if withdraw and not chosen.takes_withdrawals:
+        raise UsageError("--withdraw: this loop takes none; it needs labels.revision and corrections_within above 0s")
+    words = words_of(chosen.labels, revision, source)
 
     async def act(reading: Reading) -> Sent:
         from tailrace.inspection import sending  # noqa: PLC0415 - loads the client of Kafka
@@ -64,7 +76,7 @@ def send(
             if file is not None:
                 yield from lines_of(file)
             else:
-                yield sending.nested(label_fields(chosen, str(id_), target, now_ms()))
+                yield sending.nested(label_fields(chosen, str(id_), target, now_ms()) | words)
 
         return await sending.send(reading, chosen.labels.topic, chosen.labels.id, values())
 
@@ -78,6 +90,22 @@ def label_fields(loop: LoopSettings, event_id: str, target: object, at_ms: int) 
     fields: dict[str, object] = {labels.id: event_id, labels.target: target}
     if labels.time is not None:
         fields[labels.time] = _time(labels, at_ms)
+    return fields
+
+
+def words_of(labels: LabelsSettings, revision: int | None, source: str | None) -> dict[str, object]:
+    """Return the fields of a label that say which revision it is and who gives it: path → value.
+
+    Raises:
+        UsageError: The loop's labels have no such field.
+    """
+    fields: dict[str, object] = {}
+    for option, path, word in (("revision", labels.revision, revision), ("source", labels.source, source)):
+        if word is None:
+            continue
+        if path is None:
+            raise UsageError(f"--{option}: the labels of this loop have no such field; name it with labels.{option}")
+        fields[path] = word
     return fields
 
 

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tailrace.domain.books import EQUATIONS
 from tailrace.domain.positions import show
 from tailrace.domain.status import LoopStatus, MemberStatus, Quality, Verdict
 from tailrace.settings import show_duration
@@ -27,9 +28,7 @@ _STYLES: Final[Mapping[Verdict, str]] = {Verdict.OK: "green", Verdict.WARN: "yel
 _BOOKS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "events": (("events_scored", "scored"), ("events_abstained", "abstained"), ("events_rejected", "rejected")),
     "scored": tuple((f"event_joins_{part}", part) for part in ("joined", "implicit", "dropped", "repeated", "stale")),
-    "labels": tuple(
-        (f"labels_{part}", part) for part in ("joined", "duplicate", "conflicting", "late", "orphaned", "rejected")
-    ),
+    "labels": tuple((f"labels_{part}", part) for part in EQUATIONS["labels"] if part != "waiting"),
     "examples": (("learned", "learned"), ("skipped", "skipped")),
 }
 """Line of the live books → (counter, what it is called); since the processes began, so that totals are left out."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from tailrace.demo.feeder import Feeder
+from tailrace.domain.books import EQUATIONS
 from tailrace.domain.errors import LogUnavailable
 from tailrace.domain.status import MemberStatus
 from tailrace.main import Process
@@ -13,7 +14,7 @@ from tailrace.main import Process
 READY_WITHIN_S: Final = 60.0
 
 _ASK_EVERY_S: Final = 0.025
-_LABEL_ENDS: Final = ("joined", "duplicate", "conflicting", "late", "orphaned", "rejected")
+_LABEL_ENDS: Final = tuple(part for part in EQUATIONS["labels"] if part != "waiting")
 
 
 async def ready(process: Process) -> None:

@@ -2,14 +2,16 @@
 
     events   (source positions)  = scored + rejected
     scored   (source positions)  = joined + implicit + dropped + waiting + repeated + stale
-    labels   (source positions)  = joined + duplicate + conflicting + late + orphaned + waiting + rejected
+    labels   (source positions)  = joined + duplicate + conflicting + corrected + withdrawn
+                                   + late + orphaned + waiting + rejected
     examples (in accepted blocks) = learned + skipped + left out + foreign
 
 `live` makes the balances from counters, which count rows; `recompute` from the topics alone, counting source
 positions. Each part of a recomputed balance is found on its own, none as the rest of another:
-    1. Rows of accepted blocks say what was joined, implicit and dropped.
+    1. Rows of accepted blocks say what was joined, implicit, dropped, corrected and withdrawn.
     2. Dead letters count once per source position, and those that name a block only if it was accepted.
-    3. Outcomes without a record, repeated, stale and duplicate, follow from the prefix rules of `join.machine`.
+    3. Outcomes without a record follow from the prefix rules of `join.machine`: repeated, stale, duplicate, and
+       withdrawn where no label had said anything.
     4. What waits follows from ids and watermarks: an event until all watermarks have passed its horizon, a label
        until the scored watermark says that no event can come.
 A record that none of these explains makes its balance fail, and so does one that two of them explain.
@@ -18,11 +20,11 @@ A record that none of these explains makes its balance fail, and so does one tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from tailrace.domain.blocks import JOINED, Dropped, Examples, ScoredBlock, TrainingBlock
+from tailrace.domain.blocks import JOINED, WITHDRAWN, Corrections, Dropped, Examples, ScoredBlock, TrainingBlock
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, position_of
 from tailrace.domain.records import Claim, Code, Forward, Label, LearnerRecord, Mark, Owner
@@ -36,7 +38,17 @@ Identity: TypeAlias = tuple[str, EventTimeMs]
 EQUATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("scored", "rejected"),
     "scored": ("joined", "implicit", "dropped", "waiting", "repeated", "stale"),
-    "labels": ("joined", "duplicate", "conflicting", "late", "orphaned", "waiting", "rejected"),
+    "labels": (
+        "joined",
+        "duplicate",
+        "conflicting",
+        "corrected",
+        "withdrawn",
+        "late",
+        "orphaned",
+        "waiting",
+        "rejected",
+    ),
     "examples": ("learned", "skipped", "left_out", "foreign"),
 }
 """Line of the books → its parts, in the order in which they are shown."""
@@ -108,6 +120,19 @@ class LabelRecord(NamedTuple):
     source: Source
     label: Label | None = None
     home: int = 0
+
+
+class Word(NamedTuple):
+    """What one label said of an identity, and a row of the log recorded.
+
+    Attributes:
+        source: Of the label.
+        y: None: it took back what was said.
+    """
+
+    source: Source
+    y: float | None
+    revision: int
 
 
 class Folded(NamedTuple):
@@ -244,8 +269,8 @@ class _Log:
     def __init__(self, records: Iterable[tuple[int, TrainingBlock | Claim | LearnerRecord]]) -> None:
         self.blocks: set[tuple[int, Owner, int]] = set()
         self.settled: dict[Source, Counter[str]] = {}
-        self.label_rows: Counter[Source] = Counter()
-        self.targets: dict[tuple[int, Identity], float] = {}
+        self.by_label: dict[Source, Counter[str]] = {}
+        self.words: dict[tuple[int, Identity], list[Word]] = {}
         self.idle_moves: dict[int, dict[int, EventTimeMs]] = {}
         self._positions: dict[Identity, list[Position]] = {}
         ownership = OwnershipState()
@@ -268,20 +293,25 @@ class _Log:
         moves = self.idle_moves.setdefault(block.partition, {})
         for at, time_ms in block.vector.idle_moves:
             moves[at] = max(time_ms, moves.get(at, NEVER))
-        examples, dropped = block.examples, block.dropped
-        identities = zip(examples.ids, examples.times_ms.tolist(), strict=True)
-        label_sources = zip(examples.label_partitions.tolist(), examples.label_offsets.tolist(), strict=True)
-        rows = zip(
-            identities, examples.kinds.tolist(), _sources(examples), label_sources, examples.y.tolist(), strict=True
-        )
-        for row, (identity, kind, source, label_source, y) in enumerate(rows):
+        examples, dropped, corrections = block.examples, block.dropped, block.corrections
+        rows = zip(_identities(examples), examples.kinds.tolist(), _sources(examples), _words(examples), strict=True)
+        for row, (identity, kind, source, word) in enumerate(rows):
             self._positions.setdefault(identity, []).append(position_of(offset, row))
             self._settle(source, "joined" if kind == JOINED else "implicit")
             if kind == JOINED:
-                self.label_rows[label_source] += 1
-                self.targets[block.partition, identity] = y
+                self._hear(block.partition, identity, "joined", word)
         for source in _sources(dropped):
             self._settle(source, "dropped")
+        said = zip(_identities(corrections), corrections.kinds.tolist(), _words(corrections), strict=True)
+        for identity, kind, word in said:
+            if kind == WITHDRAWN:
+                self._hear(block.partition, identity, "withdrawn", word._replace(y=None))
+            else:
+                self._hear(block.partition, identity, "corrected", word)
+
+    def _hear(self, partition: int, identity: Identity, outcome: str, word: Word) -> None:
+        self.by_label.setdefault(word.source, Counter())[outcome] += 1
+        self.words.setdefault((partition, identity), []).append(word)
 
     def _settle(self, source: Source, outcome: str) -> None:
         self.settled.setdefault(source, Counter())[outcome] += 1
@@ -396,10 +426,10 @@ class _Labels:
 
     def _outcomes(self, record: LabelRecord, watermark_ms: EventTimeMs) -> Counter[str]:
         letter = self._letters.get(record.source)
-        found = Counter({"joined": self._log.label_rows[record.source]})
+        found = Counter(self._log.by_label.get(record.source, ()))
         if letter is not None:
             found[letter.value if letter in _DECIDED_BY_JOIN else "rejected"] += 1
-        elif not found["joined"] and record.label is not None:
+        elif not found and record.label is not None:
             found[self._unrecorded(record.label, record.home, watermark_ms)] += 1
         return found
 
@@ -407,7 +437,29 @@ class _Labels:
         identity = self._scored.find(home, label, watermark_ms)
         if identity is None:
             return "unexplained" if self._scored.is_orphan(home, label) else "waiting"
-        return "duplicate" if self._log.targets.get((home, identity)) == label.y else "unexplained"
+        return self._said_before(label, self._log.words.get((home, identity), ()))
+
+    def _said_before(self, label: Label, words: Sequence[Word]) -> str:
+        """Tell a duplicate from a withdrawal of nothing, by what labels had said of the identity before this one."""
+        before = [word for word in words if word.source[0] == label.partition and word.source[1] < label.offset]
+        # In which order labels of two partitions were read nobody wrote down: any word of another may have been first.
+        in_force = before[-1:] + [word for word in words if word.source[0] != label.partition]
+        if any(self._is_duplicate(label, word) for word in in_force):
+            return "duplicate"
+        return "withdrawn" if label.y is None and not before else "unexplained"
+
+    def _is_duplicate(self, label: Label, word: Word) -> bool:
+        step = label.revision - word.revision if self._scored.times.corrections_ms else 0
+        return label.y == word.y or step < 0 or (label.y is None and step == 0)
+
+
+def _identities(rows: Examples | Corrections) -> Iterable[Identity]:
+    return zip(rows.ids, rows.times_ms.tolist(), strict=True)
+
+
+def _words(rows: Examples | Corrections) -> Iterable[Word]:
+    sources = zip(rows.label_partitions.tolist(), rows.label_offsets.tolist(), strict=True)
+    return map(Word, sources, rows.y.tolist(), rows.revisions.tolist())
 
 
 def _sources(rows: Examples | Dropped) -> Iterable[Source]:

@@ -54,7 +54,7 @@ class Code(StrEnum):
     TARGET_MISSING = "target_missing"
     TARGET_INVALID = "target_invalid"
     REVISION_INVALID = "revision_invalid"  # neither absent nor a whole number from 0 to 2^63 - 1
-    SOURCE_INVALID = "source_invalid"  # neither absent nor text, or too long, not UTF-8
+    SOURCE_INVALID = "source_invalid"  # neither absent nor text, too long, or contains NUL
     ROW_TOO_LARGE = "row_too_large"  # alone larger than half of the topic's largest message
     MODEL_FAILED = "model_failed"  # the model raised while it predicted
     LATE = "late"

@@ -180,6 +180,9 @@ def _of_fields(loop: LoopSettings) -> Iterator[Problem]:
         yield Problem("events.time", f"the field {_shown(loop.events.id)}, which is the id", "another field, or none")
     if loop.labels.target in {loop.labels.id, loop.labels.time}:
         yield Problem("labels.target", "the id or the time of the label", "the field that holds the outcome")
+    for key in ("revision", "source"):
+        if getattr(loop.labels, key) in {loop.labels.id, loop.labels.target}:
+            yield Problem(f"labels.{key}", "the id or the target of the label", "a field of its own, or none")
     if loop.labels.id == loop.labels.time:
         yield Problem("labels.time", f"the field {_shown(loop.labels.id)}, which is the id", "another field, or none")
 

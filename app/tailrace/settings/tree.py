@@ -133,6 +133,15 @@ class LabelsSettings(Group):
         default=None,
         literal=True,
     )
+    revision: Text | None = setting(
+        "The field that holds the label's revision, a whole number: of one event the highest counts. Without a field "
+        "every label has revision 0 and the first counts.",
+        NAME,
+        default=None,
+    )
+    source: Text | None = setting(
+        "The field that says who gives the label: text, kept with what is learned from it.", NAME, default=None
+    )
     classes: tuple[ClassValue, ...] | None = setting(
         "Multiclass: the targets that are classes, at least two.",
         'a list such as ["red", "green", "blue"]',
@@ -254,6 +263,20 @@ class LoopSettings(Group):
         default=1_000_000,
         literal=True,
     )
+    corrections_within: DurationMs = setting(
+        "How long after its horizon an event's target may still be corrected or withdrawn by a label of a higher "
+        'revision; "0s": corrections are not taken.',
+        durations.ALLOWED,
+        default_from=lambda before: before.get("horizon", 0),
+        shown="the horizon",
+    )
+    corrections: Literal["ignore", "refold"] = setting(
+        "What becomes of corrections of what was learned: they are recorded in the log either way; `refold` also "
+        "builds models anew with them.",
+        '"ignore" or "refold"',
+        default="ignore",
+        literal=True,
+    )
     features: dict[Text, Annotated[FeatureSettings, BeforeValidator(_short_form)]] = setting(
         "The feature contract: name or dotted path, and type.", 'a table such as { age = "number" }', literal=True
     )
@@ -284,8 +307,19 @@ class LoopSettings(Group):
 
     @property
     def times(self) -> JoinTimes:
-        """The spans that rule the join; labels are recognised for one more horizon after the first."""
-        return JoinTimes(horizon_ms=self.horizon, disorder_ms=self.disorder, skew_ms=self.skew, recall_ms=self.horizon)
+        """The spans that rule the join; labels are recognised for one more horizon after the first, or longer."""
+        return JoinTimes(
+            horizon_ms=self.horizon,
+            disorder_ms=self.disorder,
+            skew_ms=self.skew,
+            recall_ms=max(self.horizon, self.corrections_within),
+            corrections_ms=self.corrections_within,
+        )
+
+    @property
+    def takes_withdrawals(self) -> bool:
+        """Whether a label without a target may take one back: only a higher revision ever does."""
+        return self.labels.revision is not None and self.corrections_within > 0
 
 
 class SnapshotSettings(Group):

@@ -262,7 +262,9 @@ class JoinWriter:
         return asyncio.get_running_loop().time()
 
 
-_LABEL_OUTCOMES = ("joined", "duplicate", "conflicting", "late", "orphaned", "redelivered", "forwarded")
+_LABEL_OUTCOMES = (
+    "joined", "duplicate", "conflicting", "corrected", "withdrawn", "late", "orphaned", "redelivered", "forwarded",
+)  # fmt: skip
 _EVENT_OUTCOMES = ("joined", "implicit", "dropped", "repeated", "stale")
 
 
@@ -282,7 +284,7 @@ def _judged(dead: DeadLabel) -> Rejection:
 
 
 _WHY = {
-    "late": "the label came after the horizon of its event",
+    "late": "the label came after the horizon of its event, or after corrections of it are taken",
     "orphaned": "no event of this id was scored in the time that the label belongs to",
     "conflicting": "another value was given for this event before; the first one counts",
 }

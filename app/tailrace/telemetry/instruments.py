@@ -65,8 +65,9 @@ def _closed(*values: str) -> frozenset[str]:
 EVENT_OUTCOMES: Final = _closed("scored", "abstained", "rejected", "redelivered")
 JOIN_OUTCOMES: Final = _closed("joined", "implicit", "dropped", "repeated", "stale", "redelivered")
 LABEL_OUTCOMES: Final = _closed(
-    "joined", "duplicate", "conflicting", "late", "orphaned", "redelivered", "forwarded", "rejected"
-)
+    "joined", "duplicate", "conflicting", "corrected", "withdrawn", "late", "orphaned",
+    "redelivered", "forwarded", "rejected",
+)  # fmt: skip
 CPU_STAGES: Final = _closed("decode", "validate", "predict", "join", "learn", "judge", "encode", "send", "snapshot")
 SNAPSHOT_PHASES: Final = _closed("encode", "write", "index", "load")
 WINDOWS: Final = _closed("all", "rolling")

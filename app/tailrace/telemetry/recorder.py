@@ -94,7 +94,7 @@ class Recorder:
         self._outcomes(declared.EVENT_JOINS, "event_joins", outcomes)
 
     def labels(self, outcomes: Mapping[str, int]) -> None:
-        """Count labels by outcome: joined, duplicate, conflicting, late, orphaned, redelivered, forwarded, rejected."""
+        """Count labels by outcome: one of `instruments.LABEL_OUTCOMES`."""
         self._outcomes(declared.LABELS, "labels", outcomes)
 
     def unknown_fields(self, fields: int) -> None:

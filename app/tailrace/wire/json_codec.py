@@ -19,12 +19,13 @@ import orjson
 
 from tailrace.domain.blocks import XColumns
 from tailrace.domain.contract import FeatureContract, ReadBatch, TargetContract, find
-from tailrace.domain.features import Raw, json_type
+from tailrace.domain.features import INT64_MAX, Raw, json_type
 from tailrace.domain.records import Code, Event, Features, Label, Rejection, Stage
 from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs, TimeUnit, time_of
 
 MAX_VALUE_BYTES: Final = 1 << 20
 MAX_ID_CHARS: Final = 256
+MAX_SOURCE_CHARS: Final = 100
 MAX_AHEAD_MS: Final = 5 * 60 * 1000
 
 MAX_DEPTH: Final = 1024
@@ -276,11 +277,16 @@ class LabelDecoder:
 
     Attributes:
         target: Field or dotted path of the target.
+        revision, source: Likewise; None: no label has one.
+        takes_withdrawals: Whether a target that is null takes back what was said; a target that is absent never does.
     """
 
     fields: RecordFields
     target: str
     contract: TargetContract
+    revision: str | None = None
+    source: str | None = None
+    takes_withdrawals: bool = False
 
     def decode(self, record: Incoming) -> Label | Rejection:
         """Decode one label."""
@@ -290,40 +296,77 @@ class LabelDecoder:
     def decode_batch(self, records: Sequence[Incoming]) -> list[Label | Rejection]:
         """Decode many labels, in their order."""
         objects = _Objects.of(records, self.fields)
-        ids = self.fields.ids_of(objects.raws)
-        times_ms = self.fields.times_of(objects.raws, objects.timestamps_ms)
-        targets = self.contract.read_many([find(raw, self.target) for raw in objects.raws])
         used = records if not objects.rejected else [records[index] for index in objects.indexes]
-        places = (
+        said = [
+            self.fields.ids_of(objects.raws),
+            self.fields.times_of(objects.raws, objects.timestamps_ms),
+            self._targets_of(objects.raws),
+        ]
+        places = [
             [record.partition for record in used],
             [record.offset for record in used],
             objects.timestamps_ms,
-        )
-        all_ids, all_times_ms, ys = _unless_rejected(ids), _unless_rejected(times_ms), _unless_rejected(targets)
-        labels: list[Label | Rejection]
-        if all_ids is not None and all_times_ms is not None and ys is not None:
-            labels = list(map(Label, all_ids, all_times_ms, ys, *places))
+        ]
+        words = self._words_of(objects.raws)
+        if any(Rejection in set(map(type, column)) for column in (*said, *words)):
+            labels = list(map(_label, *said, *places, *words))
         else:
-            labels = list(map(_label, ids, times_ms, targets, *places))
+            labels = list(map(Label, *said, *places, *words))
         if not objects.rejected:
             return labels
         decoded = {**objects.rejected, **dict(zip(objects.indexes, labels, strict=True))}
         return [decoded[index] for index in range(len(records))]
 
+    def _targets_of(self, raws: Sequence[Raw]) -> Sequence[float | Rejection | None]:
+        found = [find(raw, self.target) for raw in raws]
+        targets = self.contract.read_many(found)
+        if not self.takes_withdrawals or None not in found:
+            return targets
+        return [
+            None if value is None and _is_null(raw, self.target) else target
+            for raw, value, target in zip(raws, found, targets, strict=True)
+        ]
 
-def _label(
-    label_id: str | Rejection,
-    time_ms: EventTimeMs | Rejection,
-    y: float | Rejection,
-    partition: int,
-    offset: int,
-    broker_ms: int,
-) -> Label | Rejection:
-    if isinstance(label_id, Rejection):
-        return label_id
-    if isinstance(time_ms, Rejection):
-        return time_ms
-    return y if isinstance(y, Rejection) else Label(label_id, time_ms, y, partition, offset, broker_ms)
+    def _words_of(self, raws: Sequence[Raw]) -> list[Sequence[Any]]:
+        """Return revisions and sources; nothing where no label has either."""
+        if self.revision is None and self.source is None:
+            return []
+        revision, source = self.revision, self.source
+        return [
+            [0] * len(raws) if revision is None else [_revision(find(raw, revision), revision) for raw in raws],
+            [""] * len(raws) if source is None else [_source(find(raw, source), source) for raw in raws],
+        ]
+
+
+def _label(*parts: Any) -> Label | Rejection:
+    refusal = next((part for part in parts if isinstance(part, Rejection)), None)
+    return Label(*parts) if refusal is None else refusal
+
+
+def _is_null(raw: Raw, path: str) -> bool:
+    if path in raw:
+        return True
+    *parents, last = path.split(".")
+    holder: object = find(raw, ".".join(parents)) if parents else raw
+    return isinstance(holder, dict) and last in holder
+
+
+def _revision(value: object, name: str) -> int | Rejection:
+    if value is None:
+        return 0
+    if type(value) is int and 0 <= value <= INT64_MAX:
+        return value
+    problem = f"is {json_type(value)}; allowed is a whole number from 0 to 2^63 - 1"
+    return _invalid(Code.REVISION_INVALID, f"the revision field {name!r} {problem}")
+
+
+def _source(value: object, name: str) -> str | Rejection:
+    if value is None:
+        return ""
+    if type(value) is str and len(value) <= MAX_SOURCE_CHARS and "\0" not in value:
+        return value
+    problem = f"is {json_type(value)}; allowed is text of at most {MAX_SOURCE_CHARS} characters, without NUL"
+    return _invalid(Code.SOURCE_INVALID, f"the source field {name!r} {problem}")
 
 
 @dataclass(frozen=True, slots=True)
