@@ -49,6 +49,7 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "scipy": frozenset({"domain", "main"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),
+    "cryptography": frozenset({"stores"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
     "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),
     "faust": frozenset({"streams", "main"}),

@@ -1,4 +1,4 @@
-"""Settings become an opened log, a store, and the decoders of what users bring; nothing of a worker, no model.
+"""Settings become an opened log, a store, keys, and the decoders of what users bring; nothing of a worker, no model.
 
 What `main` and `inspection` both need. Cheap to import: River is not loaded, so that looking at a loop is quick.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tailrace.settings import LoopSettings, Settings
+from tailrace.stores.key_folder import KeyFolder, TrustFile
 from tailrace.stores.snapshot_store import DirectoryStore, SnapshotStore
 from tailrace.streams.embedded_log import EmbeddedLog
 from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
@@ -46,6 +47,16 @@ def open_log(settings: Settings, *, reach_within_s: float | None = None) -> Log:
 def open_store(settings: Settings) -> SnapshotStore:
     """Return the store that the settings name."""
     return DirectoryStore(settings.snapshots.folder)
+
+
+def open_trust(settings: Settings) -> TrustFile:
+    """Return the list of keys whose signatures count; no private key is touched."""
+    return TrustFile(settings.keys.folder)
+
+
+def open_keys(settings: Settings) -> KeyFolder:
+    """Return the folder of keys, for who signs."""
+    return KeyFolder(settings.keys.folder)
 
 
 def topics_of(name: str, loop: LoopSettings) -> LoopTopics:

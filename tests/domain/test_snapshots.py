@@ -18,6 +18,7 @@ from tailrace.domain.snapshots import (
     Part,
     SnapshotSchedule,
     canonical_json,
+    chain_problems,
     check_last_block,
     digest_of,
     index_key,
@@ -25,8 +26,8 @@ from tailrace.domain.snapshots import (
     may_load,
     newest_first,
     next_number,
-    problem_of,
     replaced_by,
+    replayed,
 )
 
 BLOCK = b"the last block"
@@ -121,6 +122,8 @@ def test_bytes_that_are_no_canonical_manifest_are_refused(content: bytes, proble
         ({"state_digest": 5}, "another type in state_digest"),
         ({"previous_digest": "x" * 64}, "another type in previous_digest"),
         ({"store_path": 1}, "another type in store_path"),
+        ({"key_id": None}, "another type in key_id"),
+        ({"key_id": "0" * 17}, "another type in key_id"),
         ({"counters": []}, "another type in counters"),
         ({"counters": {"learned": 1.0}}, "another type in counters"),
         ({"versions": {"river": 1}}, "another type in versions"),
@@ -165,15 +168,17 @@ def test_parts_that_are_too_many_twice_or_no_objects_are_refused():
     many = make_manifest(parts=tuple(Part.of(f"p{number}", b"") for number in range(MAX_PARTS + 1)))
     plain = json.loads(canonical_json(make_manifest())) | {"parts": [1]}
 
-    assert "names a part twice" == problem_of(twice)
-    assert f"has {MAX_PARTS + 1} parts, allowed are {MAX_PARTS}" == problem_of(many)
+    for manifest, problem in ((twice, "names a part twice"), (many, f"{MAX_PARTS + 1} parts, allowed are {MAX_PARTS}")):
+        with pytest.raises(SnapshotRefused, match=problem):
+            manifest_of(canonical_json(manifest))
     with pytest.raises(SnapshotRefused, match="without the fields"):
         manifest_of(json.dumps(plain).encode())
 
 
-def test_a_good_manifest_has_no_problem():
-    assert problem_of(make_manifest()) is None
-    assert problem_of(make_manifest(position=0, last_block_offset=None, last_block_digest=None)) is None
+def test_a_manifest_at_the_start_of_the_log_names_no_block():
+    manifest = make_manifest(position=0, last_block_offset=None, last_block_digest=None)
+
+    assert manifest == manifest_of(canonical_json(manifest))
 
 
 # ── the index ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +213,74 @@ def test_the_snapshot_that_loses_its_place_in_the_index_is_named():
     assert held[0] == replaced_by(make_manifest(17), held)
     assert replaced_by(make_manifest(3), held) is None
     assert replaced_by(make_manifest(1, kind=Kind.PUBLICATION), held) is None
+
+
+def test_a_manifest_below_the_highest_that_the_index_held_is_refused_as_replayed():
+    """An older record, written into the index again, would take the place of a newer one."""
+    assert replayed(make_manifest(3), position_of(30)) is None
+
+    refusal = replayed(make_manifest(3), position_of(30, 1))
+
+    assert refusal is not None
+    assert ("replayed", "snapshot 3 at 30:0 came into the index after one at 30:1; it is ignored") == refusal
+
+
+# ── the chain ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_chain(*numbers: int) -> list[Manifest]:
+    """Manifests of which each names the one before it."""
+    chain: list[Manifest] = []
+    for number in numbers:
+        chain.append(make_manifest(number, previous_digest=chain[-1].digest if chain else "6" * 64))
+    return chain
+
+
+def test_a_chain_of_which_the_index_has_forgotten_the_beginning_holds():
+    assert [] == chain_problems(reversed(make_chain(7, 8, 9)))
+    assert [] == chain_problems([])
+    assert [] == chain_problems([make_manifest(1), make_manifest(2, previous_digest=make_manifest(1).digest)])
+
+
+def test_a_number_that_was_skipped_is_no_break_where_the_digests_meet():
+    assert [] == chain_problems(make_chain(1, 3))
+
+
+def test_a_missing_manifest_is_a_gap():
+    one, _, three = make_chain(1, 2, 3)
+
+    (problem,) = chain_problems([one, three])
+
+    assert ("gap", (1, 3)) == problem[:2]
+    assert "nothing is known between number 1 and 3" == problem.message
+
+
+def test_two_that_continue_the_same_one_are_a_fork():
+    one, two = make_chain(1, 2)
+    other = make_manifest(3, previous_digest=one.digest)
+
+    (problem,) = chain_problems([one, two, other])
+
+    assert ("fork", (2, 3)) == problem[:2]
+
+
+def test_two_of_one_number_are_a_fork():
+    one, two = make_chain(1, 2)
+    other = make_manifest(2, previous_digest="7" * 64)
+
+    (problem,) = chain_problems([one, two, other])
+
+    assert ("fork", (2, 2)) == problem[:2]
+
+
+@pytest.mark.parametrize(("previous", "named"), [("7" * 64, "7" * 12), (None, "none")])
+def test_a_manifest_that_names_another_one_before_it_breaks_the_chain(previous: str | None, named: str):
+    (one,) = make_chain(1)
+
+    (problem,) = chain_problems([one, make_manifest(2, previous_digest=previous)])
+
+    assert ("broken", (1, 2)) == problem[:2]
+    assert f"number 2 names {named} as the one before it" in problem.message
 
 
 # ── may it be loaded ────────────────────────────────────────────────────────────────────────────────────────────────

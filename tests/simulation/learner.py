@@ -6,6 +6,7 @@ from collections.abc import Generator
 from hashlib import sha256
 from typing import Final
 
+from tests.keys import make_key
 from tests.simulation.inputs import Entry
 from tests.simulation.world import CONTRACT, LOG_ID, TARGET, LogRecord, Seat, Stored, World
 
@@ -16,9 +17,11 @@ from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Claim, Owner
 from tailrace.domain.snapshots import Kind, Manifest, check_last_block, newest_first, next_number
-from tailrace.stores.snapshot_file import Expected, pack, read, write
+from tailrace.stores.signing import trusting
+from tailrace.stores.snapshot_file import Expected, pack, read, signed, write
 
 LINEAGE: Final = "lineage"
+KEY: Final = make_key()
 SEAT: Final = Seat("learn", 0)
 
 
@@ -71,7 +74,7 @@ def restored(world: World, fold: Fold) -> LoopState:
     for manifest in newest_first((stored.manifest for stored in world.snapshots), LINEAGE):
         stored = by_digest[manifest.digest]
         try:
-            state = fold.restore(read(stored.content, Expected(LINEAGE, LOG_ID, Kind.SNAPSHOT, index=manifest)).bodies)
+            state = fold.restore(read(stored.content, _expected(manifest)).bodies)
         except (SnapshotRefused, CodecError):
             world.damaged_refused += stored.is_damaged
             if not stored.is_damaged:
@@ -108,6 +111,10 @@ def _fold_one(world: World, fold: Fold, state: LoopState, entry: Entry[LogRecord
     fold.close(state, offset)
 
 
+def _expected(manifest: Manifest) -> Expected:
+    return Expected(LINEAGE, trusting([KEY]), 0, LOG_ID, Kind.SNAPSHOT, index=manifest)
+
+
 def _stored(world: World, fold: Fold, state: LoopState) -> Stored:
     packed = pack(fold.parts(state), compress=world.rng.random() < 0.5)
     manifests = [stored.manifest for stored in world.snapshots]
@@ -127,6 +134,7 @@ def _stored(world: World, fold: Fold, state: LoopState) -> Stored:
         versions={},
         created_at_ms=0,
     )
+    manifest = signed(manifest, KEY)
     content = write(manifest, packed.stored)
     damaged = _damaged(world, content)
     return Stored(manifest, damaged, damaged != content)

@@ -4,7 +4,8 @@ A snapshot is only a cache of the fold at a position: nothing is lost when one i
 itself takes its place. Bytes, files and Kafka are other people's business; this module decides about them.
 
 Invariant: a manifest and its canonical JSON are one thing. Equal manifests have equal bytes, and bytes that are
-not canonical are refused, so that the digest of the JSON names the manifest.
+not canonical are refused, so that the digest of the JSON names the manifest. The JSON of somebody else is read only
+after its signature was found good: until then it is `Sealed`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,17 @@ BRANCH_PART: Final = "branch."
 
 PART_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 
+REASONS: Final = (
+    *("missing", "store", "not_a_file", "too_large", "magic", "format", "manifest"),
+    *("trust_list", "unsigned", "unknown_key", "key_purpose", "revoked_key", "key_not_valid", "signature"),
+    *("lineage", "log", "kind", "older", "replayed", "index", "length"),
+    *("stored_digest", "compression", "digest", "codec", "position"),
+    *("log_recreated", "log_truncated", "log_expired", "log_foreign"),
+)
+"""Every reason for which a snapshot may be refused, in the load order. They are stable: alerts are built on them."""
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_KEY_ID: Final = re.compile(r"([0-9a-f]{16})?", re.ASCII)
 
 
 class Kind(StrEnum):
@@ -100,9 +111,12 @@ class Manifest:
         previous_digest: `digest` of the manifest of this kind before it; None for the first.
         counters: Of the books, at this position.
         versions: fold, codec, river, numpy, python …: what to name when the lineage differs.
-        created_at_ms: The writer's clock. Informative; nothing is decided by it.
+        created_at_ms: The writer's clock. Informative; nothing is decided by it, least of all whether a key was valid.
         store_path: Where the file lies in the store; None when the parts are inline only.
-        inline: Part name → stored bytes. Travels beside the canonical JSON and is not part of it.
+        key_id: Of the key that signs; "" while it is not signed.
+        inline: Part name → stored bytes. Travels beside the canonical JSON, as do the next two, and is no part of it.
+        signature: Over the canonical JSON; b"" while it is not signed.
+        indexed_at_ms: The broker's time of the index record: the time at which the key must have been valid.
     """
 
     lineage: str
@@ -120,7 +134,10 @@ class Manifest:
     versions: Mapping[str, str]
     created_at_ms: int
     store_path: str | None = None
+    key_id: str = ""
     inline: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    signature: bytes = field(default=b"", compare=False, repr=False)
+    indexed_at_ms: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def digest(self) -> str:
@@ -131,6 +148,21 @@ class Manifest:
     def stored_bytes(self) -> int:
         """Of all parts together, as they are stored."""
         return sum(part.stored_bytes for part in self.parts)
+
+
+class Sealed(NamedTuple):
+    """A manifest as it travels: bytes that nobody reads before the signature over them was found good.
+
+    Attributes:
+        key_id: Who is said to have signed; "": nobody.
+        content: What is said to be a manifest's canonical JSON.
+        inline: Part name → stored bytes, where they travel with it.
+    """
+
+    key_id: str
+    content: bytes
+    signature: bytes
+    inline: Mapping[str, bytes]
 
 
 def digest_of(content: bytes) -> str:
@@ -166,11 +198,6 @@ def manifest_of(content: bytes) -> Manifest:
     if canonical_json(manifest) != content:
         raise _not_a_manifest("is not in canonical form")
     return manifest
-
-
-def problem_of(manifest: Manifest) -> str | None:
-    """Return what is wrong with a manifest that came in another form than JSON; None when nothing is."""
-    return _problem_of(json.loads(canonical_json(manifest)))
 
 
 def index_key(manifest: Manifest) -> str:
@@ -237,6 +264,65 @@ def may_load(
     return None
 
 
+def replayed(manifest: Manifest, highest: Position) -> Refusal | None:
+    """Say whether an index record brings back what was replaced long ago.
+
+    A learner writes its manifests of one kind at positions that never go down, and the index keeps their order: one
+    below the highest before it was put there by somebody else, or by a learner that had lost the log.
+
+    Args:
+        highest: Position of the newest manifest of this kind and lineage that the index held before this one.
+    """
+    if manifest.position >= highest:
+        return None
+    name = f"{manifest.kind} {manifest.number} at {show(manifest.position)}"
+    return Refusal("replayed", f"{name} came into the index after one at {show(highest)}; it is ignored")
+
+
+class ChainProblem(NamedTuple):
+    """A place at which the chain of manifests does not hold.
+
+    Attributes:
+        kind: "gap": manifests are missing between two that are known. "fork": two continue the same one, or have one
+            number. "broken": a manifest names another one as the one before it than the index holds.
+        numbers: Of the manifests on both sides of it.
+    """
+
+    kind: str
+    numbers: tuple[int, ...]
+    message: str
+
+
+def chain_problems(manifests: Iterable[Manifest]) -> list[ChainProblem]:
+    """Follow the chain of `previous_digest` through manifests of one lineage and kind, oldest first.
+
+    Only what both ends are known of is judged: the index forgets, and the oldest one names one that is gone.
+    """
+    line = sorted(manifests, key=lambda manifest: (manifest.number, manifest.position))
+    found: list[ChainProblem] = []
+    continued: dict[str | None, int] = {}
+    for before, manifest in zip((None, *line), line, strict=False):
+        number, previous = manifest.number, manifest.previous_digest
+        if previous is not None and previous in continued:
+            message = f"numbers {continued[previous]} and {number} both continue {previous[:12]}: two learners wrote"
+            found.append(ChainProblem("fork", (continued[previous], number), message))
+        elif before is not None and previous != before.digest:
+            found.append(_break(before, manifest))
+        continued.setdefault(previous, number)
+    return found
+
+
+def _break(before: Manifest, manifest: Manifest) -> ChainProblem:
+    numbers = (before.number, manifest.number)
+    if manifest.number == before.number:
+        return ChainProblem("fork", numbers, f"two manifests have the number {manifest.number}: two learners wrote")
+    if manifest.number == before.number + 1:
+        named = "none" if manifest.previous_digest is None else manifest.previous_digest[:12]
+        message = f"number {manifest.number} names {named} as the one before it, number {before.number} is "
+        return ChainProblem("broken", numbers, f"{message}{before.digest[:12]}: one of the two was replaced")
+    return ChainProblem("gap", numbers, f"nothing is known between number {before.number} and {manifest.number}")
+
+
 def check_last_block(manifest: Manifest, *, log_id: str, start: int, end: int, value: bytes | None) -> Refusal | None:
     """Say whether the log still holds what the snapshot was folded from.
 
@@ -287,7 +373,7 @@ _NEXT_STEP: Final = "Restore the topic, or start over with another loop name; th
 
 _PART_FIELDS: Final = tuple(member.name for member in fields(Part))
 _PLAIN_FIELDS: Final = tuple(
-    member.name for member in fields(Manifest) if member.name not in {"parts", "counters", "versions", "inline"}
+    each.name for each in fields(Manifest) if each.compare and each.name not in {"parts", "counters", "versions"}
 )
 _TEXTS: Final = ("lineage", "loop", "log_id")
 _COUNTS: Final = ("number", "position", "created_at_ms")
@@ -358,6 +444,7 @@ _OTHERS: Final[dict[str, Any]] = {
     "last_block_digest": lambda value: value is None or _is_digest(value),
     "previous_digest": lambda value: value is None or _is_digest(value),
     "store_path": lambda value: value is None or isinstance(value, str),
+    "key_id": lambda value: isinstance(value, str) and _KEY_ID.fullmatch(value) is not None,
     "parts": lambda value: isinstance(value, list),
     "counters": _is_map_of(int),
     "versions": _is_map_of(str),

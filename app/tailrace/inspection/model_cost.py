@@ -16,7 +16,7 @@ from tailrace.domain.snapshots import Manifest
 from tailrace.domain.status import Verdict
 from tailrace.inspection.doctor import Check
 from tailrace.inspection.reading import Reading
-from tailrace.opening import event_decoder, open_store
+from tailrace.opening import event_decoder, open_store, open_trust
 from tailrace.settings import LoopSettings
 from tailrace.streams.log import Range, Record
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -71,7 +71,11 @@ def measured(loop: str, fold: Fold, branch: BranchState, origin: str, rows: list
 
 async def _branch(reading: Reading, topics: LoopTopics, fold: Fold, configured: Branch) -> tuple[BranchState, str]:
     index = SnapshotIndex(
-        topics.snapshots, lineage=fold.lineage, versions={}, sink=None, store=open_store(reading.settings)
+        topics.snapshots,
+        lineage=fold.lineage,
+        versions={},
+        store=open_store(reading.settings),
+        trusted=open_trust(reading.settings),
     )
     try:
         await index.read(reading.reader)

@@ -18,6 +18,7 @@ from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.snapshots import Manifest
 from tailrace.inspection.reading import Reading
+from tailrace.opening import open_trust
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.log import Range, TopicPartition
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -80,7 +81,11 @@ class Verifier:
             CodecError: The log holds what is not Tailrace's.
         """
         index = SnapshotIndex(
-            self.topics.snapshots, lineage=self.fold.lineage, versions=self.versions, sink=None, store=self.store
+            self.topics.snapshots,
+            lineage=self.fold.lineage,
+            versions=self.versions,
+            store=self.store,
+            trusted=open_trust(self.reading.settings),
         )
         await index.read(self.reading.reader)
         manifests = index.newest()

@@ -14,8 +14,10 @@ import tailrace
 from tailrace.domain.learning import Fold
 from tailrace.domain.status import Quality, Role, RoleState, SnapshotStatus
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
-from tailrace.opening import event_decoder, label_decoder, open_store
+from tailrace.main.signing_key import make_key_if_none
+from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
+from tailrace.stores.key_folder import KeyFolder, Signer
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Commands, CommandsParts
@@ -107,6 +109,7 @@ class Composition:
         self._sink: Sink = opened.sink(f"{domain.name}.internal")
         self._fold: Fold = domain.fold()
         self._store: SnapshotStore = open_store(member.settings)
+        self._keys: KeyFolder = open_keys(member.settings)
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
         self._newest: Callable[[], SnapshotStatus | None] = lambda: None
@@ -130,7 +133,7 @@ class Composition:
         predictions, follow = self._opened.sink(f"{domain.name}.predictions"), self._opened.reader()
         loop.follower = Follower(
             reader=follow,
-            index=self._index(domain, None),
+            index=self._index(domain),
             fold=self._fold,
             models=loop.models,
             training=self._training,
@@ -202,7 +205,8 @@ class Composition:
             announcements=announcements,
             recorder=loop.recorder,
         )
-        index = self._index(domain, self._sink)
+        index = self._index(domain, self._sink, Signer(self._keys))
+        make_key_if_none(self._keys)
         writer = SnapshotWriter(
             loop=domain.name,
             fold=self._fold,
@@ -254,9 +258,16 @@ class Composition:
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
 
-    def _index(self, domain: LoopDomain, sink: Sink | None) -> SnapshotIndex:
+    def _index(self, domain: LoopDomain, sink: Sink | None = None, signer: Signer | None = None) -> SnapshotIndex:
         return SnapshotIndex(
-            domain.topics.snapshots, lineage=domain.lineage, versions=versions(), sink=sink, store=self._store
+            domain.topics.snapshots,
+            lineage=domain.lineage,
+            versions=versions(),
+            store=self._store,
+            trusted=self._keys.trusted,
+            sink=sink,
+            signer=signer,
+            on_refused=self._loop.recorder.snapshot_refused,
         )
 
     def _dead_letters(self, domain: LoopDomain, topic: str) -> DeadLetters:

@@ -337,6 +337,14 @@ class SnapshotSettings(Group):
         return Path(self.store.removeprefix("file:"))
 
 
+class KeySettings(Group):
+    """Who may sign snapshots and commands."""
+
+    folder: FilePath = setting(
+        "Where the private keys of this machine and the list of trusted keys lie.", "a path", default="./keys"
+    )
+
+
 class Settings(Group):
     """The whole configuration."""
 
@@ -349,6 +357,8 @@ class Settings(Group):
         "The loops by name.", f"tables [loops.NAME]; a name is {checks.LOOP_NAME_ALLOWED}", literal=True
     )
     snapshots: SnapshotSettings = setting("Snapshots of models.", "a table", default={}, literal=True)
+
+    keys: KeySettings = setting("Who may sign snapshots and commands.", "a table", default={}, literal=True)
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 

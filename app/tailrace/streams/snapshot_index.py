@@ -2,19 +2,36 @@
 
 The index, not the store's listing, says what exists. A snapshot exists once its manifest is acknowledged there;
 its file is complete before that.
+
+Nothing of an index record is read before a trusted key was found to have signed it. What was replaced does not come
+back: neither a record that is older than the index has seen, nor a file that is not the one that the index names.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
 from tailrace.domain.errors import CodecError, SnapshotRefused, TailraceError
-from tailrace.domain.snapshots import Kind, Manifest, index_key, newest_first, replaced_by
+from tailrace.domain.positions import Position
+from tailrace.domain.snapshots import (
+    MAX_INLINE_BYTES,
+    MAX_MANIFEST_BYTES,
+    Kind,
+    Manifest,
+    Refusal,
+    index_key,
+    newest_first,
+    replaced_by,
+    replayed,
+)
 from tailrace.stores import snapshot_file
+from tailrace.stores.key_folder import Signer, TrustFile
+from tailrace.stores.signing import Purpose
 from tailrace.stores.snapshot_file import Expected
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams import failpoints
@@ -23,6 +40,9 @@ from tailrace.wire.avro_codec import decode_manifest, encode_manifest
 
 log = structlog.get_logger(__name__)
 
+MAX_RECORD_BYTES: Final = MAX_INLINE_BYTES + 2 * MAX_MANIFEST_BYTES
+"""Of an index record: inline parts, the manifest, and what Avro adds."""
+
 
 class SnapshotIndex:
     """Manifests of one loop, as this process has read or written them.
@@ -30,17 +50,33 @@ class SnapshotIndex:
     Args:
         lineage: Only manifests of this lineage are kept.
         versions: Of this process, to name what differs when a lineage does.
+        trusted: The keys whose signatures count, as the file says it at each moment.
+        sink, signer: To write with; None: this process only reads.
+        on_refused: Told the reason whenever a record of the index is refused.
     """
 
     def __init__(
-        self, topic: str, *, lineage: str, versions: Mapping[str, str], sink: Sink | None, store: SnapshotStore
+        self,
+        topic: str,
+        *,
+        lineage: str,
+        versions: Mapping[str, str],
+        store: SnapshotStore,
+        trusted: TrustFile,
+        sink: Sink | None = None,
+        signer: Signer | None = None,
+        on_refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.partition = TopicPartition(topic, 0)
         self._lineage = lineage
         self._versions = versions
-        self._sink = sink
         self._store = store
+        self._trusted = trusted
+        self._sink = sink
+        self._signer = signer
+        self._on_refused = on_refused
         self._manifests: dict[str, Manifest] = {}
+        self._highest: dict[Kind, Position] = {}
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -66,23 +102,31 @@ class SnapshotIndex:
         return newest_first(self.manifests, self._lineage, kind)
 
     def note(self, record: Record) -> Manifest | None:
-        """Take one record of the topic into account; return its manifest if it is of this lineage."""
+        """Take one record of the topic into account; return its manifest if it counts and is of this lineage."""
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
             self._manifests.pop(key, None)
             return None
         try:
-            manifest = decode_manifest(record.value)
+            manifest = unsealed(record, self._trusted)
         except (CodecError, SnapshotRefused) as problem:
-            log.warning("index record cannot be read", offset=record.offset, why=str(problem))
-            return None
+            return self._refuse(record, Refusal(getattr(problem, "reason", "manifest"), str(problem)))
         if manifest.lineage != self._lineage:
             return None
-        self._manifests[index_key(manifest)] = manifest
+        refusal = replayed(manifest, self._highest.get(manifest.kind, 0))
+        if refusal is not None:
+            return self._refuse(record, refusal)
+        self._highest[manifest.kind] = manifest.position
+        self._manifests[key] = manifest
         return manifest
 
+    def _refuse(self, record: Record, refusal: Refusal) -> None:
+        self._on_refused(refusal.reason)
+        log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
+
     async def read(self, reader: Reader) -> None:
-        """Read the whole topic."""
+        """Read the whole topic, from its beginning."""
+        self._highest.clear()
         held = await reader.range_of(self.partition)
         if held.start == held.end:
             return
@@ -96,23 +140,38 @@ class SnapshotIndex:
         Raises:
             SnapshotRefused: One step of the load order refused, or the store does not have the file.
         """
-        expected = Expected(self._lineage, log_id, manifest.kind, self._versions, not_below=not_below, index=manifest)
+        expected = Expected(
+            self._lineage,
+            self._trusted.current(),
+            manifest.created_at_ms if manifest.indexed_at_ms is None else manifest.indexed_at_ms,
+            log_id,
+            manifest.kind,
+            self._versions,
+            not_below=not_below,
+            index=manifest,
+            max_file_bytes=snapshot_file.file_bytes(manifest),
+        )
         if manifest.inline or not manifest.parts:
             return snapshot_file.read_inline(manifest, expected).bodies
         if manifest.store_path is None:
             raise SnapshotRefused("missing", f"{manifest.kind} {manifest.number} has neither inline parts nor a file")
         try:
             content = await asyncio.to_thread(self._store.get, manifest.store_path, expected.max_file_bytes)
-        except (OSError, TailraceError) as cause:
+        except SnapshotRefused:
+            raise
+        except (OSError, ValueError, TailraceError) as cause:
             raise SnapshotRefused(
                 "store", f"{self._store.address} does not give {manifest.store_path}: {cause}"
             ) from cause
-        return snapshot_file.read(content, expected).bodies
+        return (await asyncio.to_thread(snapshot_file.read, content, expected)).bodies
 
     async def put(self, manifest: Manifest, packed: snapshot_file.Packed) -> Manifest:
-        """Store the file, then the manifest; forget the file that this one replaces.
+        """Sign; store the file, then the manifest; forget the file that this one replaces.
 
         Publications that fit travel in the index alone. Returns the manifest as it was indexed.
+
+        Raises:
+            SnapshotRefused: The key that signs is not trusted here: nobody would load what it signed.
         """
         assert self._sink is not None, "this process only reads the index"
         inline = packed.stored if packed.fits_inline else {}
@@ -120,23 +179,51 @@ class SnapshotIndex:
         path = (
             None if alone else f"{manifest.loop}/{manifest.lineage[:16]}/{manifest.kind}-{manifest.number:08d}.tailrace"
         )
-        manifest = replace(manifest, store_path=path, inline=inline)
+        manifest = self._signed(replace(manifest, store_path=path, inline=inline))
         if path is not None:
             content = snapshot_file.write(manifest, packed.stored)
             await asyncio.to_thread(self._store.put, path, content)
             failpoints.reached("learn.snapshot_stored")
-        key = index_key(manifest)
-        delivery = await self._sink.send(self.partition, [Outgoing(key.encode(), encode_manifest(manifest))])
+        slot = index_key(manifest)
+        value = encode_manifest(snapshot_file.seal(manifest))
+        delivery = await self._sink.send(self.partition, [Outgoing(slot.encode(), value)])
         await delivery
         failpoints.reached("learn.snapshot_indexed")
         replaced = replaced_by(manifest, self.manifests)
-        self._manifests[key] = manifest
+        self._manifests[slot] = manifest
+        self._highest[manifest.kind] = max(manifest.position, self._highest.get(manifest.kind, 0))
         if replaced is not None and replaced.store_path is not None and replaced.store_path != path:
             await self._forget(replaced.store_path)
         return manifest
+
+    def _signed(self, manifest: Manifest) -> Manifest:
+        assert self._signer is not None, "this process signs nothing"
+        key = self._signer.key()
+        refusal = self._trusted.current().may_sign(Purpose.SNAPSHOTS, key.key_id, manifest.created_at_ms)
+        if refusal is not None:
+            message = f"the learner's own signature would not count: {refusal.message}"
+            raise SnapshotRefused(refusal.reason, f"{message}; `tailrace keys generate --replace` makes another key")
+        return snapshot_file.signed(manifest, key)
 
     async def _forget(self, path: str) -> None:
         try:
             await asyncio.to_thread(self._store.delete, path)
         except (OSError, TailraceError) as problem:
             log.warning("old snapshot file was not deleted", path=path, why=str(problem))
+
+
+def unsealed(record: Record, trusted: TrustFile) -> Manifest:
+    """Return the manifest in an index record, read after a trusted key was found to have signed it.
+
+    Raises:
+        CodecError: It is no index record.
+        SnapshotRefused: It is too large, no trusted key has signed it, or it stands under another manifest's key.
+    """
+    value = record.value or b""
+    if len(value) > MAX_RECORD_BYTES:
+        raise SnapshotRefused("too_large", f"the record has {len(value)} bytes, allowed are {MAX_RECORD_BYTES}")
+    manifest = snapshot_file.unseal(decode_manifest(value), trusted.current(), record.timestamp)
+    slot = index_key(manifest)
+    if slot.encode() != record.key:
+        raise SnapshotRefused("index", f"{manifest.kind} {manifest.number} does not stand under its key {slot}")
+    return manifest

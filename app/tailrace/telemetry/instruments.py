@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from tailrace.domain.errors import ContractError
 from tailrace.domain.records import Code, Stage
-from tailrace.domain.snapshots import Kind
+from tailrace.domain.snapshots import REASONS, Kind
 from tailrace.domain.status import Role, RoleState
 
 
@@ -198,7 +198,7 @@ SNAPSHOT_DURATION: Final = Instrument(
 )  # fmt: skip
 SNAPSHOTS_REFUSED: Final = Instrument(
     "tailrace_snapshots_refused_total", Type.COUNTER, "Snapshots that were not loaded, by the step that refused them.",
-    ("loop", "reason"),
+    ("loop", "reason"), {"reason": _closed(*REASONS)},
 )  # fmt: skip
 COMMITS: Final = Instrument(
     "tailrace_commits_total", Type.COUNTER, "Commits of offsets; refused means that the assignment had moved on.",

@@ -33,7 +33,7 @@ from tailrace.domain.records import (
     RequestKind,
     Skip,
 )
-from tailrace.domain.snapshots import Kind, Manifest, Part, problem_of
+from tailrace.domain.snapshots import Sealed
 from tailrace.domain.status import MemberStatus, from_plain, to_plain
 from tailrace.wire import block_codec
 from tailrace.wire.schemas import FINGERPRINT_BYTES, Schema, record_schema
@@ -182,31 +182,22 @@ def decode_signed(value: bytes) -> Signed:
     return Signed(**_decode(value, ("signed_request",)).fields)
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
+def encode_manifest(sealed: Sealed) -> bytes:
     """Encode one value of `<loop>.snapshots`, inline parts included."""
-    fields = {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "inline"}
-    fields["parts"] = [asdict(part) | {"inline": manifest.inline.get(part.name)} for part in manifest.parts]
-    fields["counters"], fields["versions"] = _in_order(manifest.counters), _in_order(manifest.versions)
+    inline = [{"name": name, "stored": stored} for name, stored in sealed.inline.items()]
+    fields = {"key_id": sealed.key_id, "manifest": sealed.content, "signature": sealed.signature, "inline": inline}
     return _encode("manifest", fields)
 
 
-def decode_manifest(value: bytes) -> Manifest:
-    """Decode one value of `<loop>.snapshots`.
+def decode_manifest(value: bytes) -> Sealed:
+    """Decode one value of `<loop>.snapshots`; what is sealed in it stays unread.
 
     Raises:
-        CodecError: It is none, or what it says cannot be of a snapshot.
+        CodecError: It is none.
     """
     fields = _decode(value, ("manifest",)).fields
-    inline = {part["name"]: body for part in fields["parts"] if (body := part.pop("inline")) is not None}
-    try:
-        kind, parts = Kind(fields["kind"]), tuple(Part(**part) for part in fields["parts"])
-    except ValueError as cause:
-        raise CodecError("the kind of a manifest is neither snapshot nor publication; it is ignored") from cause
-    manifest = Manifest(**(fields | {"kind": kind, "parts": parts, "inline": inline}))
-    if problem := problem_of(manifest):
-        message = f"the manifest {problem}; it is ignored"
-        raise CodecError(message)
-    return manifest
+    inline = {part["name"]: part["stored"] for part in fields["inline"]}
+    return Sealed(fields["key_id"], fields["manifest"], fields["signature"], inline)
 
 
 def encode_status(status: MemberStatus) -> bytes:

@@ -12,7 +12,7 @@ from tests.simulation.oracle import accepted
 from tailrace.domain.blocks import TrainingBlock, Vector
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Mark
-from tailrace.domain.snapshots import Kind, Manifest
+from tailrace.domain.snapshots import Kind, Manifest, manifest_of
 from tailrace.main import LoopDomain
 from tailrace.streams.log import Reader, Record, TopicPartition
 from tailrace.wire.avro_codec import decode_manifest, decode_relabelled, decode_scored, decode_training
@@ -104,7 +104,9 @@ class Topics:
     def newest_snapshot(self) -> Manifest | None:
         """Return the manifest of the newest snapshot in the index."""
         records = [record for column in self.all_of(self.domain.topics.snapshots) for record in column.records]
-        manifests = [decode_manifest(record.value) for record in records if record.value is not None]
+        manifests = [
+            manifest_of(decode_manifest(record.value).content) for record in records if record.value is not None
+        ]
         snapshots = [each for each in manifests if each.kind is Kind.SNAPSHOT]
         return max(snapshots, key=lambda each: (each.position, each.number), default=None)
 
