@@ -11,11 +11,12 @@ import numpy as np
 from river import linear_model, preprocessing
 
 from tailrace.domain.blocks import IMPLICIT, JOINED, Corrections, Dropped, Examples, Served, TrainingBlock, Vector
-from tailrace.domain.branches import CHAMPION
+from tailrace.domain.branches import Branch, Kit
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.learning import Fold, Logged, LogRecord, skeletons
+from tailrace.domain.learning import Fold, LoopState, skeletons
 from tailrace.domain.models.codec import StateCodec
-from tailrace.domain.records import LEARNER, Claim, Features, Skip, Task
+from tailrace.domain.notices import Logged, LogRecord, Notices
+from tailrace.domain.records import LEARNER, Admit, Claim, Command, CommandKind, Features, Skip, Task
 
 CONTRACT = FeatureContract(
     (FeatureSpec("amount", "number"), FeatureSpec("note", "text", missing="absent"), FeatureSpec("size", "number"))
@@ -28,11 +29,45 @@ def make_model() -> Any:
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
 
+def make_branch(**overrides: Any) -> Branch:
+    """Return the definition of a branch; every version but "river 1" cannot be folded by `make_fold`."""
+    given = {"task": "binary", "model": "model", "experimental": False, "contract_id": "contract"}
+    return Branch(**(given | {"versions": {"river": "1"}} | overrides))
+
+
+BRANCH = make_branch()
+
+
 def make_fold(
-    build_model: Callable[[], Any] = make_model, target: TargetContract = BINARY, lineage: str = "lineage"
+    build_model: Callable[[], Any] = make_model,
+    target: TargetContract = BINARY,
+    lineage: str = "loop",
+    contract: FeatureContract = CONTRACT,
 ) -> Fold:
-    codec = StateCodec([build_model(), *skeletons()])
-    return Fold(contract=CONTRACT, target=target, lineage=lineage, build_model=build_model, codec=codec)
+    def kit_of(branch: Branch) -> Kit | None:
+        is_known = branch.versions["river"] == "1"
+        return Kit(branch, build_model, StateCodec([build_model()])) if is_known else None
+
+    codec = StateCodec(skeletons())
+    return Fold(contract=contract, target=target, lineage=lineage, codec=codec, kit_of=kit_of)
+
+
+def begun(fold: Fold, *branches: Branch) -> LoopState:
+    """Return the state of an empty log in which these branches are admitted and held; the first serves."""
+    state = fold.begin()
+    for branch in branches or (BRANCH,):
+        fold.hold(state, fold.begin_branch(branch))
+        state.pointers.admitted[branch.lineage] = branch.text
+        state.pointers.champion = state.pointers.champion or branch.lineage
+    return state
+
+
+def skipping(*positions: int, branch: Branch = BRANCH) -> Notices:
+    """Return notices that skip these examples."""
+    notices = Notices()
+    for position in positions:
+        notices.skip(branch.lineage, position)
+    return notices
 
 
 def make_row(rng: random.Random, *, poison: bool = False) -> Features:
@@ -111,8 +146,24 @@ def make_learner_claim(owner: str = "learner-a", after: str | None = None) -> Cl
     return Claim(LEARNER, owner, after, "log")
 
 
-def make_skip(position: int, number: int = 1, owner: str = "learner-a", branch: str = CHAMPION) -> Skip:
-    return Skip(owner, number, position, branch, "TypeError")
+def make_skip(position: int, number: int = 1, owner: str = "learner-a", branch: Branch = BRANCH) -> Skip:
+    return Skip(owner, number, position, branch.lineage, "TypeError")
+
+
+def make_admit(branch: Branch = BRANCH, number: int = 1, owner: str = "learner-a", **overrides: Any) -> Admit:
+    given = {"definition": branch.text, "position": 0, "digest": "0" * 64, "by": "eve", "why": "because"}
+    return Admit(owner, number, branch.lineage, **(given | overrides))
+
+
+def make_command(
+    branch: Branch = BRANCH,
+    number: int = 1,
+    owner: str = "learner-a",
+    kind: CommandKind = CommandKind.PROMOTE,
+    epoch: int = 0,
+    source_offset: int = -1,
+) -> Command:
+    return Command(owner, number, f"id-{number}", kind, branch.lineage, epoch, "eve", "because", source_offset)
 
 
 def make_log(*records: LogRecord, start: int = 0) -> list[Logged]:

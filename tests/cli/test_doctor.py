@@ -166,50 +166,50 @@ def test_clocks_are_compared_with_the_brokers(skews: dict[str, int], verdict: st
 def fold_of(folder: Path):
     write_config(folder)
     (domain,) = main.loops_of(load(folder / "tailrace.toml", environ={}))
-    return domain.fold()
+    fold = domain.fold()
+    return fold, fold.begin_branch(domain.branch)
 
 
 def test_a_model_that_raises_at_the_events_that_came_is_told(tmp_path: Path):
-    fold = fold_of(tmp_path)
-    state = fold.begin()
+    fold, branch = fold_of(tmp_path)
     for amount in (1.0, 2.0):
-        state.champion.model.learn_one({"age": amount}, True)
-    state.champion.learned = 2
+        branch.model.learn_one({"age": amount}, True)
+    branch.learned = 2
 
-    check = measured("phishing", fold, state, "the model", [{"age": 1.0}, {"age": "text"}])
+    check = measured("phishing", fold, branch, "the model", [{"age": 1.0}, {"age": "text"}])
 
     assert "warn" == check.verdict
     assert "it raised at 1 of them" in check.found
 
 
 def test_a_fresh_model_that_cannot_learn_what_came_fails(tmp_path: Path):
-    fold = fold_of(tmp_path)
+    fold, branch = fold_of(tmp_path)
 
-    check = measured("phishing", fold, fold.begin(), "a fresh model", [{"age": "text"}])
+    check = measured("phishing", fold, branch, "a fresh model", [{"age": "text"}])
 
     assert "fail" == check.verdict
     assert "a fresh model raised TypeError when it learned" in check.found
 
 
 def test_a_state_that_cannot_be_encoded_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fold = fold_of(tmp_path)
+    fold, branch = fold_of(tmp_path)
 
     def refuse(_state: object) -> None:
         raise CodecError("a set is not on the list")
 
-    monkeypatch.setattr(fold, "parts", refuse)
+    monkeypatch.setattr(fold, "body_of", refuse)
 
-    check = measured("phishing", fold, fold.begin(), "the model", [])
+    check = measured("phishing", fold, branch, "the model", [])
 
     assert "fail" == check.verdict
     assert "a set is not on the list" in check.found
 
 
 def test_a_slow_model_asks_for_roles_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fold = fold_of(tmp_path)
+    fold, branch = fold_of(tmp_path)
     monkeypatch.setattr(sys.modules["tailrace.inspection.model_cost"], "SLOW_S", 0.0)
 
-    check = measured("phishing", fold, fold.begin(), "the model", [{"age": 1.0}])
+    check = measured("phishing", fold, branch, "the model", [{"age": 1.0}])
 
     assert "warn" == check.verdict
     assert "--role score" in check.next

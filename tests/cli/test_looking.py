@@ -112,7 +112,7 @@ def test_the_training_log_is_printed_as_rows(run: Run, ran_loop: RanLoop):
     joined = [row for row in rows if row["kind"] == "joined"]
     assert {f"page-{index}" for index in range(40) if index != 7} == {row["id"] for row in joined}
     assert all(row["counts"] is True for row in joined)
-    assert {"claim", "joined", "positions"} >= {row["kind"] for row in rows}
+    assert {"admit", "claim", "joined", "positions"} >= {row["kind"] for row in rows}
     assert "learner" in {row["partition"] for row in rows if row["kind"] == "claim"}
 
 

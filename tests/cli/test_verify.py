@@ -97,9 +97,18 @@ def test_without_a_snapshot_there_is_nothing_to_compare(run: Run, tmp_path: Path
     assert "there is no snapshot of this lineage yet" in ran.out
 
 
-def test_another_model_has_no_snapshot_here(run: Run, ran_loop: RanLoop):
+def test_which_models_are_folded_again_is_what_the_log_says_and_not_the_configuration(run: Run, ran_loop: RanLoop):
     file = ran_loop.folder / "tailrace.toml"
     file.write_text(file.read_text().replace("LogisticRegression()", "LogisticRegression(l2=0.1)"))
+
+    ran = run("verify", "-o", "json")
+
+    assert (0, True) == (ran.code, json.loads(ran.out)["equal"])
+
+
+def test_other_features_have_no_snapshot_here(run: Run, ran_loop: RanLoop):
+    file = ran_loop.folder / "tailrace.toml"
+    file.write_text(file.read_text().replace('"number"', '{ type = "number", min = -1e9 }'))
 
     ran = run("verify", "-o", "json")
 

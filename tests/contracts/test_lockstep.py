@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from river import datasets, evaluate, linear_model, metrics, naive_bayes, preprocessing, tree
 from river.datasets import synth
-from tests.log_builders import make_claim, make_dropped
+from tests.log_builders import begun, make_claim, make_dropped, make_fold
 
 from tailrace.domain.blocks import Examples, Served, TrainingBlock, Vector
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.learning import Fold, LoopState, skeletons
-from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.learning import LoopState
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
 
@@ -67,9 +66,8 @@ def bikes() -> Stream:
 
 def in_lockstep(stream: Stream, build_model: Callable[[], Any], delay: int) -> tuple[list[Served], LoopState]:
     """Score each row with the live model after folding every label that is due, in blocks of whatever is due."""
-    codec = StateCodec([build_model(), *skeletons()])
-    fold = Fold(contract=stream.contract, target=stream.target, lineage="lineage", build_model=build_model, codec=codec)
-    state = fold.begin()
+    fold = make_fold(build_model, stream.target, contract=stream.contract)
+    state = begun(fold)
     fold.open(state, 0, make_claim(), "")
     waiting: deque[tuple[int, Features, Any, Served]] = deque()
     found = []

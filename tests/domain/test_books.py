@@ -364,7 +364,7 @@ def test_examples_before_the_position_of_the_state_are_learned_skipped_or_foreig
     line = balance(recompute(topics, TIMES, Folded(position_of(2), learned=4, skipped=1)), "examples")
     later = balance(recompute(topics, TIMES, Folded(position_of(3), learned=4, skipped=1)), "examples")
 
-    assert (5, {"learned": 4, "skipped": 1, "foreign": 0}, True) == (line.total, line.parts, line.holds)
+    assert (5, {"learned": 4, "skipped": 1, "left_out": 0, "foreign": 0}, True) == (line.total, line.parts, line.holds)
     assert 5 == later.difference
 
 
@@ -402,7 +402,7 @@ def test_live_counters_make_the_same_lines() -> None:
 
     assert [
         "2 events = 1 scored + 0 rejected, and 1 unexplained",
-        "5 examples = 4 learned + 1 skipped + 0 foreign",
+        "5 examples = 4 learned + 1 skipped + 0 left out + 0 foreign",
     ] == [str(line) for line in found]
 
 

@@ -10,9 +10,11 @@ import pytest
 from river import base, preprocessing
 from tests.builders import make_corrections
 from tests.log_builders import (
-    BINARY,
+    BRANCH,
     CONTRACT,
+    begun,
     make_block,
+    make_branch,
     make_claim,
     make_examples,
     make_fold,
@@ -20,16 +22,17 @@ from tests.log_builders import (
     make_log,
     make_model,
     make_skip,
+    skipping,
 )
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import CHAMPION
+from tailrace.domain.branches import part_name
 from tailrace.domain.contract import FeatureContract, FeatureSpec
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import LOOP, Fold, Logged, LoopState, read_skips, skeletons
+from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState
 from tailrace.domain.models.codec import StateCodec
-from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import position_of
 
 NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", "number")))
@@ -71,8 +74,7 @@ class RaisingClassifier(base.Classifier):
 
 def numbers_fold() -> Fold:
     """A fold whose contract has numbers alone, so that every row is complete."""
-    codec = StateCodec([make_model(), *skeletons()])
-    return Fold(contract=NUMBERS, target=BINARY, lineage="lineage", build_model=make_model, codec=codec)
+    return make_fold(contract=NUMBERS)
 
 
 def numbers_block(count: int) -> TrainingBlock:
@@ -81,10 +83,10 @@ def numbers_block(count: int) -> TrainingBlock:
     return replace(make_block(replace(make_examples(count), x=x)), contract_id=NUMBERS.id)
 
 
-def folded(log: list[Logged], fold: Fold | None = None, skips: set[int] | None = None) -> LoopState:
+def folded(log: list[Logged], fold: Fold | None = None, notices: Notices | None = None) -> LoopState:
     fold = fold or make_fold()
-    state = fold.begin()
-    fold.fold(state, log, skips or set())
+    state = begun(fold)
+    fold.fold(state, log, notices or Notices())
     return state
 
 
@@ -120,11 +122,11 @@ def test_the_model_learns_every_example_of_an_accepted_block_as_river_would() ->
 
 def test_a_state_does_not_depend_on_slices_and_restores() -> None:
     """Any two processes that fold the same records hold the same state, byte for byte."""
-    log, skips, fold = long_log(), {position_of(7, 7)}, make_fold()
+    log, skips, fold = long_log(), skipping(position_of(7, 7)), make_fold()
     expected = fold.parts(folded(log, fold, skips))
 
     for seed in range(25):
-        rng, state = random.Random(seed), fold.begin()
+        rng, state = random.Random(seed), begun(fold)
         for offset, record, digest in log:
             block = fold.open(state, offset, record, digest)
             row = 0
@@ -145,7 +147,7 @@ def test_a_state_does_not_depend_on_slices_and_restores() -> None:
 
 def test_a_restored_state_continues_where_it_ended() -> None:
     """Records that a state holds are passed over; offsets may have gaps."""
-    log, skips, fold = long_log(), {position_of(7, 7)}, make_fold()
+    log, skips, fold = long_log(), skipping(position_of(7, 7)), make_fold()
     whole = fold.digest(folded(log, fold, skips))
 
     for cut in range(len(log)):
@@ -170,14 +172,16 @@ def test_a_block_opened_before_the_restore_is_continued_in_its_middle() -> None:
 
 
 def test_every_record_is_counted_by_what_it_did() -> None:
-    counts = folded(long_log(), skips={position_of(7, 7)}).counts
+    state = folded(long_log(), notices=skipping(position_of(7, 7)))
+
+    counts = state.counts
 
     assert (5, 96, 2) == (counts.blocks, counts.examples, counts.dropped)
     assert (94, 2) == (counts.joined, counts.implicit)
-    assert (95, 1) == (counts.learned, counts.skipped)
+    assert (95, 1) == (state.champion.learned, state.champion.skipped)
     assert (2, 3 + 5) == (counts.fenced_blocks, counts.fenced_rows)
     assert (3, 0) == (counts.claims, counts.fenced_claims)
-    assert (1, 0) == (counts.skips, counts.fenced_skips)
+    assert (1, 0) == (counts.notices, counts.fenced_notices)
 
 
 def test_corrections_are_counted_and_not_learned() -> None:
@@ -185,20 +189,21 @@ def test_corrections_are_counted_and_not_learned() -> None:
     The fold counts what corrects and withdraws, of accepted blocks alone; its models learn examples and nothing else.
     """
     fold = make_fold()
-    plain, corrected = fold.begin(), fold.begin()
+    plain, corrected = begun(fold), begun(fold)
     said = make_corrections(("0-0", 0, 1.0), ("0-1", 1, None), ("0-2", 2, 0.0))
 
     fold.fold(plain, make_log(make_claim(), make_block()))
     fold.fold(corrected, make_log(make_claim(), make_block(corrections=said), make_block(number=9, corrections=said)))
 
     counts = corrected.counts
-    assert (3, 2, 1) == (counts.learned, counts.corrected, counts.withdrawn)
+    assert (3, 2, 1) == (corrected.champion.learned, counts.corrected, counts.withdrawn)
     assert 3 + 3 == counts.fenced_rows
-    assert fold.champion_part(plain) == fold.champion_part(corrected)
+    codec = StateCodec([make_model()])
+    assert codec.encode(plain.champion.model) == codec.encode(corrected.champion.model)
 
 
 def test_outcomes_of_accepted_blocks_are_summed() -> None:
-    state = folded(long_log(), skips={position_of(7, 7)})
+    state = folded(long_log(), notices=skipping(position_of(7, 7)))
 
     assert {"joined": 38, "implicit": 2, "dropped": 2, "late": 1} == state.outcomes
 
@@ -209,8 +214,8 @@ def test_claims_and_skips_that_do_not_count_are_fenced() -> None:
     assert (1, 1, 0, 1) == (
         state.counts.claims,
         state.counts.fenced_claims,
-        state.counts.skips,
-        state.counts.fenced_skips,
+        state.counts.notices,
+        state.counts.fenced_notices,
     )
     assert "joiner-a" == state.ownership.owners[0]
 
@@ -306,10 +311,9 @@ def test_what_ends_the_process_is_no_failure_of_the_model(stop: BaseException) -
 def test_a_skipped_example_is_judged_and_not_learned() -> None:
     log = make_log(make_claim(), make_block(make_examples(9, poison=[4])))
 
-    state = folded(log, skips={position_of(1, 4)})
+    state = folded(log, notices=skipping(position_of(1, 4)))
 
     assert (8, 1) == (state.champion.learned, state.champion.skipped)
-    assert [position_of(1, 4)] == state.skipped_positions
     assert 9 == state.quality.metrics["accuracy"].samples
 
 
@@ -325,7 +329,8 @@ def test_examples_of_another_contract_are_counted_and_left_out() -> None:
     """Their features have another layout, so this model cannot learn them."""
     state = folded(make_log(make_claim(), make_block(make_examples(5), contract_id="older")))
 
-    assert (5, 5, 0) == (state.counts.examples, state.counts.foreign, state.counts.learned)
+    assert (5, 5) == (state.counts.examples, state.counts.foreign)
+    assert (5, 0) == (state.champion.foreign, state.champion.learned)
     assert 0 == state.quality.metrics["accuracy"].samples
     assert position_of(2) == state.position
 
@@ -335,63 +340,52 @@ def test_a_change_of_the_loss_is_returned_with_its_position() -> None:
     wrong = make_examples(500, 2, ys=[0.0] * 500, probabilities=[0.9] * 500)
     fold = make_fold()
 
-    found = fold.fold(fold.begin(), make_log(make_claim(), make_block(right), make_block(wrong, number=2)))
+    found = fold.fold(begun(fold), make_log(make_claim(), make_block(right), make_block(wrong, number=2)))
 
     assert [DriftSignal] == [type(signal) for signal in found]
     assert found[0].is_worse
     assert position_of(2) < found[0].position < position_of(2, 100)
 
 
-def test_skips_of_a_tail_are_those_of_the_learner_that_owns_it() -> None:
-    """A former learner's skip, one for another branch, and one for what lies ahead of it change nothing."""
-    log = make_log(
-        make_learner_claim("learner-a"),
-        make_block(),
-        make_skip(position_of(1, 0)),
-        make_learner_claim("learner-b", after="learner-a"),
-        make_skip(position_of(1, 1), number=2),
-        make_skip(position_of(1, 2), owner="learner-b", branch="challenger"),
-        make_skip(position_of(9, 0), owner="learner-b", number=2),
-    )
-    ownership = OwnershipState()
+def test_the_last_skipped_positions_are_named() -> None:
+    skips = [make_skip(position_of(1, row), number=1 + row) for row in range(20)]
 
-    assert {position_of(1, 0)} == read_skips(log, ownership)
-    assert {position_of(1, 2)} == read_skips(log, ownership, branch="challenger")
-    assert OwnershipState() == ownership
+    state = folded(make_log(make_learner_claim(), *skips))
 
-
-def test_only_the_last_skipped_positions_are_named() -> None:
-    log = make_log(make_claim(), make_block(make_examples(30)))
-
-    state = folded(log, skips={position_of(1, row) for row in range(20)})
-
-    assert 20 == state.counts.skipped
     assert [position_of(1, row) for row in range(4, 20)] == state.skipped_positions
 
 
-def test_a_champion_of_another_lineage_is_refused() -> None:
-    parts = make_fold(lineage="older").parts(make_fold(lineage="older").begin())
+def test_a_body_of_another_lineage_than_its_part_says_is_refused() -> None:
+    fold, other = make_fold(), make_branch(start=5)
+    parts = fold.parts(begun(fold))
+    parts[part_name(BRANCH.lineage)] = fold.body_of(fold.begin_branch(other))
 
-    with pytest.raises(SnapshotRefused, match="is of lineage older, this loop folds lineage"):
-        make_fold().restore(parts)
+    with pytest.raises(SnapshotRefused, match=f"is of lineage {other.lineage}, expected was {BRANCH.lineage}"):
+        fold.restore(parts)
 
 
 def test_a_champion_can_be_restored_alone() -> None:
     fold = make_fold()
     state = folded(make_log(make_claim(), make_block(make_examples(5))), fold)
 
-    champion = fold.restore_champion(fold.parts(state)[CHAMPION])
+    champion = fold.restore_champion(fold.publication(state))
 
     assert 5 == champion.learned
 
 
-def test_parts_that_are_not_a_state_are_refused() -> None:
+def test_what_is_no_state_is_refused() -> None:
     fold = make_fold()
-    parts = fold.parts(fold.begin())
+    parts = fold.parts(begun(fold))
+    name = part_name(BRANCH.lineage)
 
-    with pytest.raises(CodecError, match="lacks or garbles part loop"):
-        fold.restore({CHAMPION: parts[CHAMPION]})
-    with pytest.raises(CodecError, match="the loop lacks or garbles KeyError"):
-        fold.restore({CHAMPION: parts[CHAMPION], LOOP: parts[CHAMPION]})
-    with pytest.raises(CodecError, match="the champion lacks or garbles KeyError"):
-        fold.restore({CHAMPION: parts[LOOP], LOOP: parts[LOOP]})
+    for damaged, said in (
+        ({BRANCHES: parts[BRANCHES]}, "lacks or garbles part loop"),
+        ({LOOP: parts[LOOP]}, "lacks or garbles part branches"),
+        ({LOOP: parts[LOOP], BRANCHES: parts[BRANCHES]}, f"lacks or garbles part {name}"),
+        (parts | {LOOP: fold.body_of(fold.begin_branch(BRANCH))}, "not"),
+        (parts | {BRANCHES: b"[1]"}, "the branches lacks or garbles TypeError"),
+        (parts | {BRANCHES: b"{"}, "the branches lacks or garbles"),
+        (parts | {BRANCHES: parts[BRANCHES].replace(BRANCH.lineage[:9].encode(), b"012345678")}, "a definition"),
+    ):
+        with pytest.raises(CodecError, match=said):
+            fold.restore(damaged)

@@ -34,7 +34,7 @@ async def test_an_example_at_which_the_model_raises_is_skipped_and_everything_el
 
     await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
     loop = scenario.loop_of(process)
-    await until(lambda: loop.models.live is not None and loop.models.live.counts.skipped == 1, "it is skipped")
+    await until(lambda: loop.models.live is not None and loop.models.live.champion.skipped == 1, "it is skipped")
     await learn(scenario, process, 20, first=100)
 
     assert 80 == scenario.learned(process)

@@ -11,9 +11,11 @@ from tests.simulation.inputs import Entry
 from tests.simulation.world import CONTRACT, LOG_ID, TARGET, LogRecord, Seat, Stored, World
 
 from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.branches import Branch, Kit
 from tailrace.domain.errors import CodecError, SnapshotRefused
-from tailrace.domain.learning import Fold, Logged, LoopState, skeletons
+from tailrace.domain.learning import Fold, LoopState, skeletons
 from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.notices import Logged
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Claim, Owner
 from tailrace.domain.snapshots import Kind, Manifest, check_last_block, newest_first, next_number
@@ -21,6 +23,7 @@ from tailrace.stores.signing import trusting
 from tailrace.stores.snapshot_file import Expected, pack, read, signed, write
 
 LINEAGE: Final = "lineage"
+BRANCH: Final = Branch("binary", "model", False, "contract", {})
 KEY: Final = make_key()
 SEAT: Final = Seat("learn", 0)
 
@@ -49,8 +52,11 @@ def learner(world: World, name: Owner) -> Generator[None, None, None]:
 def make_fold(world: World) -> Fold:
     """Return the fold of one process."""
     build_model = world.rules.build_model
-    codec = StateCodec((build_model(), *skeletons()))
-    fold = Fold(contract=CONTRACT, target=TARGET, lineage=LINEAGE, build_model=build_model, codec=codec)
+
+    def kit_of(branch: Branch) -> Kit:
+        return Kit(branch, build_model, StateCodec([build_model()]))
+
+    fold = Fold(contract=CONTRACT, target=TARGET, lineage=LINEAGE, codec=StateCodec(skeletons()), kit_of=kit_of)
     fold.contract = world.rules.contract(CONTRACT, world.rng)
     return fold
 
@@ -86,7 +92,16 @@ def restored(world: World, fold: Fold) -> LoopState:
             world.violations.append("restored state has another digest")
         _check_log(world, manifest)
         return state
-    return fold.begin()
+    return begun(fold)
+
+
+def begun(fold: Fold) -> LoopState:
+    """Return the state before the log's first record; its one branch counts as admitted."""
+    state = fold.begin()
+    fold.hold(state, fold.begin_branch(BRANCH))
+    state.pointers.admitted[BRANCH.lineage] = BRANCH.text
+    state.pointers.champion = BRANCH.lineage
+    return state
 
 
 def _check_log(world: World, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.agents import Joiner, scorer
-from tests.simulation.learner import SEAT, learner, logged, make_fold
+from tests.simulation.learner import SEAT, begun, learner, logged, make_fold
 from tests.simulation.oracle import Expected, Outcome, accepted, expect, in_force, outcomes_of
 from tests.simulation.rules import planted
 from tests.simulation.world import Process, Seat, World
@@ -217,7 +217,7 @@ def _is_label(value: Label | None) -> bool:
 
 def _check_fold(world: World, counts: Counter[str], rows: int, problems: Counter[str]) -> None:
     fold = make_fold(world)
-    bare = fold.begin()
+    bare = begun(fold)
     fold.fold(bare, map(logged, world.log.entries))
     problems["fold differs"] += fold.digest(bare) != world.live_digest
     counted = bare.counts

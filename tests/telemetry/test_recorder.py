@@ -59,6 +59,8 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
         recorder.baseline("prior", window, {"accuracy": 0.5})
         recorder.baseline("no_change", window, {"accuracy": 0.5})
     recorder.drifted()
+    recorder.decided("promote", is_refused=False)
+    recorder.command_refused("signature")
     recorder.label_to_influence([5.0])
     recorder.end_to_end([5.0])
     for stage in declared.CPU_STAGES:

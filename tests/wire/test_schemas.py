@@ -33,7 +33,21 @@ def write(place: Path, present: Any, *past: Any) -> None:
 
 def test_there_is_a_schema_for_every_record() -> None:
     users = {"event", "label", "prediction"}
-    ours = {"scored_block", "training_block", "claim", "skip", "forward", "mark", "manifest", "status", "model_event"}
+    ours = {
+        "admit",
+        "command",
+        "request",
+        "signed_request",
+        "scored_block",
+        "training_block",
+        "claim",
+        "skip",
+        "forward",
+        "mark",
+        "manifest",
+        "status",
+        "model_event",
+    }
 
     assert users | ours == set(NAMES)
 

@@ -84,7 +84,7 @@ class Balance:
         return self.difference == 0
 
     def __str__(self) -> str:
-        parts = " + ".join(f"{count} {part}" for part, count in self.parts.items())
+        parts = " + ".join(f"{count} {part.replace('_', ' ')}" for part, count in self.parts.items())
         return f"{self.total} {self.line} = {parts}" + ("" if self.holds else f", and {self.difference} unexplained")
 
 

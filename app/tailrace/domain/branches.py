@@ -107,7 +107,7 @@ class Branch:
             plain = json.loads(text)
             dropped = plain["filter"]
             branch = cls(**(plain | {"filter": Filter(**(dropped | {"sources": tuple(dropped["sources"])}))}))
-            is_same = branch.text == text
+            is_same = branch.text == text and _is_typed(branch)
         except (ValueError, TypeError, KeyError, RecursionError) as cause:
             raise CodecError("a branch has a definition that cannot be read; it is of another Tailrace") from cause
         if not is_same:
@@ -164,6 +164,17 @@ class BranchState:
                 "versions differ. Restore the configuration that it was folded with, or fold the log from its start.",
             )
         return cls(**{name: plain[name] for name in _STATE_FIELDS})
+
+
+def _is_typed(branch: Branch) -> bool:
+    drop = branch.filter
+    texts = (branch.task, branch.model, branch.contract_id, drop.ids, *drop.sources, *branch.versions.values())
+    positions = (branch.start, drop.corrected_to, drop.start, *(() if drop.end is None else (drop.end,)))
+    return (
+        type(branch.experimental) is bool
+        and all(type(text) is str for text in texts)
+        and all(type(position) is int and position >= 0 for position in positions)
+    )
 
 
 _STATE_FIELDS: Final = ("model", "lineage", "position", "learned", "skipped", "left_out", "foreign")

@@ -12,12 +12,14 @@ from mode import ServiceT
 
 import tailrace
 from tailrace.domain.learning import Fold
+from tailrace.domain.snapshots import Refusal
 from tailrace.domain.status import Quality, Role, RoleState, SnapshotStatus
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
 from tailrace.main.signing_key import make_key_if_none
 from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
 from tailrace.stores.key_folder import KeyFolder, Signer
+from tailrace.stores.signing import verify_command
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Commands, CommandsParts
@@ -34,6 +36,7 @@ from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.worker import Lane
 from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
 
@@ -257,6 +260,10 @@ class Composition:
             quality=lambda: quality_of(loop.models),
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
+
+    def _verify(self, signed: Signed, at_ms: int) -> Refusal | None:
+        trusted = self._keys.trusted.current()
+        return verify_command(trusted, signed.payload, signed.signature, signed.key_id, at_ms)
 
     def _index(self, domain: LoopDomain, sink: Sink | None = None, signer: Signer | None = None) -> SnapshotIndex:
         return SnapshotIndex(

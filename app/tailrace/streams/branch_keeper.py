@@ -157,11 +157,9 @@ class BranchKeeper:
             return
         try:
             branch = Branch.read(request.definition)
-            if branch.lineage != request.branch:
-                raise CodecError("its definition is that of another branch")
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
-            else:
+            elif branch.lineage == request.branch:  # else the fold refuses it
                 given = BranchNotices(set(request.skips), frozenset(request.ids))
                 await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
         except (CodecError, WarmingFailed, ForeignLogError) as problem:

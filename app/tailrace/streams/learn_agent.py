@@ -159,8 +159,7 @@ class Term(Service):
             await self._claim(state)
             while not self.should_stop:
                 try:
-                    await self._catch_up(state)
-                    if self.should_stop:
+                    if not await self._catch_up(state):
                         return
                     await self._keeper().hold_missing(state)
                     await self._keeper().ensure_champion(state)
@@ -189,8 +188,8 @@ class Term(Service):
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _catch_up(self, state: LoopState) -> None:
-        """Fold up to the present end of the log."""
+    async def _catch_up(self, state: LoopState) -> bool:
+        """Fold up to the present end of the log; return whether it was reached before the term ends."""
         parts, training = self._parts, self._parts.training
         self.folded = state
         begun, first = perf_counter(), offset_of(state.position)
@@ -198,7 +197,7 @@ class Term(Service):
         async for record in training.records(first, end):
             await self._fold(record)
             if self.should_stop:
-                return
+                return False
             done = record.offset + 1 - first
             parts.report.set(RoleState.RESTORING, f"folded {done} of {end - first} records of the log's tail")
         log.info(
@@ -208,6 +207,7 @@ class Term(Service):
             tail=end - first,
             seconds=round(perf_counter() - begun, 3),
         )
+        return True
 
     async def _fold_new(self, state: LoopState) -> None:
         """Fold what was just appended, so that it has taken effect."""

@@ -76,7 +76,7 @@ class SnapshotIndex:
         self._signer = signer
         self._on_refused = on_refused
         self._manifests: dict[str, Manifest] = {}
-        self._highest: dict[Kind, Position] = {}
+        self._highest: dict[str, Position] = {}
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -110,13 +110,15 @@ class SnapshotIndex:
         try:
             manifest = unsealed(record, self._trusted)
         except (CodecError, SnapshotRefused) as problem:
-            return self._refuse(record, Refusal(getattr(problem, "reason", "manifest"), str(problem)))
+            self._refuse(record, Refusal(getattr(problem, "reason", "manifest"), str(problem)))
+            return None
         if manifest.lineage != self._lineage:
             return None
-        refusal = replayed(manifest, self._highest.get(manifest.kind, 0))
+        refusal = replayed(manifest, self._highest.get(_rising(manifest), 0))
         if refusal is not None:
-            return self._refuse(record, refusal)
-        self._highest[manifest.kind] = manifest.position
+            self._refuse(record, refusal)
+            return None
+        self._highest[_rising(manifest)] = manifest.position
         self._manifests[key] = manifest
         return manifest
 
@@ -191,7 +193,7 @@ class SnapshotIndex:
         failpoints.reached("learn.snapshot_indexed")
         replaced = replaced_by(manifest, self.manifests)
         self._manifests[slot] = manifest
-        self._highest[manifest.kind] = max(manifest.position, self._highest.get(manifest.kind, 0))
+        self._highest[_rising(manifest)] = max(manifest.position, self._highest.get(_rising(manifest), 0))
         if replaced is not None and replaced.store_path is not None and replaced.store_path != path:
             await self._forget(replaced.store_path)
         return manifest
@@ -227,3 +229,8 @@ def unsealed(record: Record, trusted: TrustFile) -> Manifest:
     if slot.encode() != record.key:
         raise SnapshotRefused("index", f"{manifest.kind} {manifest.number} does not stand under its key {slot}")
     return manifest
+
+
+def _rising(manifest: Manifest) -> str:
+    """Return the name of the line in which positions never fall: each branch that was built beside has its own."""
+    return index_key(manifest) if manifest.kind is Kind.BRANCH else manifest.kind.value

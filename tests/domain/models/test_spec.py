@@ -8,9 +8,10 @@ import pytest
 from river import linear_model
 from tests.domain.models.parts import Mine
 
+from tailrace.domain.branches import Filter
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models import spec as spec_module
-from tailrace.domain.models.spec import ModelSpec, lineage_of
+from tailrace.domain.models.spec import ModelSpec, branch_of, loop_lineage
 
 
 def make_spec(text: str = "StandardScaler() | LogisticRegression()", **overrides: Any) -> ModelSpec:
@@ -20,15 +21,9 @@ def make_spec(text: str = "StandardScaler() | LogisticRegression()", **overrides
 
 
 def make_lineage(spec: ModelSpec | None = None, **overrides: Any) -> str:
-    """Return a lineage; override what the test is about."""
-    given: dict[str, Any] = {
-        "contract_id": "contract",
-        "target": {"positive": "yes"},
-        "start": 0,
-        "settings": {"window": 1000},
-        "cpu_class": "x86_64 avx2",
-    }
-    return lineage_of(spec or make_spec(), **(given | overrides))
+    """Return the lineage of a branch; override what the test is about."""
+    given: dict[str, Any] = {"contract_id": "contract", "cpu_class": "x86_64 avx2"}
+    return branch_of(spec or make_spec(), **(given | overrides)).lineage
 
 
 def test_two_spellings_of_one_model_are_one_spec() -> None:
@@ -76,35 +71,34 @@ def test_a_codec_takes_what_stands_beside_the_model() -> None:
     assert "loop" == codec.decode(codec.encode((spec.build(), "loop")))[1]
 
 
-def test_equal_parts_give_one_lineage_whatever_their_order() -> None:
-    one = make_lineage(settings={"a": 1, "b": [1.5, None]})
-    other = make_lineage(settings={"b": [1.5, None], "a": 1})
-
-    assert one == other
-    assert 64 == len(one)
-
-
 @pytest.mark.parametrize(
     "change",
     [
         {"contract_id": "other"},
-        {"target": {"positive": "no"}},
         {"start": 1},
-        {"settings": {"window": 1001}},
+        {"drop": Filter(sources=("crowd",))},
         {"spec": make_spec("LogisticRegression()")},
+        {"spec": make_spec(experimental=True)},
     ],
 )
-def test_whatever_the_fold_depends_on_changes_its_lineage(change: dict[str, Any]) -> None:
+def test_whatever_a_branch_depends_on_changes_its_lineage(change: dict[str, Any]) -> None:
+    assert 64 == len(make_lineage())
     assert make_lineage() != make_lineage(**change)
 
 
 @pytest.mark.parametrize("version", ["FOLD_VERSION", "CODEC_VERSION", "PYTHON_MINOR"])
 def test_another_version_is_another_lineage(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = make_lineage()
+    before = make_lineage(), loop_lineage("contract")
 
     monkeypatch.setattr(spec_module, version, 99)
 
-    assert before != make_lineage()
+    assert before[0] != make_lineage()
+    assert before[1] != loop_lineage("contract")
+
+
+def test_the_lineage_of_a_loop_depends_on_its_contract() -> None:
+    assert loop_lineage("contract") == loop_lineage("contract")
+    assert loop_lineage("contract") != loop_lineage("other")
 
 
 def test_the_processor_counts_only_where_the_model_multiplies_matrices() -> None:
@@ -112,9 +106,3 @@ def test_the_processor_counts_only_where_the_model_multiplies_matrices() -> None
 
     assert make_lineage(plain) == make_lineage(plain, cpu_class="aarch64")
     assert make_lineage(matrices) != make_lineage(matrices, cpu_class="aarch64")
-
-
-@pytest.mark.parametrize("value", [object(), float("nan")])
-def test_a_setting_that_is_no_json_value_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        make_lineage(settings={"window": value})

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from tailrace import settings as loading
-from tailrace.domain.learning import read_skips
+from tailrace.domain.branches import Branch
+from tailrace.domain.notices import read_notices
 from tailrace.main import LoopDomain
 from tailrace.opening import open_log
 from tailrace.settings import Settings
@@ -32,9 +33,12 @@ async def refold(settings: Settings, domain: LoopDomain, end: int) -> dict[str, 
         await reader.stop()
     fold = domain.fold()
     state = fold.begin()
-    skips = read_skips(records, state.ownership)
-    fold.fold(state, [record for record in records if record.offset < end], skips)
-    return {"position": state.position, "digest": fold.digest(state), "learned": state.counts.learned}
+    notices = read_notices(records, state.ownership)
+    for text in notices.admitted.values():
+        fold.hold(state, fold.begin_branch(Branch.read(text)))
+    fold.fold(state, [record for record in records if record.offset < end], notices)
+    learned = 0 if state.champion is None else state.champion.learned
+    return {"position": state.position, "digest": fold.digest(state), "learned": learned}
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""Notices: what a first pass over the log gathers, and what a branch learns with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from tests.builders import make_corrections
+from tests.log_builders import (
+    BRANCH,
+    make_admit,
+    make_block,
+    make_branch,
+    make_claim,
+    make_command,
+    make_examples,
+    make_learner_claim,
+    make_log,
+    make_skip,
+)
+
+from tailrace.domain.branches import Filter, hash_of_id
+from tailrace.domain.notices import BranchNotices, CorrectedTargets, Notices, lessons_of, read_notices
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.positions import position_of
+
+OTHER = make_branch(model="other")
+
+
+def test_skips_of_a_tail_are_those_of_the_learner_that_owns_it() -> None:
+    """A former learner's skip, and one for what lies ahead of it, change nothing; each counts for its branch alone."""
+    log = make_log(
+        make_learner_claim("learner-a"),
+        make_block(),
+        make_skip(position_of(1, 0)),
+        make_learner_claim("learner-b", after="learner-a"),
+        make_skip(position_of(1, 1), number=2),
+        make_skip(position_of(1, 2), owner="learner-b", branch=OTHER),
+        make_skip(position_of(9, 0), owner="learner-b", number=2),
+    )
+    ownership = OwnershipState()
+
+    found = read_notices(log, ownership)
+
+    assert {position_of(1, 0)} == found.of(BRANCH.lineage).skips
+    assert {position_of(1, 2)} == found.of(OTHER.lineage).skips
+    assert BranchNotices() == found.of("unknown")
+    assert OwnershipState() == ownership
+
+
+def test_what_admits_a_branch_names_its_skips_and_ids() -> None:
+    skips = (position_of(0), position_of(9))
+    log = make_log(
+        make_learner_claim(), make_admit(OTHER, ids=("aa", "bb"), skips=skips), make_command(OTHER, number=2)
+    )
+
+    found = read_notices(log, OwnershipState())
+
+    assert BranchNotices({position_of(0)}, frozenset({"aa", "bb"})) == found.of(OTHER.lineage)
+    assert {OTHER.lineage: OTHER.text} == found.admitted
+
+
+def test_two_passes_are_put_together() -> None:
+    one = Notices({"a": BranchNotices({1}, frozenset("x"))}, {"a": "text"}, {("e", 1): 1.0, ("f", 1): 0.0})
+    two = Notices({"a": BranchNotices({2}), "b": BranchNotices({3})}, {"b": "text"}, {("f", 1): None})
+
+    one.merge(two)
+
+    assert {"a": BranchNotices({1, 2}, frozenset("x")), "b": BranchNotices({3})} == one.branches
+    assert {"a": "text", "b": "text"} == one.admitted
+    assert {("e", 1): 1.0, ("f", 1): None} == one.corrections
+
+
+def test_the_last_accepted_correction_of_an_event_counts() -> None:
+    """Those of fenced blocks, and those at or after the end, do not."""
+    targets = CorrectedTargets(position_of(4))
+    first = make_corrections(("a", 1, 1.0), ("b", 1, 0.0), ("a", 1, 0.0))
+    second = make_corrections(("b", 1, None))
+    late = make_corrections(("a", 1, 1.0))
+    for offset, record, _ in make_log(
+        make_claim(),
+        make_block(corrections=first),
+        make_block(number=9, corrections=late),
+        make_block(number=2, corrections=second),
+        make_block(number=3, corrections=late),
+    ):
+        targets.read(offset, record)
+    targets.read(3, make_skip(0))
+
+    assert {("a", 1): 0.0, ("b", 1): None} == targets.found
+
+
+def test_a_branch_without_a_filter_learns_everything_but_what_it_skips() -> None:
+    examples = make_examples(4)
+
+    lessons = lessons_of(examples, 100, Filter(), BranchNotices({99, 101, 104}), {("0-0", 0): 1.0})
+
+    assert examples.y is lessons.y
+    assert ({1}, set(), False) == (lessons.skipped, lessons.left_out, lessons.is_whole)
+    assert lessons_of(examples, 100, Filter(), BranchNotices(), {}).is_whole
+
+
+def test_corrections_count_up_to_where_the_filter_says() -> None:
+    """Row 1 is corrected, row 2 is withdrawn, row 3 lies behind the position; the recorded targets stay as they are."""
+    examples = make_examples(4, ys=[0.0, 0.0, 0.0, 0.0])
+    corrections = {("0-1", 1): 1.0, ("0-2", 2): None, ("0-3", 3): 1.0}
+
+    lessons = lessons_of(examples, 100, Filter(corrected_to=103), BranchNotices(), corrections)
+
+    assert [0.0, 1.0, 0.0, 0.0] == lessons.y.tolist()
+    assert {2} == lessons.left_out
+    assert not np.any(examples.y)
+    assert lessons_of(examples, 103, Filter(corrected_to=103), BranchNotices(), corrections).is_whole
+    assert lessons_of(examples, 100, Filter(corrected_to=103), BranchNotices(), {}).is_whole
+
+
+def test_examples_are_left_out_by_source_by_id_and_by_place() -> None:
+    examples = replace(make_examples(4), sources=["crowd", "", "expert", "crowd"])
+    notices = BranchNotices({103}, frozenset({hash_of_id("0-2")}))
+
+    def left_out(drop: Filter) -> frozenset[int]:
+        return lessons_of(examples, 100, drop, notices, {}).left_out
+
+    assert {0, 3} == left_out(Filter(sources=("crowd",)))
+    assert {3} == left_out(Filter(sources=("crowd",), start=101))
+    assert {2} == left_out(Filter(ids="digest"))
+    assert {0, 2, 3} == left_out(Filter(ids="digest", sources=("crowd",)))
+    assert {1, 2} == left_out(Filter(start=101, end=103))
+    assert set() == lessons_of(examples, 100, Filter(sources=("crowd",)), notices, {}).skipped
