@@ -16,6 +16,7 @@ from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.records import Claim
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
+from tailrace.inspection.rows import RowReader
 from tailrace.streams.log import Outgoing
 from tailrace.wire.avro_codec import decode_training
 from tailrace.wire.dead_letter import parse
@@ -173,6 +174,29 @@ async def test_the_highest_revision_counts_in_whatever_order_revisions_come(made
     assert (line.total, line.parts["joined"]) == (len(labels), 40)
     assert all(line.parts[part] for part in ("corrected", "withdrawn", "duplicate", "conflicting"))
     assert line.parts["late"] == line.parts["orphaned"] == line.parts["rejected"] == 0
+
+
+async def test_the_log_is_shown_with_what_corrects_and_withdraws(made: Any) -> None:
+    scenario = await scenario_of(made)
+    at_ms = now_ms() - 60_000
+    words = [(True, 0, "desk"), (False, 1, "users"), (None, 2, "")]
+    labels = [
+        {"id": "e0", "at": at_ms + n, "y": y, "version": revision, "by": source}
+        for n, (y, revision, source) in enumerate(words)
+    ]
+
+    await labelled(scenario, events_of(1, at_ms), labels)
+
+    name, loop = next(iter(scenario.settings.loops.items()))
+    async with running(scenario.log.reader()) as reader:
+        rows = RowReader(Reading(scenario.settings, scenario.log, reader), name, loop, shows_values=True)
+        shown = [row async for row in rows.rows("training", None, None, None) if row.get("id") == "e0"]
+    assert [(row["kind"], row["label"], row["y"]) for row in shown] == [
+        ("joined", "0/0", True),
+        ("corrected", "0/1", False),
+        ("withdrawn", "0/2", None),
+    ]
+    assert [(row.get("revision"), row.get("source")) for row in shown] == [(None, "desk"), (1, "users"), (2, None)]
 
 
 async def test_a_tombstone_withdraws_nothing_and_a_label_of_a_source_says_so_in_the_log(made: Any) -> None:
