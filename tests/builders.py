@@ -99,9 +99,11 @@ def make_mark(partition: int = 1, next_offset: int = 0, watermark_ms: int = 0) -
     return Mark(partition, next_offset, watermark_ms)
 
 
-def make_times(horizon_ms: int = 100, disorder_ms: int = 20, skew_ms: int = 5, recall_ms: int = 50) -> JoinTimes:
-    """Return spans that are easy to add: H = 100, D = 20, S = 5, C = 50, so K = 175."""
-    return JoinTimes(horizon_ms, disorder_ms, skew_ms, recall_ms)
+def make_times(
+    horizon_ms: int = 100, disorder_ms: int = 20, skew_ms: int = 5, recall_ms: int = 50, corrections_ms: int = 0
+) -> JoinTimes:
+    """Return spans that are easy to add: H = 100, D = 20, S = 5, R = 50, so K = 175; corrections are not taken."""
+    return JoinTimes(horizon_ms, disorder_ms, skew_ms, recall_ms, corrections_ms)
 
 
 def make_limits(max_rows: int = 500, max_bytes: int = 400_000, max_waiting: int = 1_000_000) -> JoinLimits:

@@ -264,3 +264,26 @@ def test_an_outcome_is_what_the_loop_takes(run: Run, tmp_path: Path, *, labels, 
         read = label_decoder(settings).decode(record)
         assert isinstance(read, Label)
         assert ("a", 1_700_000_000_123) == (read.id, read.time_ms)
+
+
+def test_a_target_is_withdrawn_by_hand(run: Run, tmp_path: Path):
+    from tests.settings.toml_builders import LABELS, make_loop, make_toml
+
+    from tailrace.cli.labels import label_fields, words_of
+    from tailrace.domain.records import Label
+    from tailrace.inspection.sending import nested
+    from tailrace.opening import label_decoder
+    from tailrace.settings import load
+
+    labels = LABELS.replace("}", ', revision = "meta.version", source = "meta.by" }')
+    (tmp_path / "tailrace.toml").write_text(make_toml(make_loop(labels=labels, champion='model = "GaussianNB()"')))
+    run("topics", "apply", "--yes", "--with-inputs")
+
+    ran = run("labels", "send", "--id", "a", "--withdraw", "--revision", "3", "--source", "desk", "-o", "json")
+
+    assert (0, 1) == (ran.code, lines(ran)[0]["sent"])
+    settings = load(tmp_path / "tailrace.toml", environ={}).loops["phishing"]
+    made = nested(label_fields(settings, "a", None, 5) | words_of(settings.labels, 3, "desk"))
+    read = label_decoder(settings).decode(SimpleNamespace(partition=0, offset=0, timestamp=5, value=made))
+    assert isinstance(read, Label)
+    assert (None, 3, "desk") == (read.y, read.revision, read.source)

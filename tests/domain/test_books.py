@@ -287,7 +287,7 @@ def test_corrections_and_withdrawals_are_explained_by_their_rows() -> None:
     assert line.holds
 
 
-@pytest.mark.parametrize(("y", "revision"), [(0.0, 1), (0.0, 2), (None, 2)])
+@pytest.mark.parametrize(("y", "revision"), [(0.0, 1), (0.0, 2), (1.0, 2), (None, 2)])
 def test_a_correction_that_no_row_holds_is_unexplained(y: float | None, revision: int) -> None:
     labels = [make_label("a", 10, 1.0, 0, revision=1), make_label("a", 20, y, 1, revision=revision)]
     row = replace(make_examples(1), ids=["a"], revisions=np.array([1]), y=np.array([1.0]))

@@ -1,4 +1,4 @@
-"""What becomes of labels: H = 100, D = 20, S = 5, C = 50."""
+"""What becomes of labels: H = 100, D = 20, S = 5, R = 50."""
 
 from __future__ import annotations
 

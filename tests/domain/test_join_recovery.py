@@ -1,4 +1,4 @@
-"""A join that is made again decides as the one before it would have: H = 100, D = 20, S = 5, C = 50, so K = 175."""
+"""A join that is made again decides as the one before it would have: H = 100, D = 20, S = 5, R = 50, so K = 175."""
 
 from __future__ import annotations
 

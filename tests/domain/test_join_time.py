@@ -1,4 +1,4 @@
-"""When a wait ends, quiet inputs, and the bounds of memory: H = 100, D = 20, S = 5, C = 50, so K = 175."""
+"""When a wait ends, quiet inputs, and the bounds of memory: H = 100, D = 20, S = 5, R = 50, so K = 175."""
 
 from __future__ import annotations
 

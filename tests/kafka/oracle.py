@@ -1,6 +1,6 @@
 """What must have become of every event and label, computed from what was sent: the design's words in plain Python.
 
-T is an event's time, H, D, S, C and K the spans of the loop. The order in which events of different partitions are
+T is an event's time, H, D, S, C and K the spans of the loop; labels are known and corrected for as long, C. The order in which events of different partitions are
 scored is not known; whatever is decided by the scored watermark is decided at both ends of what it can have been.
 """
 
@@ -28,8 +28,8 @@ from tests.kafka.workload import (
 
 NEVER = -(1 << 62)
 Place = tuple[int, int]
-Outcome = tuple[str, int, str, float | None]
-"""(event id, event time, joined or dropped, target)."""
+Outcome = tuple[str, int, str, float | None, int]
+"""(event id, event time, joined, dropped, corrected or withdrawn, target, revision)."""
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Expected:
 class _Identity:
     time_ms: int
     y: bool | None = None
+    revision: int | None = None
 
 
 def expect(workload: Workload) -> Expected:
@@ -147,21 +148,30 @@ def _label_outcome(
     if not mine:
         return "orphaned" if scored_to > label.time_ms + DISORDER_MS + SKEW_MS else "waiting"
     (event,) = mine
-    if event.y is not None:
-        return "duplicate" if event.y == label.y else "conflicting"
-    if last_ms > event.time_ms + HORIZON_MS:
-        return "late"
-    event.y = label.y
-    expected.outcomes.add((label.id, event.time_ms, "joined", float(label.y)))
-    expected.scored["joined"] += 1
-    return "joined"
+    if event.revision is None:
+        if label.y is None:
+            return "withdrawn"
+        if last_ms > event.time_ms + HORIZON_MS:
+            return "late"
+        expected.scored["joined"] += 1
+        outcome = "joined"
+    elif label.revision > event.revision:
+        outcome = "withdrawn" if label.y is None else "corrected"
+    elif label.revision < event.revision or label.y in (event.y, None):
+        return "duplicate"
+    else:
+        return "conflicting"
+    event.y, event.revision = label.y, label.revision
+    y = None if label.y is None else float(label.y)
+    expected.outcomes.add((label.id, event.time_ms, outcome, y, label.revision))
+    return outcome
 
 
 def _end(expected: Expected, event_id: str, event: _Identity, passed: int) -> None:
-    if event.y is not None:
+    if event.revision is not None:
         return
     if passed > event.time_ms + HORIZON_MS:
         expected.scored["dropped"] += 1
-        expected.outcomes.add((event_id, event.time_ms, "dropped", None))
+        expected.outcomes.add((event_id, event.time_ms, "dropped", None, 0))
     else:
         expected.scored["waiting"] += 1

@@ -21,7 +21,7 @@ from tests.kafka.workload import LEAD, PARTITIONS, Kind, Sent, Workload
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario, running, until
 
-from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.blocks import WITHDRAWN, TrainingBlock
 from tailrace.domain.books import Books
 from tailrace.domain.records import Claim
 from tailrace.inspection.books import account_of
@@ -88,8 +88,10 @@ class Feeder:
 
 async def live(form: LogForm, folder: Path, workload: Workload, say: Say) -> Ended:
     """Send everything through one loop, wait until it is quiet, read what it left behind."""
+    labels = {"topic": form.topic("labels"), "id": "id", "target": "y", "time": "at", "revision": "version"}
+    snapshots = {"every": "1s", "publish": "1s"}
     scenario = await Scenario.make(
-        form, folder, partitions=PARTITIONS, idle_after="1h", snapshots={"every": "1s", "publish": "1s"}
+        form, folder, partitions=PARTITIONS, idle_after="1h", labels=labels, snapshots=snapshots
     )
     try:
         await keep_what_is_old(scenario)
@@ -173,12 +175,20 @@ async def log_of(scenario: Scenario) -> tuple[Counter[Outcome], Counter[str]]:
 
 
 def rows_of(block: TrainingBlock) -> list[Outcome]:
-    rows, dropped = block.examples, block.dropped
+    rows, dropped, said = block.examples, block.dropped, block.corrections
     assert not rows.kinds.any(), "nothing is implicit here"
-    joined = zip(rows.ids, rows.times_ms.tolist(), rows.y.tolist(), strict=True)
-    return [(event_id, time_ms, "joined", y) for event_id, time_ms, y in joined] + [
-        (event_id, time_ms, "dropped", None)
-        for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True)
+    joined = zip(rows.ids, rows.times_ms.tolist(), rows.y.tolist(), rows.revisions.tolist(), strict=True)
+    again = zip(said.ids, said.times_ms.tolist(), said.y.tolist(), said.revisions.tolist(), strict=True)
+    return [
+        *((event_id, time_ms, "joined", y, revision) for event_id, time_ms, y, revision in joined),
+        *(
+            (event_id, time_ms, "dropped", None, 0)
+            for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True)
+        ),
+        *(
+            (event_id, time_ms, *(("withdrawn", None) if kind == WITHDRAWN else ("corrected", y)), revision)
+            for kind, (event_id, time_ms, y, revision) in zip(said.kinds.tolist(), again, strict=True)
+        ),
     ]
 
 
@@ -231,8 +241,9 @@ def test_the_set_of_outcomes_is_the_oracles(ended: tuple[Expected, Ended]) -> No
 def test_every_outcome_is_counted_as_often_as_the_oracle_says(ended: tuple[Expected, Ended]) -> None:
     expected, found = ended
 
-    names = ("joined", "dropped", "repeated", "stale"), ("joined", "duplicate", "conflicting", "late", "orphaned")
-    for of_oracle, counted in zip((expected.scored, expected.labels), names, strict=True):
+    of_events = ("joined", "dropped", "repeated", "stale")
+    of_labels = ("joined", "duplicate", "conflicting", "corrected", "withdrawn", "late", "orphaned")
+    for of_oracle, counted in ((expected.scored, of_events), (expected.labels, of_labels)):
         assert {name: of_oracle[name] for name in counted} == {name: found.counts[name] for name in counted}
     assert [expected.forwarded] * 2 == [found.counts["forwarded"], found.counts["received"]]
     assert [0, 0] == [found.counts["implicit"], found.counts["redelivered"]]

@@ -7,6 +7,7 @@ no reading order within `AHEAD` changes it; the oracle checks that.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,11 +47,12 @@ class EventIn(NamedTuple):
 
 
 class LabelIn(NamedTuple):
-    """A label as its producer meant it; `code` is set where it cannot be used."""
+    """A label as its producer meant it; `code` is set where it cannot be used, `y` is None where it withdraws."""
 
     id: str
     time_ms: int
-    y: bool
+    y: bool | None
+    revision: int = 0
     code: str | None = None
 
 
@@ -89,6 +91,7 @@ BAD_LABELS: tuple[tuple[bytes | None, str], ...] = (
     (b'{"id": "p", "at": 200000000000000, "y": true}', "time_ahead"),
     (b'{"id": "p", "at": 1700000000000}', "target_missing"),
     (b'{"id": "p", "at": 1700000000000, "y": 1}', "target_invalid"),
+    (b'{"id": "p", "at": 1700000000000, "y": true, "version": -1}', "revision_invalid"),
 )
 
 
@@ -127,11 +130,11 @@ class _Maker:
         value = f'{{"id": {shown}, "at": {time_ms}, "a": {a!r}, "b": {b!r}}}'.encode()
         self._add("events", partition, None, value, EventIn(event_id, time_ms), arrival_ms=arrival_ms)
 
-    def label(self, event_id: str, time_ms: int, arrival_ms: int, partition: int, *, y: bool) -> None:
-        shown = event_id if event_id.isdigit() else f'"{event_id}"'
-        value = f'{{"id": {shown}, "at": {time_ms}, "y": {"true" if y else "false"}}}'.encode()
-        meant = LabelIn(event_id, time_ms, y)
-        self._add("labels", partition, event_id.encode(), value, meant, arrival_ms=arrival_ms)
+    def label(self, meant: LabelIn, arrival_ms: int, partition: int) -> None:
+        shown = meant.id if meant.id.isdigit() else f'"{meant.id}"'
+        version = f', "version": {meant.revision}' if meant.revision else ""
+        value = f'{{"id": {shown}, "at": {meant.time_ms}, "y": {json.dumps(meant.y)}{version}}}'.encode()
+        self._add("labels", partition, meant.id.encode(), value, meant, arrival_ms=arrival_ms)
 
     def bad(self, kind: Kind, number: int) -> None:
         arrival_ms = BASE_MS + self.rng.randrange(SPAN_MS)
@@ -207,8 +210,8 @@ class _Fates:
         rng.shuffle(order)
         one = ids // 100
         self.missing, self.late, self.before = (set(order[i * one : (i + 1) * one]) for i in range(3))
-        self.duplicated, self.conflicting, self.wrong_partition = (
-            set(rng.sample(range(ids), share * one)) for share in (5, 1, 5)
+        self.duplicated, self.conflicting, self.wrong_partition, self.corrected = (
+            set(rng.sample(range(ids), share * one)) for share in (5, 1, 5, 3)
         )
 
 
@@ -236,12 +239,20 @@ def _labels_of(made: _Maker, fates: _Fates, number: int, event: EventIn, arrival
     if number in fates.conflicting:
         later_ms = rng.randrange(30 * MINUTE_MS)
         _label(made, event_id, label_ms + later_ms, sent_ms + later_ms, wrong=wrong, y=not y)
+    if number in fates.corrected:
+        for revision in rng.sample(range(4), rng.choice([1, 2, 3])):
+            later_ms = rng.randrange(80 * MINUTE_MS)
+            meant = LabelIn(event_id, label_ms + later_ms, rng.choice([y, not y, None]), revision)
+            made.label(meant, sent_ms + later_ms, _partition_of(event_id, wrong=wrong))
 
 
 def _label(made: _Maker, event_id: str, label_ms: int, sent_ms: int, *, wrong: bool, y: bool | None = None) -> None:
-    by_crc32 = zlib.crc32(event_id.encode()) % PARTITIONS
     value = made.rng.random() < 0.5 if y is None else y
-    made.label(event_id, label_ms, sent_ms, by_crc32 if wrong else home_of(event_id), y=value)
+    made.label(LabelIn(event_id, label_ms, value), sent_ms, _partition_of(event_id, wrong=wrong))
+
+
+def _partition_of(event_id: str, *, wrong: bool) -> int:
+    return zlib.crc32(event_id.encode()) % PARTITIONS if wrong else home_of(event_id)
 
 
 def ticks(workload: Workload) -> Iterator[list[Sent]]:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.settings.toml_builders import make_loop, make_toml
+from tests.settings.toml_builders import LABELS, make_loop, make_toml
 
 from tailrace import main
 from tailrace.inspection.books import Account, account_of
@@ -58,8 +58,9 @@ class HostileUser:
         rng = self.rng
         home = partitions_of([event_id.encode()], PARTITIONS)[0]
         partition = home if rng.random() > 0.1 else rng.randrange(PARTITIONS)
-        verdict = rng.choice(["phishing", "fine"])
-        label = "poison" if rng.random() < 0.02 else {"page_id": event_id, "verdict": verdict}
+        verdict, version = rng.choice(["phishing", "fine", "phishing", "fine", None]), rng.choice([0, 0, 1, 2])
+        is_poison = rng.random() < 0.02
+        label = "poison" if is_poison else {"page_id": event_id, "verdict": verdict, "version": version}
         await self._send("verdicts", partition, event_id, label)
 
     async def _send(self, topic: str, partition: int, key: str, value: object) -> None:
@@ -69,7 +70,7 @@ class HostileUser:
 def settings_in(folder: Path) -> Settings:
     times = 'disorder = "400ms"\nskew = "300ms"\nidle_after = "500ms"'
     text = make_toml(
-        make_loop(horizon="1s", more=times),
+        make_loop(horizon="1s", more=times, labels=LABELS.replace("}", ', revision = "version" }')),
         top='http = ""',
         below='\n[snapshots]\nevery = "300ms"\nstore = "file:./s"\n',
     )

@@ -145,6 +145,7 @@ async def live(form: LogForm, folder: Path, bad: Sequence[Bad]) -> Ended:
             "positive": "fraud",
             "negative": "fine",
         },
+        corrections_within="0s",  # so that no target at all is one that is null
         champion={"model": MODEL},
     )
     try:

@@ -230,12 +230,11 @@ def _further_word(case: Case, event: _Seen, label: Label, last_ms: int) -> str:
     times, known = case.times, event.revision
     assert known is not None
     step = label.revision - known if times.corrections_ms else 0
+    if step > 0 and last_ms <= event.time_ms + times.horizon_ms + times.corrections_ms:
+        return "withdrawn" if label.y is None else "corrected"
     if label.y == event.y or step < 0 or (label.y is None and step == 0):
         return "duplicate"
-    if step == 0:
-        return "conflicting"
-    is_late = last_ms > event.time_ms + times.horizon_ms + times.corrections_ms
-    return "late" if is_late else "withdrawn" if label.y is None else "corrected"
+    return "late" if step > 0 else "conflicting"
 
 
 def _wait_over(case: Case, expected: Expected, event_id: str, seen: list[_Seen], passed: int) -> None:

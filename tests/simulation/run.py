@@ -12,7 +12,8 @@ from tests.simulation.oracle import Expected, Outcome, accepted, expect, in_forc
 from tests.simulation.rules import planted
 from tests.simulation.world import Process, Seat, World
 
-from tailrace.domain.records import Claim, Label, Owner
+from tailrace.domain.books import LabelRecord, Letter, Topics, recompute
+from tailrace.domain.records import Claim, Code, Label, Owner
 
 MAX_STEPS = 400_000
 KILLS_PER_STEP = 0.01
@@ -165,6 +166,7 @@ def _check(world: World, problems: Counter[str]) -> None:
     for outcome in {*_EVENT_OUTCOMES, *_LABEL_OUTCOMES}:
         problems[f"counter {outcome}"] += counts[outcome] != expected.counts[outcome]
     _check_books(world, counts, expected, problems)
+    _check_recomputed_books(world, counts, problems)
     problems["memory kept at the end"] += sum(left > 1 for left in world.left.values())
     _check_fold(world, counts, len(rows), problems)
 
@@ -209,6 +211,31 @@ def _check_books(world: World, counts: Counter[str], expected: Expected, problem
     problems["books of labels"] += labels + counts["received"] != (
         outcomes + counts["forwarded"] + expected.counts["early"]
     )
+
+
+def _check_recomputed_books(world: World, counts: Counter[str], problems: Counter[str]) -> None:
+    case = world.case
+    scored = [(p, entry.value) for p, topic in enumerate(world.scored) for entry in topic.entries]
+    labels = [
+        LabelRecord((q, entry.offset), entry.value, case.home(entry.value.id) if entry.value else 0)
+        for q, topic in enumerate(case.labels)
+        for entry in topic.entries
+    ]
+    letters = [Letter(letter.place, Code(letter.code), letter.block) for letter in world.letters]
+    letters += [Letter(record.source, Code.TARGET_INVALID) for record in labels if record.label is None]
+    topics = Topics(
+        case.partitions,
+        {(block.source_partition, offset) for _, block in scored for offset in block.source_offsets.tolist()},
+        scored,
+        labels,
+        [(p, entry.value) for p, topic in enumerate(world.relabelled) for entry in topic.entries],
+        [(entry.offset, entry.value) for entry in world.log.entries],
+        label_letters=letters,
+    )
+    books = recompute(topics, case.times)
+    problems["recomputed books do not hold"] += not books.holds
+    (found,) = (balance.parts for balance in books.balances if balance.line == "labels")
+    problems["recomputed labels differ"] += any(found[outcome] != counts[outcome] for outcome in _LABEL_OUTCOMES)
 
 
 def _is_label(value: Label | None) -> bool:

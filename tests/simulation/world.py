@@ -123,7 +123,7 @@ class World:
         self.inputs_ended = True
         for partition in range(self.case.partitions):
             event_id = next(f"e{n}" for n in range(10**6, 10**7) if self.case.home(f"e{n}") == partition)
-            self.scored[partition].append(score([InputEvent(event_id, END_MS)], [10**9], 0, self.rng))
+            self.scored[partition].append(score([InputEvent(event_id, END_MS)], [10**9 + partition], 0, self.rng))
             add_label(self.case.labels[partition], partition, Label(event_id, END_MS, 1.0, 0, 0, 0), END_MS)
 
 

@@ -437,14 +437,18 @@ class _Labels:
         identity = self._scored.find(home, label, watermark_ms)
         if identity is None:
             return "unexplained" if self._scored.is_orphan(home, label) else "waiting"
-        return self._said_before(label, self._log.words.get((home, identity), ()))
+        times = self._scored.times
+        last_ms = identity[1] + times.horizon_ms + times.corrections_ms
+        takes_corrections = times.corrections_ms > 0 and max(label.time_ms, watermark_ms) <= last_ms
+        return self._said_before(label, self._log.words.get((home, identity), ()), takes_corrections=takes_corrections)
 
-    def _said_before(self, label: Label, words: Sequence[Word]) -> str:
+    def _said_before(self, label: Label, words: Sequence[Word], *, takes_corrections: bool) -> str:
         """Tell a duplicate from a withdrawal of nothing, by what labels had said of the identity before this one."""
         before = [word for word in words if word.source[0] == label.partition and word.source[1] < label.offset]
         # In which order labels of two partitions were read nobody wrote down: any word of another may have been first.
         in_force = before[-1:] + [word for word in words if word.source[0] != label.partition]
-        if any(self._is_duplicate(label, word) for word in in_force):
+        has_row = takes_corrections and all(label.revision > word.revision for word in in_force)
+        if not has_row and any(self._is_duplicate(label, word) for word in in_force):
             return "duplicate"
         return "withdrawn" if label.y is None and not before else "unexplained"
 

@@ -265,7 +265,7 @@ class LoopSettings(Group):
     )
     corrections_within: DurationMs = setting(
         "How long after its horizon an event's target may still be corrected or withdrawn by a label of a higher "
-        'revision; "0s": corrections are not taken.',
+        'revision, and is remembered for that; "0s": corrections are not taken.',
         durations.ALLOWED,
         default_from=lambda before: before.get("horizon", 0),
         shown="the horizon",

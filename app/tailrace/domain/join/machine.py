@@ -13,7 +13,7 @@ an event's time and H, D, S, R, C, K are the spans of `times.JoinTimes`.
     Labels    joined       the first one in time
               duplicate    its event has this target, or a word of a higher revision
               conflicting  its event has another target of the same revision: the first wins (dead letter)
-              corrected    of a higher revision, or the first word on an implicit event: another target
+              corrected    of a higher revision, which counts from now on; or the first word on an implicit event
               withdrawn    of a higher revision: takes the target back; or there was no label to take back
               late         past T + H for a first word, past T + H + C for a correction (dead letter)
               orphaned     no event came until the scored watermark was past label time + D + S (dead letter)
@@ -312,14 +312,12 @@ class LabelJoin:
         """Judge a label of an event on which a label has spoken."""
         takes_corrections = self.spec.times.corrections_ms > 0
         step = label.revision - identity.revision if takes_corrections else 0
-        if identity.y == label.y or step < 0 or (label.y is None and step == 0):
+        if step > 0 and self._corrects(identity, label, watermark_ms):
+            self._correct(identity, label)  # one with the same target too: what lies between the two counts no more
+        elif identity.y == label.y or step < 0 or (label.y is None and step == 0):
             self._count("duplicate", 1)
-        elif step == 0:
-            self._bury(label, Code.CONFLICTING)
-        elif self._corrects(identity, label, watermark_ms):
-            self._correct(identity, label)
         else:
-            self._bury(label, Code.LATE)
+            self._bury(label, Code.CONFLICTING if step == 0 else Code.LATE)
 
     def _corrects(self, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> bool:
         times = self.spec.times
