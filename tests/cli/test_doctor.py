@@ -45,7 +45,7 @@ def test_a_loop_that_ran_is_well(run: Run, ran_loop: RanLoop):
 
     found = findings(ran.out)
     assert 0 == ran.code
-    assert {"config", "log", "topics", "partitioner", "clocks", "store", "model"} == set(found)
+    assert {"config", "keys", "log", "topics", "partitioner", "clocks", "store", "model"} == set(found)
     assert {"ok"} == {each["verdict"] for each in found.values()}
     assert "the model of snapshot" in found["model"]["found"]
     assert "40 labels looked at" in found["partitioner"]["found"]
@@ -69,7 +69,7 @@ def test_without_a_log_nothing_that_needs_one_is_looked_at(run: Run, tmp_path: P
     ran = run("doctor", "-o", "json")
 
     found = findings(ran.out)
-    assert (1, {"config", "log", "store"}) == (ran.code, set(found))
+    assert (1, {"config", "keys", "log", "store"}) == (ran.code, set(found))
     assert "fail" == found["log"]["verdict"]
     assert found["log"]["next"]
 

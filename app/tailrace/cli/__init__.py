@@ -28,6 +28,7 @@ GROUPS: Final = (
     "doctor",
     "check",
     "init",
+    "keys",
     "topics",
     "events",
     "labels",

@@ -32,7 +32,7 @@ def register(app: App) -> None:
 
 
 def doctor(*, config: ConfigFile = None, output_format: OutputFormat = None) -> int:
-    """Check configuration, log, topics, partitioner of labels, clocks, store and model; ends with 1 when one fails.
+    """Check configuration, keys, log, topics, partitioner of labels, clocks, store, model; ends with 1 when one fails.
 
     Changes nothing, but for a file of a few bytes in the store that it writes
     and deletes.
@@ -67,9 +67,12 @@ def _settings(config: Path | None, *, is_json: bool) -> Settings:
 
 async def _checks(settings: Settings, file: Path) -> AsyncIterator[Check]:
     from tailrace.inspection.doctor import Check, checks_of  # noqa: PLC0415 - loads the client of Kafka
+    from tailrace.inspection.key_check import keys_check  # noqa: PLC0415
+    from tailrace.opening import open_keys  # noqa: PLC0415
 
     loops = len(settings.loops)
     yield Check("config", Verdict.OK, f"{file}: no problem found, {loops} loop{'s' * (loops != 1)}")
+    yield await asyncio.to_thread(keys_check, open_keys(settings), now_ms())
     is_reachable = True
     async for check in checks_of(settings, now_ms):
         yield check

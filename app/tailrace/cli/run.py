@@ -84,6 +84,7 @@ def banner(settings: Settings, roles: Iterable[Role], config: Path | None = None
     for name, loop in settings.loops.items():
         yield from _of_loop(name, loop, settings, names)
     yield _line("snapshots", settings.snapshots.store)
+    yield _line("keys", str(settings.keys.folder))
     yield _line("guarantee", GUARANTEE)
     if settings.http:
         yield _line("http", "  ".join(f"http://{settings.http}{path}" for path in ("/livez", "/readyz", "/metrics")))

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from river import drift, preprocessing, proba, stats, utils
+from river import drift, linear_model, optim, preprocessing, proba, stats, utils
+from river.optim import schedulers
 from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
-from tailrace.domain.models.codec_format import Node, Value
+from tailrace.domain.models.codec_format import WORDS, Node, Value
 from tailrace.domain.models.symbols import SymbolTable
 
 PLAIN = StateCodec([])
@@ -343,6 +344,8 @@ def test_an_undeclared_attribute_is_refused_with_its_class() -> None:
         ([b"a" * 17], Caps(text_bytes=16), "a text of 17 bytes"),
         (np.zeros(3), Caps(array_bytes=16), "an array of 24 bytes"),
         ((((1,),),), Caps(tuple_depth=2), "more than 2 deep"),
+        (dict.fromkeys("abc"), Caps(entries=2), "at most 2 are kept"),
+        ([0] * 6, Caps(entries=2), "at most 2 are kept"),
     ],
 )
 def test_what_exceeds_a_cap_is_not_written(state: Any, caps: Caps, says: str) -> None:
@@ -359,7 +362,12 @@ def test_what_is_at_a_cap_is_written_and_read() -> None:
 
 @pytest.mark.parametrize(
     ("caps", "says"),
-    [(Caps(state_bytes=10), "at most 10"), (Caps(nodes=1), "at most 1"), (Caps(text_bytes=2), "not an encoded state")],
+    [
+        (Caps(state_bytes=10), "at most 10"),
+        (Caps(nodes=1), "at most 1"),
+        (Caps(text_bytes=2), "not an encoded state"),
+        (Caps(entries=0), "at most 0 entries"),
+    ],
 )
 def test_what_exceeds_a_cap_is_not_read(caps: Caps, says: str) -> None:
     body = PLAIN.encode(["text", []])
@@ -398,6 +406,13 @@ FORGED = StateCodec([Tally(), drift.ADWIN(), utils.VectorDict(), Slotted(1)])
         ([[Node.ARRAY, "|O", [1], b"12345678"]], "unknown type of numbers"),
         ([[Node.ARRAY, "<f8", [-1], b"12345678"]], "canonical"),
         ([[Node.RANDOM, b"short", None]], "not an encoded state"),
+        ([[Node.RANDOM, WORDS.pack(*range(624), 625), None]], "not an encoded state"),
+        ([[Node.RANDOM, WORDS.pack(*range(624), 624), "a text"]], "whose next number is none"),
+        ([[Node.RANDOM, WORDS.pack(*range(624), 624), math.inf]], "whose next number is none"),
+        ([[Node.RANDOM_STATE, bytes(2496), 625, 0, 0.0]], "beside its numbers"),
+        ([[Node.RANDOM_STATE, bytes(2496), -1, 0, 0.0]], "beside its numbers"),
+        ([[Node.RANDOM_STATE, bytes(2496), 624, 2, 0.0]], "beside its numbers"),
+        ([[Node.RANDOM_STATE, bytes(2496), 624, 0, math.nan]], "beside its numbers"),
         ([[Node.RUST, 0, [], b""]], "no compiled class"),
         ([[Node.RUST, symbol(FORGED, "river._river_rust.vectordict.VectorDict"), [], b""]], "no compiled class"),
         ([[Node.RUST, symbol(FORGED, "river._river_rust.drift.AdaptiveWindowing"), [], b"cut"]], "refuses its bytes"),
@@ -442,6 +457,72 @@ def test_forged_attributes_are_refused(name: str) -> None:
 def test_a_forged_object_of_what_is_no_plain_class_is_refused(name: str) -> None:
     with pytest.raises(CodecError, match="no class with attributes"):
         FORGED.decode(body_of(FORGED, [[Node.INSTANCE, 0]], layouts=[[symbol(FORGED, name)]]))
+
+
+def test_a_list_that_is_longer_than_any_may_be_is_refused_before_it_exists() -> None:
+    """A few bytes that announce two thousand million items must not make anybody look for the memory."""
+    head = FORGED.encode([])[:36]
+
+    with pytest.raises(CodecError, match="not an encoded state"):
+        FORGED.decode(head + b"\x90" + msgpack.packb(ref(0)) + b"\xdd\x7f\xff\xff\xff")
+
+
+# ── what an attribute may hold ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_regression() -> linear_model.LogisticRegression:
+    return linear_model.LogisticRegression(optim.Adam(0.01), l2=0.5)
+
+
+REGRESSION = StateCodec([make_regression(), utils.VectorDict()], [optim.SGD, schedulers.Constant])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("l2", "half", "LogisticRegression.l2 holds a str"),
+        ("l2", math.inf, "LogisticRegression.l2 holds inf"),
+        ("l2", math.nan, "LogisticRegression.l2 holds nan"),
+        ("l2", None, "LogisticRegression.l2 holds a NoneType"),
+        ("optimizer", 5, "LogisticRegression.optimizer holds a int"),
+        ("optimizer", optim.losses.Log(), "LogisticRegression.optimizer holds a Log"),
+        ("optimizer", schedulers.Constant(0.1), "LogisticRegression.optimizer holds a Constant"),
+        ("loss", optim.losses.Log, "LogisticRegression.loss holds a ABCMeta"),
+        ("_weights", [1.0], "LogisticRegression._weights holds a list"),
+    ],
+)
+def test_an_attribute_holds_nothing_that_none_of_its_class_can(name: str, value: Any, says: str) -> None:
+    """Without rules for types such a state is read, and raises when it is asked for the first prediction."""
+    lenient = StateCodec([make_regression(), utils.VectorDict()], [optim.SGD, schedulers.Constant])
+    lenient.table.attribute_rule = lambda *_: None  # type: ignore[method-assign]
+    model = make_regression()
+    setattr(model, name, value)
+    forged = lenient.encode(model)
+    assert name in vars(lenient.decode(forged))
+
+    with pytest.raises(CodecError, match=f"{says}, which no such object can"):
+        REGRESSION.decode(forged)
+    with pytest.raises(CodecError, match=f"{says}, which no such object should"):
+        REGRESSION.encode(model)
+
+
+def test_an_attribute_may_hold_what_takes_the_place_of_the_fresh_one() -> None:
+    model = make_regression()
+    model.l2 = np.float64(1)
+    model.intercept = math.inf  # A learned number may overflow; a constructor's may not.
+    model.optimizer = optim.SGD()
+
+    restored = reborn(REGRESSION, model)
+
+    assert (1.0, math.inf, optim.SGD) == (restored.l2, restored.intercept, type(restored.optimizer))
+
+
+def test_a_class_that_fresh_models_do_not_hold_is_known_by_its_constructor() -> None:
+    codec = StateCodec([utils.VectorDict()], [schedulers.Optimal, stats.Var, stats.Mean])
+
+    assert codec.table.attribute_rule(stats.Var, "mean") is None
+    assert not codec.table.attribute_rule(stats.Var, "ddof").allows("one")
+    assert codec.table.attribute_rule(Tally, "count") is None
 
 
 def test_a_stop_of_the_process_is_not_taken_for_damage() -> None:

@@ -25,13 +25,24 @@ REMADE_SEED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bounds on one encoded state, for writing and for reading."""
+    """Bounds on one encoded state, for writing and for reading.
+
+    Attributes:
+        nodes: Mutable objects of the whole state.
+        entries: Keys of one dict, items of one list or set.
+    """
 
     state_bytes: int = 256 * 2**20
     nodes: int = 5_000_000
+    entries: int = 2_000_000
     text_bytes: int = 2**20
     array_bytes: int = 64 * 2**20
     tuple_depth: int = 16
+
+    @property
+    def longest_node(self) -> int:
+        """Values of one node: keys and values of a dict, with its head."""
+        return 2 * self.entries + 2
 
 
 class Value(enum.IntEnum):

@@ -8,6 +8,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -15,6 +16,7 @@ import numpy as np
 from river.utils import VectorDict
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.models.attribute_types import AttributeRule
 from tailrace.domain.models.codec_format import (
     CODEC_VERSION,
     DTYPES,
@@ -27,6 +29,7 @@ from tailrace.domain.models.codec_format import (
 )
 from tailrace.domain.models.symbols import SymbolTable, is_plain, is_rust, slots_of
 
+_KEY_WORDS = 624
 _HEAD = b"\x95" + bytes([CODEC_VERSION]) + b"\xc4\x20"
 """How every state begins: five parts, the version, and 32 bytes of fingerprint to follow."""
 
@@ -46,6 +49,7 @@ class _Method:
 class _Layout:
     kind: type
     names: tuple[str, ...]
+    rules: tuple[AttributeRule | None, ...]
     slots: dict[str, Any]
     derived: dict[str, Remake | None]
 
@@ -75,6 +79,8 @@ class Decoder:
         _, _, layouts, root, nodes = self._unpacked(body)
         if len(nodes) > self._caps.nodes:
             raise CodecError(f"the state has {len(nodes)} objects; at most {self._caps.nodes} are read")
+        if max(map(len, nodes), default=0) > self._caps.longest_node:
+            raise CodecError(f"a list or dict of the state is too long; at most {self._caps.entries} entries are read")
         self._layouts = [self._layout(*layout) for layout in layouts]
         self._objects = [None if node[0] == Node.VECTOR else self._empty(node) for node in nodes]
         for number, node in enumerate(nodes):
@@ -100,6 +106,7 @@ class Decoder:
             max_str_len=self._caps.text_bytes,
             max_bin_len=self._caps.array_bytes,
             max_ext_len=self._caps.text_bytes,
+            max_array_len=max(self._caps.nodes, self._caps.longest_node),
             max_map_len=0,
         )
         self._depth -= 1
@@ -122,7 +129,8 @@ class Decoder:
                 raise CodecError(
                     f"{kind.__qualname__} has no attribute of the name in its layout; the bytes are not ours"
                 )
-        return _Layout(kind, names, slots_of(kind), derived)
+        rules = tuple(self._table.attribute_rule(kind, name) for name in names)
+        return _Layout(kind, names, rules, slots_of(kind), derived)
 
     def _value(self, raw: Any) -> Any:
         kind = type(raw)
@@ -173,8 +181,14 @@ class Decoder:
 
     def _fill_instance(self, filled: Any, node: Sequence[Any]) -> None:
         layout = self._layouts[node[1]]
-        for name, raw in zip(layout.names, node[2:], strict=True):
-            self._set(filled, layout, name, self._value(raw))
+        for name, rule, raw in zip(layout.names, layout.rules, node[2:], strict=True):
+            value = self._value(raw)
+            if rule is not None and not rule.allows(value):
+                raise CodecError(
+                    f"{layout.kind.__qualname__}.{name} holds {_shown(value)}, which no such object can; "
+                    f"the bytes are not ours"
+                )
+            self._set(filled, layout, name, value)
         for name, remake in layout.derived.items():
             if remake is not None:
                 self._set(filled, layout, name, remake())
@@ -210,12 +224,17 @@ class Decoder:
 
     def _random(self, node: Sequence[Any]) -> random.Random:
         _, words, gauss = node
+        if gauss is not None and not (type(gauss) is float and isfinite(gauss)):
+            raise CodecError("a generator whose next number is none; the bytes are not ours")
         generator = random.Random(0)
         generator.setstate((3, WORDS.unpack(words), gauss))
         return generator
 
     def _random_state(self, node: Sequence[Any]) -> np.random.RandomState:
         _, key, position, has_gauss, gauss = node
+        # NumPy does not look at the position, and would read what lies behind the key.
+        if not (0 <= position <= _KEY_WORDS and has_gauss in {0, 1} and isfinite(gauss)):
+            raise CodecError("a generator that stands beside its numbers; the bytes are not ours")
         generator = np.random.RandomState(0)
         generator.set_state(("MT19937", np.frombuffer(key, dtype="<u4"), position, has_gauss, gauss))
         return generator
@@ -241,6 +260,10 @@ def _revive(kind: type, arguments: tuple[Any, ...], content: bytes) -> Any:
     except BaseException as cause:
         raise CodecError(f"{kind.__qualname__} refuses its bytes; take another snapshot") from cause
     return made
+
+
+def _shown(value: object) -> str:
+    return repr(value) if type(value) is float else f"a {type(value).__qualname__}"
 
 
 def _dtype(name: str) -> np.dtype[Any]:

@@ -9,13 +9,14 @@ import struct
 import types
 from collections.abc import Callable, Iterable
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 from river.utils import VectorDict
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.models.attribute_types import AttributeRule
 from tailrace.domain.models.codec_format import (
     CODEC_VERSION,
     DTYPES,
@@ -35,6 +36,14 @@ _INT_MIN, _INT_END = -(1 << 63), 1 << 64
 _WHAT_TO_DO = "use a part of River that is on the support list, or keep plain numbers, texts, lists and dicts"
 
 
+class _Shape(NamedTuple):
+    """How objects of one class with the same attributes are written: layout, order, and what each may hold."""
+
+    number: int
+    names: tuple[str, ...]
+    rules: tuple[tuple[str, AttributeRule], ...]
+
+
 class Encoder:
     """Writes one state, once. Node `i` belongs to the i-th mutable object that was met."""
 
@@ -44,7 +53,7 @@ class Encoder:
         self._numbers: dict[int, int] = {}
         self._met: list[Any] = []  # Keeps objects alive too, so that no id is used twice.
         self._layouts: dict[tuple[int, tuple[str, ...]], int] = {}
-        self._shapes: dict[tuple[type, tuple[str, ...]], tuple[int, tuple[str, ...]]] = {}
+        self._shapes: dict[tuple[type, tuple[str, ...]], _Shape] = {}
 
     def encode(self, state: object) -> bytes:
         """Return the canonical bytes of `state`.
@@ -56,7 +65,7 @@ class Encoder:
         nodes: list[bytes] = []
         size = 0
         while len(nodes) < len(self._met):
-            node = packed(self._node(self._met[len(nodes)]))
+            node = packed(self._bounded(self._node(self._met[len(nodes)])))
             nodes.append(node)
             size += len(node)
             if size > self._caps.state_bytes:
@@ -71,6 +80,14 @@ class Encoder:
             packer.pack(part)
         packer.pack_array_header(len(nodes))
         return b"".join((packer.bytes(), *nodes))
+
+    def _bounded(self, node: list[Any]) -> list[Any]:
+        if len(node) > self._caps.longest_node:
+            raise CodecError(
+                f"a list or dict of some {len(node) // 2} entries in the state; at most {self._caps.entries} "
+                f"are kept: bound the names of features, the categories or the window"
+            )
+        return node
 
     def _value(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
@@ -179,10 +196,16 @@ class Encoder:
         for name in lookup_attributes(kind):
             attributes[name] = touched_entries(attributes[name])
         shape = (kind, tuple(attributes))
-        number, names = self._shapes.get(shape) or self._new_shape(shape)
+        number, names, rules = self._shapes.get(shape) or self._new_shape(shape)
+        for name, rule in rules:
+            if not rule.allows(attributes[name]):
+                raise CodecError(
+                    f"{kind.__qualname__}.{name} holds {_short(attributes[name])}, which no such object should; "
+                    f"the model has come apart, and no snapshot of it would be read again"
+                )
         return [Node.INSTANCE, number, *[self._value(attributes[name]) for name in names]]
 
-    def _new_shape(self, shape: tuple[type, tuple[str, ...]]) -> tuple[int, tuple[str, ...]]:
+    def _new_shape(self, shape: tuple[type, tuple[str, ...]]) -> _Shape:
         kind, found = shape
         names = tuple(sorted(set(found) - derived_attributes(kind).keys()))
         for name in names:
@@ -193,8 +216,9 @@ class Encoder:
                 )
         layout = (self._symbol(kind), names)
         number = self._layouts.setdefault(layout, len(self._layouts))
-        self._shapes[shape] = (number, names)
-        return number, names
+        rules = [(name, rule) for name in names if (rule := self._table.attribute_rule(kind, name)) is not None]
+        self._shapes[shape] = found_shape = _Shape(number, names, tuple(rules))
+        return found_shape
 
     def _symbol(self, kind: type) -> int:
         number = self._table.number_of(kind)
@@ -289,6 +313,10 @@ def _canonical(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "fc":
         return array
     return np.where(np.isnan(array), np.array(NAN, dtype=array.dtype), array)
+
+
+def _short(value: object) -> str:
+    return repr(value) if type(value) is float else f"a {type(value).__qualname__}"
 
 
 def _unknown(value: object, kind: type) -> str:

@@ -5,8 +5,8 @@ Encoded states hold numbers, never names: number `i` means entry `i` of this tab
 while it learns. So nothing that stands in bytes decides what is imported or called. Two tables are the same table
 when their names are; `fingerprint` lets a reader refuse bytes that were written with another one.
 
-The table also knows, per class, which attribute names its instances can have: those that the class declares,
-those that its methods assign, and those that the freshly built objects have.
+The table also knows, per class, which attributes its instances can have: those that the class declares, those that
+its methods assign, and those that the freshly built objects have; and of what types they are (`attribute_types`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.models.attribute_types import AttributeRule, SeenAttribute, codes_of, rule_of
 
 FACTORIES: tuple[type, ...] = (
     bool, int, float, str, bytes, list, dict, set, frozenset, tuple,
@@ -91,7 +92,7 @@ class SymbolTable:
             CodecError: Two different entries have the same name.
         """
         entries: dict[str, object] = {}
-        attributes: dict[type, set[str]] = {}
+        attributes: dict[type, dict[str, SeenAttribute]] = {}
         for symbol in (*FACTORIES, *family, *_found_in(skeletons, attributes)):
             name = _name_of(symbol)
             if entries.setdefault(name, symbol) is not symbol:
@@ -104,6 +105,7 @@ class SymbolTable:
         self._numbers = {id(symbol): number for number, symbol in enumerate(self._symbols)}
         self._attributes = attributes
         self._known: dict[type, frozenset[str]] = {}
+        self._rules: dict[tuple[type, str], AttributeRule | None] = {}
 
     def number_of(self, symbol: object) -> int | None:
         """Return the entry's number, or None when `symbol` is not in the table."""
@@ -123,8 +125,15 @@ class SymbolTable:
         """Return the attribute names that instances of `kind` can have."""
         known = self._known.get(kind)
         if known is None:
-            known = self._known[kind] = frozenset(_declared(kind) | self._attributes.get(kind, set()))
+            known = self._known[kind] = frozenset(_declared(kind) | self._attributes.get(kind, {}).keys())
         return known
+
+    def attribute_rule(self, kind: type, name: str) -> AttributeRule | None:
+        """Return what an attribute of instances of `kind` may hold; None: anything."""
+        if (kind, name) not in self._rules:
+            seen = self._attributes.get(kind, {}).get(name)
+            self._rules[kind, name] = rule_of(kind, name, seen, self._symbols)
+        return self._rules[kind, name]
 
 
 def _name_of(symbol: object) -> str:
@@ -142,8 +151,8 @@ def _is_symbol(value: object) -> bool:
     return getattr(value, "__self__", None) is None or isinstance(value.__self__, types.ModuleType)  # type: ignore[union-attr]
 
 
-def _found_in(skeletons: Iterable[object], attributes: dict[type, set[str]]) -> Iterator[object]:
-    """Yield every class and function reachable from the skeletons; fill `attributes` with what instances have."""
+def _found_in(skeletons: Iterable[object], attributes: dict[type, dict[str, SeenAttribute]]) -> Iterator[object]:
+    """Yield every class and function reachable from the skeletons; fill `attributes` with what instances hold."""
     seen: dict[int, object] = {}
     todo = list(skeletons)
     while todo:
@@ -159,12 +168,14 @@ def _found_in(skeletons: Iterable[object], attributes: dict[type, set[str]]) -> 
             todo.extend(contents_of(value))
 
 
-def _class_of(value: object, attributes: dict[type, set[str]]) -> Iterator[object]:
+def _class_of(value: object, attributes: dict[type, dict[str, SeenAttribute]]) -> Iterator[object]:
     kind: type = type(value)
     if is_rust(kind):
         yield kind
     elif is_plain(kind):
-        attributes.setdefault(kind, set()).update(attributes_of(value))
+        seen = attributes.setdefault(kind, {})
+        for name, held in attributes_of(value).items():
+            seen.setdefault(name, SeenAttribute()).note(held)
         yield kind
 
 
@@ -205,20 +216,8 @@ def _declared(kind: type) -> set[str]:
     for base in kind.__mro__:
         names.update(vars(base).get("__annotations__", ()))
         for member in vars(base).values():
-            names.update(*(_assigned(code) for code in _codes(member)))
+            names.update(*(_assigned(code) for code in codes_of(member)))
     return names
-
-
-def _codes(member: object) -> Iterator[types.CodeType]:
-    functions: tuple[Any, ...] = (member,)
-    if isinstance(member, property):
-        functions = (member.fget, member.fset)
-    elif isinstance(member, (staticmethod, classmethod)):
-        functions = (member.__func__,)
-    for function in functions:
-        code = getattr(function, "__code__", None)
-        if isinstance(code, types.CodeType):
-            yield code
 
 
 def _assigned(code: types.CodeType) -> set[str]:
