@@ -81,7 +81,7 @@ def _path(head: Any, x: Mapping[str, Any]) -> Iterator[Reason]:
     node = head._root  # noqa: SLF001 - River has no public name for it
     while isinstance(node, DTBranch):
         try:
-            index = node.branch_no(x)
+            index = node.branch_no(x)  # type: ignore[no-untyped-call]
             node, test = node.children[index], node.repr_branch(index)
         except KeyError:
             index, child = node.most_common_path()
