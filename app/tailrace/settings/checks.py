@@ -17,8 +17,10 @@ from tailrace.settings.fields import Contradictions, Group, Problem
 
 if TYPE_CHECKING:
     from tailrace.settings.tree import (
+        EventsSettings,
         FeatureSettings,
         KafkaSettings,
+        LabelsSettings,
         LoopSettings,
         Settings,
     )
@@ -96,6 +98,16 @@ def of_kafka(kafka: KafkaSettings) -> Iterator[Problem]:
     if (kafka.cert_file is None) != (kafka.key_file is None):
         missing = "cert_file" if kafka.cert_file is None else "key_file"
         yield Problem(missing, "nothing", "a path: cert_file and key_file come together")
+
+
+def of_format(side: EventsSettings | LabelsSettings) -> Iterator[Problem]:
+    """Yield what is wrong: a schema goes with Avro, and Avro with a schema."""
+    if side.format == "avro" and side.schema_file is None:
+        yield Problem("schema_file", "nothing", "the path of an .avsc file, because format is avro")
+    if side.format == "json":
+        for key in ("schema_file", "older_schema_files"):
+            if getattr(side, key):
+                yield Problem(key, "a schema, but format is json", 'none, or format = "avro"')
 
 
 def of_feature(feature: FeatureSettings) -> Iterator[Problem]:

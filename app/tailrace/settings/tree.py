@@ -49,10 +49,15 @@ from tailrace.settings.fields import (
 )
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+ValueFormat = Literal["json", "avro"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 TIME_UNITS = '"s", "ms", "us" or "ns"'
 NAME = "the name of a field, or a dotted path to it, as text"
+FORMATS = '"json" or "avro"'
+FORMAT = "What the values of the topic are: JSON objects, or Avro of the pinned schema."
+SCHEMA_FILE = "Avro: the .avsc file of plain values; single-object encoding of it is read too."
+OLDER_FILES = "Avro: schemas that values in single-object encoding may still name."
 
 
 class KafkaSettings(Group):
@@ -107,6 +112,13 @@ class EventsSettings(Group):
         default=None,
     )
     time_unit: TimeUnit = setting("The unit of a time that is a number.", TIME_UNITS, default="ms")
+    format: ValueFormat = setting(FORMAT, FORMATS, default="json")
+    schema_file: FilePath | None = setting(SCHEMA_FILE, "a path, with format avro", default=None)
+    older_schema_files: tuple[FilePath, ...] = setting(OLDER_FILES, "a list of paths", default=(), literal=True)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_format(self))
 
 
 class LabelsSettings(Group):
@@ -148,6 +160,13 @@ class LabelsSettings(Group):
         default=None,
         literal=True,
     )
+    format: ValueFormat = setting(FORMAT, FORMATS, default="json")
+    schema_file: FilePath | None = setting(SCHEMA_FILE, "a path, with format avro", default=None)
+    older_schema_files: tuple[FilePath, ...] = setting(OLDER_FILES, "a list of paths", default=(), literal=True)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_format(self))
 
 
 class FeatureSettings(Group):

@@ -108,7 +108,7 @@ def encode(
         CONNECT + "connector.name": f"tailrace.{loop}",
         CONNECT + "task.id": member,
         CONNECT + "stage": rejection.stage.value,
-        CONNECT + "class.name": _DECIDED_BY[rejection.stage],
+        CONNECT + "class.name": _decided_by(rejection),
         CONNECT + "exception.class.name": f"tailrace.{rejection.code.value}",
         CONNECT + "exception.message": rejection.detail,
         CODE: rejection.code.value,
@@ -150,6 +150,10 @@ def parse(headers: Headers) -> DeadLetter:
         )
     except (KeyError, ValueError) as cause:
         raise CodecError(f"the headers of a dead letter are incomplete ({type(cause).__name__})") from cause
+
+
+def _decided_by(rejection: Rejection) -> str:
+    return "tailrace.wire.avro_objects" if rejection.code is Code.NOT_AVRO else _DECIDED_BY[rejection.stage]
 
 
 def _start_of_ours(headers: Headers) -> int:
