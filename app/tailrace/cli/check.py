@@ -203,7 +203,9 @@ def _feature_in_words(spec: FeatureSpec) -> str:
         parts.append(f"from {spec.minimum:g}")
     if spec.maximum is not None:
         parts.append(f"up to {spec.maximum:g}")
-    if spec.type == "text":
+    if spec.most is not None:
+        parts.append(f'the first {spec.most} values learned, others as "other"')
+    if spec.type == "text" or spec.is_open:
         parts.append(f"at most {spec.max_length} characters")
     if spec.missing != "reject":
         parts.append("may be absent" if spec.missing == "absent" else f"{_shown(spec.missing)} when missing")

@@ -25,6 +25,7 @@ from tailrace.domain.contract import (
     FeatureType,
     TargetContract,
 )
+from tailrace.domain.features import MAX_CATEGORIES
 from tailrace.domain.records import Rejection, Task
 from tailrace.domain.times import JoinTimes, TimeUnit
 from tailrace.settings import addresses, checks, durations
@@ -180,10 +181,17 @@ class FeatureSettings(Group):
         "Smallest number that is accepted.", "a number, for number and integer", default=None, literal=True
     )
     max: Number | None = setting(
-        "Greatest number that is accepted.", "a number, for number and integer", default=None, literal=True
+        "Greatest number that is accepted; of a category without `values`, how many of them a model knows at most: the "
+        'first so many that it learns, every later one is "other" to it.',
+        f"a number, for number and integer; 1 to {MAX_CATEGORIES}, for category",
+        default=None,
+        literal=True,
     )
     values: tuple[str, ...] | None = setting(
-        "The values of a category.", 'a list of text such as ["de", "fr"], for category', default=None, literal=True
+        "The values of a category; without them it takes `max`.",
+        'a list of text such as ["de", "fr"], for category',
+        default=None,
+        literal=True,
     )
     other: Flag = setting(
         'Category: read a value that is not listed as "other" instead of rejecting the event.',
@@ -198,8 +206,8 @@ class FeatureSettings(Group):
         literal=True,
     )
     max_length: Count | None = setting(
-        "Text: the most characters that are accepted.",
-        "a whole number of at least 1, for text",
+        "Text, and category without `values`: the most characters that are accepted.",
+        "a whole number of at least 1, for text and category",
         default=None,
         shown=str(MAX_TEXT_CHARS),
         literal=True,
@@ -215,7 +223,8 @@ class FeatureSettings(Group):
             name=name,
             type=self.type,
             minimum=self.min,
-            maximum=self.max,
+            maximum=None if self.type == "category" else self.max,
+            most=int(self.max) if self.type == "category" and self.max is not None else None,
             values=self.values or (),
             other=self.other,
             missing=self.missing,
