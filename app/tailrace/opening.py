@@ -126,9 +126,7 @@ def _problems_of(loop: LoopSettings, side: Side) -> list[str]:
         needs = needs_of_events(fields, loop.contract)
     else:
         labels = loop.labels
-        needs = needs_of_labels(
-            fields, labels.target, loop.target, revision=labels.revision, source=labels.source
-        )
+        needs = needs_of_labels(fields, labels.target, loop.target, revision=labels.revision, source=labels.source)
     schemas, problems = _pinned(settings)
     for key, schema in schemas:
         # What an older schema lacks may have a default in the present one.

@@ -285,3 +285,30 @@ def test_what_sends_json_says_so_where_a_topic_is_avro(run: Run, tmp_path: Path)
     ran = run("events", "send", "--file", "-")
 
     assert (2, True) == (ran.code, "`events send` sends JSON" in ran.err)
+
+
+ONE_HOT = 'model = "(SelectType(str) | OneHotEncoder()) + SelectType(float) | LogisticRegression()"'
+TEXT = 'age = "number"\nnote = "text"'
+
+
+def test_text_into_a_model_that_keeps_every_value_is_refused(run: Run, tmp_path: Path):
+    """Without the refusal every stranger's text is a weight for ever."""
+    write(make_toml(make_loop(features=TEXT, champion=ONE_HOT)), tmp_path)
+
+    ran = run("check")
+
+    assert 3 == ran.code
+    assert "loops.phishing.features.note: found text, of which the model keeps every value for ever" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("features", "champion"),
+    [
+        ('age = "number"\nnote = { type = "category", max = 20 }', ONE_HOT),
+        (TEXT, ONE_HOT.replace("OneHotEncoder()", "FeatureHasher(seed=1)")),
+    ],
+)
+def test_an_open_category_and_hashed_text_are_bounded(run: Run, tmp_path: Path, features: str, champion: str):
+    write(make_toml(make_loop(features=features, champion=champion)), tmp_path)
+
+    assert 0 == run("check").code

@@ -10,7 +10,7 @@ from typing import Any, Final
 from cyclopts import App
 
 from tailrace.cli import output
-from tailrace.cli.model_check import canonical_model, model_check
+from tailrace.cli.model_check import canonical_model, check_texts, model_check
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
@@ -51,6 +51,7 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
     try:
         settings = load(config, check_model=model_check(find_file(config).parent))
         check_schemas(settings)
+        check_texts(settings)
     except SettingsError as error:
         if output_format == "json":
             output.json_line({"ok": False, "problems": error.problems})

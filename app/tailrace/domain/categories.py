@@ -12,6 +12,7 @@ no trace, and no model holds more than `most` values and "other" of one feature,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tailrace.domain.records import Features
@@ -20,16 +21,20 @@ OTHER: Final = "other"
 """The category that stands for every value that is not listed, or not known."""
 
 
+@dataclass(slots=True)
 class CategoriesState:
     """What one model knows of the open categories of its contract.
 
-    Args:
+    Attributes:
         most: Feature → how many values of it are known at most, besides "other".
     """
 
-    def __init__(self, most: Mapping[str, int] | None = None) -> None:
-        self.most: Mapping[str, int] = dict(sorted((most or {}).items()))
-        self._known: dict[str, dict[str, None]] = {name: {} for name in self.most}
+    most: Mapping[str, int] = field(default_factory=dict)
+    _known: dict[str, dict[str, None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.most = dict(sorted(self.most.items()))
+        self._known = {name: {} for name in self.most}
 
     def __bool__(self) -> bool:
         """Whether the contract has any open category."""
