@@ -38,7 +38,7 @@ def test_a_table_of_dead_letters_tells_each_reason_below(run: Run, ran_loop: Ran
     ran = run("dlq", "list", "--code", "conflicting", "-o", "table")
 
     head, letter, why = ran.out.splitlines()
-    assert ["letter", "time", "code", "source"] == head.split()
+    assert ["letter", "time", "code", "source", "state"] == head.split()
     assert "conflicting" == letter.split()[2]
     assert "    another value was given for this event before; the first one counts" == why.rstrip()
 
@@ -311,6 +311,8 @@ def test_letters_are_sent_back_once(run: Run, ran_loop: RanLoop):
 
     assert (0, "sent back 1\n", 1) == (first.code, first.err, len(first.out.splitlines()))
     assert (0, "sent back 0\n", "") == (second.code, second.err, second.out)
+    states = {row["code"]: row["state"] for row in lines(run("dlq", "list", "-o", "json"))}
+    assert {"feature_type": "done", "conflicting": "waits", "not_an_object": "waits"} == states
 
 
 def test_letters_are_given_up_only_with_yes(run: Run, ran_loop: RanLoop):

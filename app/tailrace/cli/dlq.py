@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from cyclopts import App, Parameter
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailrace.inspection.letters import Found
     from tailrace.inspection.reading import Reading
     from tailrace.inspection.replay import Plan
+    from tailrace.wire.letter_progress import LetterProgress
 
 Since: TypeAlias = Annotated[
     str | None, Parameter(help="Only records of this time or later: 2h (so long ago), or a time in RFC 3339.")
@@ -49,6 +50,8 @@ def list_letters(
 ) -> None:
     """List the newest dead letters, oldest first: where each came from, its code and the reason in words.
 
+    A letter waits until it is sent back or given up; then it is done.
+
     tailrace dlq list --limit 20
     tailrace dlq list --code feature_type -o json
     """
@@ -56,12 +59,16 @@ def list_letters(
     topics = _topics(loops_of(settings, loop).values(), topic)
     at_least_one(limit)
 
-    async def look(reading: Reading) -> list[Found]:
+    async def look(reading: Reading) -> list[tuple[Found, str]]:
         from tailrace.inspection.letters import newest_letters  # noqa: PLC0415 - loads the client of Kafka
+        from tailrace.inspection.replay import progress_of  # noqa: PLC0415 - the same
 
-        return await newest_letters(reading, topics, limit, None if code is None else code.value)
+        found = await newest_letters(reading, topics, limit, None if code is None else code.value)
+        progress = {name: await progress_of(reading, name) for name in settings.loops}
+        return [(each, _state(each, progress)) for each in found]
 
-    output.notes((_row(found) for found in ask(settings, look)), _COLUMNS, "why", output_format)
+    rows = (_row(found) | {"state": state} for found, state in ask(settings, look))
+    output.notes(rows, (*_COLUMNS, "state"), "why", output_format)
 
 
 def show_letter(letter: str, /, *, config: ConfigFile = None, output_format: OutputFormat = None) -> None:
@@ -215,6 +222,12 @@ def _place(letter: str) -> tuple[str, int, int]:
     if not topic or not partition.isdecimal() or not offset.isdecimal():
         raise UsageError(f"found {letter!r}; name one letter as TOPIC/PARTITION/OFFSET, such as pages.dlq/0/17")
     return topic, int(partition), int(offset)
+
+
+def _state(found: Found, progress: Mapping[str, Mapping[Any, LetterProgress]]) -> str:
+    loop = "" if found.letter is None else found.letter.connector.removeprefix("tailrace.")
+    known = progress.get(loop, {}).get((found.record.topic, found.record.partition))
+    return "done" if known is not None and known.is_done(found.record.offset) else "waits"
 
 
 def _row(found: Found) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, served_branch
+from tailrace.streams.followers import Models, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
