@@ -227,3 +227,10 @@ def test_what_is_no_duration_is_refused(text: object):
 @given(st.integers(0, 3_650 * 86_400_000))
 def test_a_shown_duration_reads_as_itself(duration_ms: int):
     assert duration_ms == parse_duration(show_duration(duration_ms))
+
+
+def test_a_category_without_values_is_open_up_to_max_of_them():
+    contract = read_loop(make_toml(make_loop(features='country = { type = "category", max = 200 }'))).contract
+
+    assert {"country": 200} == contract.open_categories
+    assert {"country": "any"} == contract.read({"country": "any"})

@@ -10,8 +10,9 @@ from typing import Any, Final
 from cyclopts import App
 
 from tailrace.cli import output
-from tailrace.cli.model_check import canonical_model, model_check
+from tailrace.cli.model_check import canonical_model, check_texts, model_check
 from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.records import Task
@@ -49,6 +50,8 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
     """
     try:
         settings = load(config, check_model=model_check(find_file(config).parent))
+        check_schemas(settings)
+        check_texts(settings)
     except SettingsError as error:
         if output_format == "json":
             output.json_line({"ok": False, "problems": error.problems})
@@ -103,8 +106,8 @@ def _described_loop(name: str, loop: LoopSettings, folder: Path) -> dict[str, An
     return {
         "task": loop.task.value,
         "target": _target_in_words(loop),
-        "events": loop.events.model_dump(),
-        "labels": {key: getattr(loop.labels, key) for key in ("topic", "id", "target", "time", "time_unit")},
+        "events": loop.events.model_dump(mode="json"),
+        "labels": loop.labels.model_dump(mode="json", exclude={"positive", "negative", "classes"}),
         "horizon_ms": loop.horizon,
         "missing": loop.missing,
         "disorder_ms": loop.disorder,
@@ -147,9 +150,10 @@ def _lines(settings: Settings) -> Iterator[str]:
 
 def _loop_lines(name: str, loop: LoopSettings, folder: Path) -> Iterator[str]:
     yield _line("  task", _target_in_words(loop))
-    yield _line("  events", f"{loop.events.topic}: id in {loop.events.id}, {_time_in_words(loop.events)}")
+    events = f"{loop.events.topic}: id in {loop.events.id}, {_time_in_words(loop.events)}"
+    yield _line("  events", f"{events}{_format_in_words(loop.events)}")
     labels = f"{loop.labels.topic}: id in {loop.labels.id}, target in {loop.labels.target}"
-    yield _line("  labels", f"{labels}, {_time_in_words(loop.labels)}")
+    yield _line("  labels", f"{labels}, {_time_in_words(loop.labels)}{_format_in_words(loop.labels)}")
     yield _line("  horizon", f"{show_duration(loop.horizon)}, then {_missing_in_words(loop)}")
     yield _line("", f"events may be {show_duration(loop.disorder)} behind, labels {show_duration(loop.skew)} early")
     yield _line("  writes", "\n".join(topics_of(name, loop)))
@@ -166,6 +170,10 @@ def _line(head: str, text: str) -> str:
 
 def _time_in_words(side: EventsSettings | LabelsSettings) -> str:
     return f"time in {side.time} (numbers in {side.time_unit})" if side.time else "time of the Kafka record"
+
+
+def _format_in_words(side: EventsSettings | LabelsSettings) -> str:
+    return f", Avro of {side.schema_file.name}" if side.schema_file else ""
 
 
 def _missing_in_words(loop: LoopSettings) -> str:
@@ -196,7 +204,9 @@ def _feature_in_words(spec: FeatureSpec) -> str:
         parts.append(f"from {spec.minimum:g}")
     if spec.maximum is not None:
         parts.append(f"up to {spec.maximum:g}")
-    if spec.type == "text":
+    if spec.most is not None:
+        parts.append(f'the first {spec.most} values learned, others as "other"')
+    if spec.type == "text" or spec.is_open:
         parts.append(f"at most {spec.max_length} characters")
     if spec.missing != "reject":
         parts.append("may be absent" if spec.missing == "absent" else f"{_shown(spec.missing)} when missing")

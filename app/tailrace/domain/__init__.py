@@ -5,6 +5,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
 
     errors, positions, times
     records, drift, snapshots, status
+    categories
     branches
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
@@ -23,6 +24,7 @@ from typing import Final
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
     frozenset({"records", "drift", "snapshots", "status"}),
+    frozenset({"categories"}),
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),

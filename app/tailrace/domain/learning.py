@@ -30,6 +30,7 @@ import numpy as np
 
 from tailrace.domain.blocks import CORRECTED, JOINED, Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
 from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
@@ -162,7 +163,8 @@ class Fold:
         kit = self.kit(branch)
         if kit is None:
             raise ContractError(f"this process cannot fold the branch {branch.lineage[:12]}; ask kit() first")
-        return BranchState(kit.build_model(), branch.lineage, branch.start)
+        categories = CategoriesState(self.contract.open_categories)
+        return BranchState(kit.build_model(), branch.lineage, branch.start, categories=categories)
 
     def hold(self, state: LoopState, branch: BranchState) -> None:
         """Let a branch learn with the others from here on.
@@ -425,7 +427,8 @@ class Fold:
         branch.position = end
 
     def _learn(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learner = learner_of(branch.model) if lessons.is_whole and examples.x.absent is None else None
+        is_plain = lessons.is_whole and examples.x.absent is None and not branch.categories
+        learner = learner_of(branch.model) if is_plain else None
         if learner is None:
             self._learn_each(branch, examples, first, lessons)
             return
@@ -438,13 +441,13 @@ class Fold:
             raise FoldError(first + learner.learned, error, branch.lineage) from error
 
     def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learn_one, river = branch.model.learn_one, self.target.river
+        learn_one, river, categories = branch.model.learn_one, self.target.river, branch.categories
         missed = lessons.skipped | lessons.left_out
         row = 0
         try:
             for row, (x, y) in enumerate(zip(self.contract.rows(examples.x), lessons.y.tolist(), strict=True)):
                 if row not in missed:
-                    learn_one(x, river(y))
+                    learn_one(categories.learn(x) if categories else x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise

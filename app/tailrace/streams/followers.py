@@ -16,6 +16,7 @@ from mode import Service
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import CHAMPION, Branch, BranchState
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.positions import Position, offset_of
@@ -32,13 +33,19 @@ _INFLUENCES_KEPT = 10_000  # labels folded since the last prediction; a burst be
 
 @dataclass(slots=True)
 class Serving:
-    """A model that may be asked, and what a prediction says of it."""
+    """A model that may be asked, what it knows of open categories, and what a prediction says of it."""
 
     model: Any
+    categories: CategoriesState
     version: str
     position: Position
     log_id: str
     name: str = CHAMPION
+
+
+def serving_of(branch: BranchState, position: Position, log_id: str) -> Serving:
+    """Return a branch as it serves."""
+    return Serving(branch.model, branch.categories, branch.lineage, position, log_id)
 
 
 @dataclass(slots=True)
@@ -64,7 +71,7 @@ class Models:
             if champion is not None:
                 self.highest = live.position
                 self._served = champion.lineage
-                return Serving(champion.model, champion.lineage, live.position, live.ownership.log_id)
+                return serving_of(champion, live.position, live.ownership.log_id)
         return followed
 
     def follow(self, serving: Serving) -> None:
@@ -160,7 +167,7 @@ class Follower(Service):
             log.warning("published state refused, the one before it serves on", why=str(refusal))
             return
         before = models.followed
-        models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+        models.follow(serving_of(branch, manifest.position, manifest.log_id))
         if before is not None:
             await self._note_labels(before.position, manifest.position)
 
@@ -182,7 +189,7 @@ class Follower(Service):
             await self._load(manifest)
         if self._models.followed is None:
             begin = self._fold.begin_branch(self._configured)
-            self._models.follow(Serving(begin.model, begin.lineage, 0, ""))
+            self._models.follow(serving_of(begin, 0, ""))
 
 
 def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:
