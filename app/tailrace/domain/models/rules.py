@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from river import anomaly, cluster, compose, feature_extraction, rules, sketch, stats
+from river import anomaly, cluster, compose, feature_extraction, neighbors, rules, sketch, stats
 
 from tailrace.domain.models.symbols import contents_of, is_plain, is_rust
 
@@ -39,6 +39,10 @@ BANNED: Final[dict[type, tuple[str, str]]] = {
     cluster.STREAMKMeans: (_NO_SEED, "another clustering outside of the loop"),
     cluster.CluStream: (_BY_HASH, "another clustering outside of the loop"),
     cluster.KMeans: (_BY_HASH, "another clustering outside of the loop"),
+    neighbors.SWINN: (
+        "it walks sets whose order a restore changes, and all of a process share one list of lonely neighbours",
+        "engine=LazySearch(window_size=1000)",
+    ),
     feature_extraction.RandomTreesEmbedding: (_NO_SEED, "RBFSampler(seed=1)"),
     stats.KolmogorovSmirnov: (_NO_SEED, "drift.ADWIN()"),
 }
