@@ -25,6 +25,8 @@ from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
 from river.utils.math import softmax
 from river.utils.norm import normalize_values_in_dict
 
+from tailrace.domain.models.growth import bound_trees
+
 Answer = dict[Any, float]
 _Method = Callable[..., Any]
 
@@ -33,6 +35,7 @@ def apply_repairs() -> None:
     """Put the replacements in place, in this process; doing it again changes nothing."""
     for kind, name, replacement in _REPLACEMENTS:
         setattr(kind, name, replacement)
+    bound_trees()
 
 
 def _share_of_value(self: NominalSplitterClassif, att_val: Any, target_val: Any) -> float:
@@ -50,7 +53,8 @@ def _votes_of_tree(self: Any, x: Any) -> Answer:
     root = self._root
     if root is None:
         return votes
-    for leaf in root.traverse(x) if isinstance(root, DTBranch) else [root]:
+    leaves: Any = root.traverse(x) if isinstance(root, DTBranch) else [root]
+    for leaf in leaves:
         for name, share in (leaf.prediction(x, tree=self) or {}).items():
             votes[name] = votes.get(name, 0.0) + share
     return dict(normalize_values_in_dict(votes))
@@ -61,7 +65,7 @@ def _leaves_reached(self: Any, x: Any, until_leaf: bool = True) -> list[Any]:  #
     found: list[Any] = []
     node = self
     for node in self.walk(x, until_leaf=until_leaf):
-        beside = getattr(node, "_alternate_tree", None)
+        beside: Any = getattr(node, "_alternate_tree", None)
         if isinstance(beside, DTBranch):
             found.extend(beside.traverse(x, until_leaf=until_leaf))
         elif beside is not None:
