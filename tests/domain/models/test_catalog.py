@@ -73,6 +73,7 @@ def test_a_model_that_fits_its_task(task: str, text: str) -> None:
         ("binary", "LinearRegression()", "needs a classifier, and the model ends in LinearRegression, a regressor"),
         ("regression", "StandardScaler() | GaussianNB()", "ends in GaussianNB, a classifier"),
         ("binary", "StandardScaler()", "ends in StandardScaler, a transformer"),
+        ("binary", "HalfSpaceTrees(seed=1)", "an anomaly detector, which no task can use yet; end it in"),
         ("binary", "optim.SGD()", "ends in SGD, which predicts nothing"),
         ("multiclass", "LogisticRegression()", "OneVsRestClassifier(LogisticRegression()), or use SoftmaxRegression()"),
         ("binary", "SGD() | LogisticRegression()", "SGD is no transformer"),

@@ -80,7 +80,7 @@ def test_a_feature_that_rises_for_ever_leaves_a_state_that_stops_growing(text: s
 def test_a_feature_that_falls_for_ever_does_too() -> None:
     model, codec = built("regression", "HoeffdingTreeRegressor()")
 
-    for x, y in falling(8_000):
+    for x, y in falling(3_000):
         model.learn_one(x, y)
 
     assert len(codec.encode(model)) < 300_000
@@ -89,7 +89,7 @@ def test_a_feature_that_falls_for_ever_does_too() -> None:
 def test_a_class_that_never_changes_keeps_an_exhaustive_splitter_small() -> None:
     model, codec = built("binary", "HoeffdingTreeClassifier(splitter=ExhaustiveSplitter())")
 
-    for x, _ in rising(50_000):
+    for x, _ in rising(20_000):
         model.learn_one(x, True)
 
     assert len(codec.encode(model)) < 400_000
@@ -99,19 +99,18 @@ def test_a_class_that_never_changes_keeps_an_exhaustive_splitter_small() -> None
 @pytest.mark.parametrize(
     ("task", "text", "target"),
     [
-        ("regression", "HoeffdingTreeRegressor(grace_period=50)", float),
+        ("regression", "HoeffdingTreeRegressor(grace_period=50, leaf_prediction='mean')", float),
         ("multiclass", "HoeffdingTreeClassifier(grace_period=50)", str),
-        ("multiclass", "HoeffdingAdaptiveTreeClassifier(grace_period=50, seed=1)", str),
     ],
 )
 def test_texts_that_never_come_again_leave_a_bounded_tree(task: str, text: str, target: Callable[[Any], Any]) -> None:
     """Fails without `_knowing_few` and `_most_branches`: every text is a value, then a branch."""
     model, codec = built(task, text)
 
-    for x, y in texts(20_000):
+    for x, y in texts(3_000):
         model.learn_one(x, target(y))
 
-    assert len(codec.encode(model)) < 1_000_000
+    assert len(codec.encode(model)) < 600_000
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_the_least_promising_leaves_of_a_full_tree_stop_looking_for_splits() -> 
     model, codec = built("regression", "HoeffdingTreeRegressor(grace_period=100, delta=0.5)")
     model.max_size = 20_000 * ENTRY_BYTES / 2**20
 
-    for x, y in noise(12_000):
+    for x, y in noise(4_000):
         model.learn_one(x, y)
 
     leaves = growth._leaves_of(model._root)
@@ -155,31 +154,28 @@ def test_a_tree_of_too_many_leaves_stops_growing_and_still_learns() -> None:
     model.max_size = 400 * ENTRY_BYTES / 2**20
     rng = random.Random(1)
     leaves = []
-    for number in range(12_000):
+    for number in range(6_000):
         x = {"a": rng.random(), "b": rng.random()}
         model.learn_one(x, rng.random() < (x["a"] + x["b"]) / 2)
-        if number % 6_000 == 5_999:
+        if number % 3_000 == 2_999:
             leaves.append(model.n_leaves)
 
     assert leaves[0] == leaves[1] < 60
     assert not model._growth_allowed
-    assert 12_000 == model._train_weight_seen_by_model
+    assert 6_000 == model._train_weight_seen_by_model
 
 
 def test_leaves_of_alternate_trees_are_counted() -> None:
-    model, _ = built(
-        "binary", "HoeffdingAdaptiveTreeClassifier(grace_period=30, delta=0.5, drift_detector=ADWIN(0.9), seed=1)"
-    )
-    rng = random.Random(3)
-    most = 0
-    for number in range(6_000):
-        x = {"a": rng.random(), "b": rng.random()}
-        model.learn_one(x, (x["a"] > x["b"]) == (number % 3_000 < 1_500))
-        if number % 50 == 0:
-            most = max(most, len(growth._leaves_of(model._root)) - model.n_leaves)
-            assert model.predict_proba_one(x)
+    text = "HoeffdingAdaptiveTreeClassifier(grace_period=30, delta=0.5, seed=1)"
+    (model, _), (other, _) = built("binary", text), built("binary", text)
+    for number in range(200):
+        model.learn_one({"a": number % 10}, number % 10 > 4)
+        other.learn_one({"a": number % 10}, number % 10 > 2)
+    alone = len(growth._leaves_of(model._root))
 
-    assert most > 0
+    model._root._alternate_tree = other._root
+
+    assert alone + len(growth._leaves_of(other._root)) == len(growth._leaves_of(model._root)) > alone > 1
 
 
 def rivers_values(kind: type, rows: list[tuple[float, Any]]) -> Any:

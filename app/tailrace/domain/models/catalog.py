@@ -206,6 +206,8 @@ def _what(head: object) -> str:
     for kind in (base.Classifier, base.Regressor, base.Transformer):
         if isinstance(head, kind):
             return f"a {_role(kind)}"
+    if isinstance(head, base.AnomalyDetector):
+        return "an anomaly detector, which no task can use yet"
     return "which predicts nothing"
 
 

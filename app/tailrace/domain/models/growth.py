@@ -38,7 +38,10 @@ PERIOD: Final = 1_000
 """Weight of examples between two looks at a tree that does not split."""
 
 MOST_VALUES: Final = 1_000
-"""Values of one feature that one leaf keeps apart, and children of one branch."""
+"""Values of one feature that one leaf keeps apart."""
+
+MOST_CHILDREN: Final = 256
+"""Children that one branch has or gets: each example without a branch of its own is shown to all of them."""
 
 _EBST_NODE: Final[Callable[..., Any]] = EBSTNode
 _EXHAUSTIVE_NODE: Final[Callable[..., Any]] = ExhaustiveNode
@@ -255,7 +258,7 @@ def _knowing_few(rivers: Callable[..., None], known: Callable[[Any], Container[A
 def _most_branches(self: Any) -> int:
     """Return -1 while a branch may have another child."""
     count = len(self.children)
-    return -1 if count < MOST_VALUES else count
+    return -1 if count < MOST_CHILDREN else count
 
 
 _BOUNDED: Final[tuple[tuple[type, str, Any], ...]] = (

@@ -30,6 +30,9 @@ from tailrace.domain.models.growth import bound_trees
 Answer = dict[Any, float]
 _Method = Callable[..., Any]
 
+RIVERS_NEIGHBOURS: Final[_Method] = neighbors.KNNClassifier.predict_proba_one
+"""What `_votes_of_neighbours` takes the place of; tests hold one against the other."""
+
 
 def apply_repairs() -> None:
     """Put the replacements in place, in this process; doing it again changes nothing."""
