@@ -6,9 +6,16 @@ River takes two seconds to load, so it is imported where it is needed: help and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from tailrace.domain.records import Task
 from tailrace.settings import LoopSettings, ModelCheck, importer
+
+if TYPE_CHECKING:
+    from tailrace.inspection.encode_cost import EncodeCost
+
+_LIMIT_S: Final = 1.0
+"""Longer than this `tailrace check` teaches no model."""
 
 
 def model_check(folder: Path) -> ModelCheck:
@@ -34,3 +41,25 @@ def canonical_model(loop: LoopSettings, folder: Path) -> str:
     champion = loop.champion
     spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
     return spec.model
+
+
+def cost_of_model(loop: LoopSettings, folder: Path) -> EncodeCost:
+    """Measure on this machine what one encoding of the champion's state takes."""
+    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.inspection.encode_cost import encode_cost  # noqa: PLC0415 - see above
+
+    champion = loop.champion
+    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    return encode_cost(spec, loop.contract, loop.target, limit_s=_LIMIT_S)
+
+
+def cost_note(name: str, cost: EncodeCost) -> str | None:
+    """Return what to do about a model that costs much, or None."""
+    from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S  # noqa: PLC0415 - see above
+
+    if cost.problem is not None:
+        return f"loops.{name}: the model could not be tried: {cost.problem}"
+    if not cost.is_slow:
+        return None
+    took_ms, most_ms = cost.encode_s * 1_000, SLOW_ENCODE_S * 1_000
+    return f"loops.{name}: a snapshot of the model takes {took_ms:.0f} ms, more than {most_ms:.0f} ms; {ADVICE}"

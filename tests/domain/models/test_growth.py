@@ -57,11 +57,11 @@ def noise(count: int) -> Iterator[Row]:
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        ("HoeffdingTreeRegressor()", 50_000),
-        ("HoeffdingTreeRegressor(splitter=QOSplitter(0.001))", 50_000),
-        ("HoeffdingTreeRegressor(splitter=EBSTSplitter())", 10_000),
-        ("HoeffdingAdaptiveTreeRegressor(seed=1)", 10_000),
-        ("ARFRegressor(n_models=2, grace_period=500, seed=1)", 5_000),
+        ("HoeffdingTreeRegressor(grace_period=2000)", 50_000),
+        ("HoeffdingTreeRegressor(grace_period=2000, splitter=QOSplitter(0.001))", 50_000),
+        ("HoeffdingTreeRegressor(grace_period=2000, splitter=EBSTSplitter())", 8_000),
+        ("HoeffdingAdaptiveTreeRegressor(grace_period=2000, seed=1)", 8_000),
+        ("ARFRegressor(n_models=2, grace_period=5000, seed=1)", 2_500),
     ],
 )
 def test_a_feature_that_rises_for_ever_leaves_a_state_that_stops_growing(text: str, count: int) -> None:
@@ -137,10 +137,10 @@ def test_a_tree_against_the_rest_counts_for_twenty() -> None:
 
 def test_the_least_promising_leaves_of_a_full_tree_stop_looking_for_splits() -> None:
     """Fails without `_keep_size`: the state grows with every leaf."""
-    model, codec = built("regression", "HoeffdingTreeRegressor(grace_period=100, delta=0.5)")
+    model, codec = built("regression", "HoeffdingTreeRegressor(grace_period=200, delta=0.5)")
     model.max_size = 20_000 * ENTRY_BYTES / 2**20
 
-    for x, y in noise(4_000):
+    for x, y in noise(3_000):
         model.learn_one(x, y)
 
     leaves = growth._leaves_of(model._root)

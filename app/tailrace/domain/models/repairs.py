@@ -70,7 +70,7 @@ def _leaves_reached(self: Any, x: Any, until_leaf: bool = True) -> list[Any]:  #
     for node in self.walk(x, until_leaf=until_leaf):
         beside: Any = getattr(node, "_alternate_tree", None)
         if isinstance(beside, DTBranch):
-            found.extend(beside.traverse(x, until_leaf=until_leaf))
+            found += _leaves_reached(beside, x, until_leaf)
         elif beside is not None:
             found.append(beside)
     return [*found, node]
