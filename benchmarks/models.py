@@ -21,7 +21,7 @@ from tailrace.inspection.encode_cost import encode_cost
 
 RESULTS = Path(__file__).with_name("models.json")
 SIZES = (2_000, 10_000)
-MOST_S = 40.0
+MOST_S = 15.0
 MIXED = "(SelectType(str) | OneHotEncoder()) + (SelectType(float) | StandardScaler())"
 NUMBERS = "SelectType(float) | StandardScaler()"
 
@@ -64,7 +64,7 @@ def main() -> None:
             cost = encode_cost(spec, contract, TARGETS[task], examples=examples, limit_s=MOST_S)
             sys.stderr.write(f"{text}: {cost.in_words()}\n")
             rows.append({"family": family, "task": task.value, "model": text, **asdict(cost)})
-    RESULTS.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            RESULTS.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def _no_functions(name: str) -> object:

@@ -138,7 +138,7 @@ def test_a_tree_against_the_rest_counts_for_twenty() -> None:
 def test_the_least_promising_leaves_of_a_full_tree_stop_looking_for_splits() -> None:
     """Fails without `_keep_size`: the state grows with every leaf."""
     model, codec = built("regression", "HoeffdingTreeRegressor(grace_period=200, delta=0.5)")
-    model.max_size = 20_000 * ENTRY_BYTES / 2**20
+    model.max_size = 8_000 * ENTRY_BYTES / 2**20
 
     for x, y in noise(3_000):
         model.learn_one(x, y)
@@ -146,7 +146,7 @@ def test_the_least_promising_leaves_of_a_full_tree_stop_looking_for_splits() -> 
     leaves = growth._leaves_of(model._root)
     assert {True, False} == {leaf.is_active() for leaf in leaves}
     assert model._n_active_leaves == sum(leaf.is_active() for leaf in leaves)
-    assert len(codec.encode(model)) < 40_000 * 60
+    assert len(codec.encode(model)) < 30_000 * 60
 
 
 def test_a_tree_of_too_many_leaves_stops_growing_and_still_learns() -> None:
