@@ -312,3 +312,37 @@ def test_an_open_category_and_hashed_text_are_bounded(run: Run, tmp_path: Path, 
     write(make_toml(make_loop(features=features, champion=champion)), tmp_path)
 
     assert 0 == run("check").code
+
+
+def test_a_model_that_is_slow_to_encode_is_flagged_with_what_to_do(run: Run, tmp_path: Path, monkeypatch):
+    """Fails without `cost_note`. The bound is lowered, so that the test needs no slow model."""
+    monkeypatch.setattr("tailrace.inspection.encode_cost.SLOW_ENCODE_S", 0.0)
+    write(make_toml(), tmp_path)
+
+    ran = run("check")
+
+    assert "bytes, encoded in" in ran.out
+    assert "note: loops.phishing: a snapshot of the model takes" in ran.out
+    assert "fewer or smaller trees, lengthen snapshots.every" in ran.out
+    assert "--role follow" in ran.out
+
+
+def test_what_a_model_costs_is_part_of_the_json(run: Run, tmp_path: Path):
+    write(make_toml(), tmp_path)
+
+    told = json.loads(run("check", "-o", "json").out)
+
+    cost = told["loops"]["phishing"]["model_cost"]
+    assert 0 < cost["examples"] <= 2_000
+    assert 0 < cost["size_bytes"] < 2_000
+    assert 0 < cost["encode_s"] < 1
+    assert cost["problem"] is None
+
+
+def test_a_model_that_raises_at_made_up_examples_is_told(run: Run, tmp_path: Path):
+    write(make_toml(make_loop(features='country = { type = "category", values = ["de", "fr"] }')), tmp_path)
+
+    ran = run("check")
+
+    assert 0 == ran.code
+    assert "note: loops.phishing: the model could not be tried: it raised TypeError at made-up example" in ran.out

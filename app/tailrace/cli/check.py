@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cyclopts import App
 
 from tailrace.cli import output
-from tailrace.cli.model_check import canonical_model, check_texts, model_check
+from tailrace.cli.model_check import canonical_model, check_texts, cost_note, cost_of_model, model_check
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
@@ -26,6 +27,12 @@ from tailrace.settings import (
     load,
     show_duration,
 )
+
+if TYPE_CHECKING:
+    from tailrace.inspection.encode_cost import EncodeCost
+
+Costs: TypeAlias = "dict[str, EncodeCost]"
+"""Loop → what its champion costs."""
 
 GUARANTEES: Final = (
     "every event that is read ends as a prediction or as a dead letter with its reason, at least once",
@@ -57,16 +64,21 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
             output.json_line({"ok": False, "problems": error.problems})
         raise
     if output_format == "json":
-        output.json_line({"ok": True, "file": str(find_file(config)), **_described(settings)})
+        output.json_line({"ok": True, "file": str(find_file(config)), **_described(settings, _costs(settings))})
         return
     print(f"{find_file(config)}: no problem found")
-    for line in _lines(settings):
+    for line in _lines(settings, _costs(settings)):
         print(line)
 
 
-def notes(settings: Settings) -> list[str]:
+def notes(settings: Settings, costs: Costs) -> list[str]:
     """Return what is allowed and still worth a second look."""
-    return list(_notes(settings))
+    of_models = [note for name, cost in costs.items() if (note := cost_note(name, cost))]
+    return [*_notes(settings), *of_models]
+
+
+def _costs(settings: Settings) -> Costs:
+    return {name: cost_of_model(loop, settings.folder) for name, loop in settings.loops.items()}
 
 
 def _notes(settings: Settings) -> Iterator[str]:
@@ -86,7 +98,7 @@ def _notes(settings: Settings) -> Iterator[str]:
             yield f"loops.{name}: the model is experimental; its restores may not be exact"
 
 
-def _described(settings: Settings) -> dict[str, Any]:
+def _described(settings: Settings, costs: Costs) -> dict[str, Any]:
     snapshots = settings.snapshots
     return {
         "log": settings.log,
@@ -96,9 +108,12 @@ def _described(settings: Settings) -> dict[str, Any]:
             "every_ms": snapshots.every,
             "publish_ms": snapshots.publish,
         },
-        "loops": {name: _described_loop(name, loop, settings.folder) for name, loop in settings.loops.items()},
+        "loops": {
+            name: _described_loop(name, loop, settings.folder) | {"model_cost": asdict(costs[name])}
+            for name, loop in settings.loops.items()
+        },
         "guarantees": [*GUARANTEES, *([] if settings.servers else [_EMBEDDED])],
-        "notes": notes(settings),
+        "notes": notes(settings, costs),
     }
 
 
@@ -131,7 +146,7 @@ def groups_of(name: str) -> list[str]:
     return [f"tailrace.{name}.{role}" for role in ("score", "join", "learn")]
 
 
-def _lines(settings: Settings) -> Iterator[str]:
+def _lines(settings: Settings, costs: Costs) -> Iterator[str]:
     snapshots = settings.snapshots
     yield ""
     yield _line("log", settings.log)
@@ -140,15 +155,15 @@ def _lines(settings: Settings) -> Iterator[str]:
     yield _line("", f"published to other processes every {show_duration(snapshots.publish)}")
     for name, loop in settings.loops.items():
         yield f"\nloop {name}"
-        yield from _loop_lines(name, loop, settings.folder)
+        yield from _loop_lines(name, loop, settings.folder, costs[name])
     yield "\nwhat holds"
     for sentence in (*GUARANTEES, *(() if settings.servers else (_EMBEDDED,))):
         yield f"  {sentence}"
-    for index, note in enumerate(notes(settings)):
+    for index, note in enumerate(notes(settings, costs)):
         yield f"{'' if index else chr(10)}note: {note}"
 
 
-def _loop_lines(name: str, loop: LoopSettings, folder: Path) -> Iterator[str]:
+def _loop_lines(name: str, loop: LoopSettings, folder: Path, cost: EncodeCost) -> Iterator[str]:
     yield _line("  task", _target_in_words(loop))
     events = f"{loop.events.topic}: id in {loop.events.id}, {_time_in_words(loop.events)}"
     yield _line("  events", f"{events}{_format_in_words(loop.events)}")
@@ -159,6 +174,7 @@ def _loop_lines(name: str, loop: LoopSettings, folder: Path) -> Iterator[str]:
     yield _line("  writes", "\n".join(topics_of(name, loop)))
     yield _line("  groups", "\n".join(groups_of(name)))
     yield _line("  model", canonical_model(loop, folder))
+    yield _line("", cost.in_words())
     yield _line("  contract", f"{loop.contract.id}, {len(loop.contract.features)} features")
     for spec in loop.contract.features:
         yield _line("", _feature_in_words(spec))

@@ -6,11 +6,18 @@ River takes two seconds to load, so it is imported where it is needed: help and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.records import Task, Value
 from tailrace.settings import LoopSettings, ModelCheck, Settings, importer
+
+if TYPE_CHECKING:
+    from tailrace.inspection.encode_cost import EncodeCost
+
+_LIMIT_S: Final = 1.0
+"""Longer than this `tailrace check` teaches no model."""
 
 
 def model_check(folder: Path) -> ModelCheck:
@@ -56,8 +63,8 @@ def check_texts(settings: Settings) -> None:
 
 
 def _keeps_texts(loop: LoopSettings, folder: Path, texts: list[str]) -> bool:
-    from tailrace.domain.models.growth import grows_with_texts  # noqa: PLC0415 - see above
     from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.domain.models.vocabulary import grows_with_texts  # noqa: PLC0415 - see above
 
     champion = loop.champion
     spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
@@ -81,3 +88,25 @@ def _value(spec: FeatureSpec) -> Value:
 def _targets(target: TargetContract) -> list[object]:
     count = {Task.BINARY: 2, Task.MULTICLASS: len(target.classes), Task.REGRESSION: 10}[target.task]
     return [target.river(float(number)) for number in range(count)]
+
+
+def cost_of_model(loop: LoopSettings, folder: Path) -> EncodeCost:
+    """Measure on this machine what one encoding of the champion's state takes."""
+    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.inspection.encode_cost import encode_cost  # noqa: PLC0415 - see above
+
+    champion = loop.champion
+    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    return encode_cost(spec, loop.contract, loop.target, limit_s=_LIMIT_S)
+
+
+def cost_note(name: str, cost: EncodeCost) -> str | None:
+    """Return what to do about a model that costs much, or None."""
+    from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S  # noqa: PLC0415 - see above
+
+    if cost.problem is not None:
+        return f"loops.{name}: the model could not be tried: {cost.problem}"
+    if not cost.is_slow:
+        return None
+    took_ms, most_ms = cost.encode_s * 1_000, SLOW_ENCODE_S * 1_000
+    return f"loops.{name}: a snapshot of the model takes {took_ms:.0f} ms, more than {most_ms:.0f} ms; {ADVICE}"
