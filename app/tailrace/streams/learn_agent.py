@@ -184,6 +184,7 @@ class Term(Service):
                 await self._parts.writer.last(self.folded)
             next_offset = offset_of(self.folded.position)
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
+        await self._parts.writer.drain()
         self._let_go(next_offset)
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
