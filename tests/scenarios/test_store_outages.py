@@ -17,8 +17,9 @@ from tailrace.domain.status import Role, Verdict
 from tailrace.inspection.reading import opened
 from tailrace.inspection.status import picture_of
 from tailrace.main import Process
+from tailrace.opening import open_trust
 from tailrace.streams import snapshot_queue
-from tailrace.wire.avro_codec import decode_manifest
+from tailrace.streams.snapshot_index import unsealed
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,8 @@ class Flow:
 
     async def manifests(self, kind: Kind = Kind.SNAPSHOT) -> list[Manifest]:
         records = await self.scenario.user.read(self.scenario.domain.topics.snapshots)
-        found = [decode_manifest(record.value) for record in records if record.value is not None]
+        trusted = open_trust(self.scenario.settings)
+        found = [unsealed(record, trusted) for record in records if record.value is not None]
         return [manifest for manifest in found if manifest.kind is kind]
 
 

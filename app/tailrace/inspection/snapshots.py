@@ -23,8 +23,8 @@ from tailrace.inspection.status import picture_of
 from tailrace.opening import open_store, open_trust, topics_of
 from tailrace.settings import LoopSettings
 from tailrace.stores import snapshot_file
-from tailrace.stores.snapshot_file import Expected, Snapshot
 from tailrace.stores.key_folder import TrustFile
+from tailrace.stores.snapshot_file import Expected, Snapshot
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.log import Record, TopicPartition
 from tailrace.streams.snapshot_index import unsealed
