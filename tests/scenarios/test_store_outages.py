@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tailrace.inspection.reading import opened
 from tailrace.inspection.status import picture_of
 from tailrace.main import Process
 from tailrace.opening import open_trust
+from tailrace.stores import snapshot_file
 from tailrace.streams import snapshot_queue
 from tailrace.streams.snapshot_index import unsealed
 
@@ -198,3 +200,73 @@ def _fill(path: Path) -> None:
                 pass
         except OSError:
             return
+
+
+# Starting while the store does not answer
+
+
+@pytest.fixture
+def all_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing travel in the index alone, as with models of megabytes."""
+    monkeypatch.setattr(snapshot_file, "MAX_INLINE_BYTES", 0)
+
+
+async def ran_before(scenario: Scenario) -> int:
+    """Run a loop until it has learned and stored something, and stop it; return how much it has learned."""
+    process = await scenario.start()
+    flow = Flow(scenario, process)
+    await flow.learn_until(lambda: flow.counts["snapshots"] and flow.counts["publications"], "both are stored")
+    await scenario.stop(process)
+    return flow.sent
+
+
+async def test_a_scorer_that_starts_without_its_store_serves_and_takes_up_the_kept_state_when_it_answers(
+    server, proxy, all_in_the_store, made
+):
+    """Defence: what a store did not give is asked for again."""
+    scenario = await made(snapshots=in_a_bucket(proxy.endpoint))
+    await ran_before(scenario)
+    proxy.cut()
+
+    scorer = await scenario.start([Role.SCORE])
+    models = scenario.loop_of(scorer).models
+    before = models.current().position
+    proxy.heal()
+
+    await until(lambda: models.current().position > before, "the kept state serves")
+    assert 0 == before
+
+
+async def test_a_learner_that_starts_without_its_store_folds_the_log_from_its_beginning(
+    server, proxy, all_in_the_store, made
+):
+    scenario = await made(snapshots=in_a_bucket(proxy.endpoint))
+    learned = await ran_before(scenario)
+    proxy.cut()
+
+    process = await scenario.start()
+
+    await until(lambda: scenario.learned(process) == learned, "all of it is folded")
+    proxy.heal()
+
+
+async def test_a_learner_whose_log_has_lost_its_beginning_waits_for_its_store(server, proxy, all_in_the_store, made):
+    """Defence: a store that gives no answer is no reason to stay down."""
+    scenario = await made(snapshots=in_a_bucket(proxy.endpoint))
+    learned = await ran_before(scenario)
+    with sqlite3.connect(scenario.form.folder / "log.sqlite3") as log:
+        (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset < 4")
+    log.close()
+    proxy.cut()
+
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    name = scenario.domain.name
+    await until(lambda: name in process.loops and Role.LEARN in process.loops[name].reports, "it is composed")
+    report = process.loops[name].reports[Role.LEARN]
+    await until(lambda: report.reason.endswith("it is asked again"), "it says that it waits")
+    proxy.heal()
+
+    await until(lambda: scenario.learned(process) == learned, "it goes on from the snapshot")

@@ -40,6 +40,9 @@ from tailrace.wire.avro_codec import decode_manifest, encode_manifest
 
 log = structlog.get_logger(__name__)
 
+NO_ANSWER: Final = "store"
+"""The reason for which a snapshot is refused that may be a good one: its store gives nothing now."""
+
 MAX_RECORD_BYTES: Final = MAX_INLINE_BYTES + 2 * MAX_MANIFEST_BYTES
 """Of an index record: inline parts, the manifest, and what Avro adds."""
 
@@ -163,7 +166,7 @@ class SnapshotIndex:
             raise
         except (OSError, ValueError, TailraceError) as cause:
             raise SnapshotRefused(
-                "store", f"{self._store.address} does not give {manifest.store_path}: {cause}"
+                NO_ANSWER, f"{self._store.address} does not give {manifest.store_path}: {cause}"
             ) from cause
         return (await asyncio.to_thread(snapshot_file.read, content, expected)).bodies
 
