@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 from tests.stores.s3_server import BUCKET, KEY_ID, SECRET, Proxy, S3Server, proxied, s3_server
 
@@ -220,6 +221,13 @@ async def ran_before(scenario: Scenario) -> int:
     return flow.sent
 
 
+def refusals(process: Process) -> float:
+    """Return how many snapshots were not loaded because the store gave no answer."""
+    lines = generate_latest(process.instruments.registry).decode().splitlines()
+    told = [line for line in lines if line.startswith("tailrace_snapshots_refused_total") and 'reason="store"' in line]
+    return sum(float(line.split()[-1]) for line in told)
+
+
 async def test_a_scorer_that_starts_without_its_store_serves_and_takes_up_the_kept_state_when_it_answers(
     server, proxy, all_in_the_store, made
 ):
@@ -231,6 +239,7 @@ async def test_a_scorer_that_starts_without_its_store_serves_and_takes_up_the_ke
     scorer = await scenario.start([Role.SCORE])
     models = scenario.loop_of(scorer).models
     before = models.current().position
+    await until(lambda: refusals(scorer) >= 2, "it was asked for at the start and once more")
     proxy.heal()
 
     await until(lambda: models.current().position > before, "the kept state serves")

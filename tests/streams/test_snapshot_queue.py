@@ -153,7 +153,10 @@ async def test_a_stop_leaves_a_store_that_hangs_and_counts_what_it_left():
     store.opens.clear()
     store.offer(1, 2)
 
-    assert 2 == await store.queue.drain(0.05)
+    async with asyncio.timeout(5.0):
+        left = await store.queue.drain(0.05)
+
+    assert 2 == left
     assert ([], "0.0", 2) == (store.written, store.waiting(), store.recorder.counts["snapshots_failed"])
 
 
