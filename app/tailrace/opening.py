@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from tailrace.domain.errors import CodecError, SettingsError
 from tailrace.settings import EventsSettings, LabelsSettings, LoopSettings, Settings
 from tailrace.stores.key_folder import KeyFolder, TrustFile
+from tailrace.stores.object_store import Access, ObjectStore
 from tailrace.stores.snapshot_store import DirectoryStore, SnapshotStore
 from tailrace.streams.embedded_log import EmbeddedLog
 from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
@@ -53,8 +54,22 @@ def open_log(settings: Settings, *, reach_within_s: float | None = None) -> Log:
 
 
 def open_store(settings: Settings) -> SnapshotStore:
-    """Return the store that the settings name."""
-    return DirectoryStore(settings.snapshots.folder)
+    """Return the store that the settings name; nothing is opened or asked yet.
+
+    Raises:
+        SettingsError: What the settings and the environment say of an object store cannot be right.
+    """
+    snapshots = settings.snapshots
+    if snapshots.folder is not None:
+        return DirectoryStore(snapshots.folder)
+    access = Access(
+        endpoint=snapshots.endpoint,
+        region=snapshots.region,
+        key_id=snapshots.key_id,
+        secret=None if snapshots.secret is None else snapshots.secret.get_secret_value(),
+        key_file=snapshots.key_file,
+    )
+    return ObjectStore(snapshots.store, access)
 
 
 def open_trust(settings: Settings) -> TrustFile:

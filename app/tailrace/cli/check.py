@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from cyclopts import App
 
@@ -59,6 +60,7 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
         settings = load(config, check_model=model_check(find_file(config).parent))
         check_schemas(settings)
         check_texts(settings)
+        _check_store(settings)
     except SettingsError as error:
         if output_format == "json":
             output.json_line({"ok": False, "problems": error.problems})
@@ -69,6 +71,13 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
     print(f"{find_file(config)}: no problem found")
     for line in _lines(settings, _costs(settings)):
         print(line)
+
+
+def _check_store(settings: Settings) -> None:
+    if settings.snapshots.folder is None:
+        from tailrace.opening import open_store  # noqa: PLC0415 - loads the client of Kafka
+
+        open_store(settings)
 
 
 def notes(settings: Settings, costs: Costs) -> list[str]:
@@ -89,6 +98,11 @@ def _notes(settings: Settings) -> Iterator[str]:
         path = getattr(settings.kafka, key)
         if path is not None and not path.is_file():
             yield f"kafka.{key} names {path}, which is no file here"
+    snapshots = settings.snapshots
+    if snapshots.scheme == "s3" and snapshots.key_id is None:
+        yield f"{snapshots.store} is opened with AWS_* variables or the rights of the machine: no key_id is set"
+    if (snapshots.endpoint or "").startswith("http://") and not _is_here(snapshots.endpoint or ""):
+        yield f"{snapshots.endpoint} is plain HTTP beyond this machine: whoever is in between reads the models"
     for name, loop in settings.loops.items():
         if loop.labels.target in loop.features:
             yield f"loops.{name}: the feature {loop.labels.target} is named like the target; is it known so early?"
@@ -96,6 +110,10 @@ def _notes(settings: Settings) -> Iterator[str]:
             yield f"loops.{name}: events have a time field and labels none: labels are dated by their Kafka timestamp"
         if loop.champion.experimental:
             yield f"loops.{name}: the model is experimental; its restores may not be exact"
+
+
+def _is_here(endpoint: str) -> bool:
+    return urlsplit(endpoint).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
 def _described(settings: Settings, costs: Costs) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class Composition:
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
         self._newest: Callable[[], SnapshotStatus | None] = lambda: None
+        self._remarks: dict[Role, Callable[[], str]] = {}
 
     async def make(self) -> None:
         """Make everything that the member's roles need."""
@@ -217,6 +218,7 @@ class Composition:
             announcements=announcements,
             recorder=loop.recorder,
             versions=versions(),
+            store_address=self._store.address,
             publish_ms=snapshots.publish,
             snapshot_ms=snapshots.every,
             clock_ms=clock_ms,
@@ -240,6 +242,7 @@ class Composition:
             )
         )
         self._newest = lambda: writer.newest
+        self._remarks[Role.LEARN] = writer.remark
         spec = SourceSpec(
             domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
         )
@@ -258,6 +261,7 @@ class Composition:
             recorder=loop.recorder,
             newest_snapshot=self._newest,
             quality=lambda: quality_of(loop.models),
+            remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
 

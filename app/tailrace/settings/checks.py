@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         LabelsSettings,
         LoopSettings,
         Settings,
+        SnapshotSettings,
     )
 
 LOOP_TOPICS: Final = (
@@ -109,6 +110,25 @@ def of_format(side: EventsSettings | LabelsSettings) -> Iterator[Problem]:
         for key in ("schema_file", "older_schema_files"):
             if getattr(side, key):
                 yield Problem(key, "a schema, but format is json", 'none, or format = "avro"')
+
+
+def of_snapshots(snapshots: SnapshotSettings) -> Iterator[Problem]:
+    """Yield what is wrong: what tells how to reach a store fits some stores only, and a secret comes with its id."""
+    fits = {
+        "endpoint": ("s3", "gs", "az"),
+        "region": ("s3",),
+        "key_id": ("s3", "az"),
+        "secret": ("s3", "az"),
+        "key_file": ("gs",),
+    }
+    for key, schemes in fits.items():
+        if getattr(snapshots, key) is not None and snapshots.scheme not in schemes:
+            stores = " or ".join(f"{scheme}://" for scheme in schemes)
+            yield Problem(key, f"a value, but the store is {snapshots.store}", f"none, or a store at {stores}")
+    if snapshots.secret is not None and snapshots.key_id is None:
+        yield Problem("key_id", "nothing", "a value, because secret has one")
+    if snapshots.scheme == "s3" and snapshots.key_id is not None and snapshots.secret is None:
+        yield Problem("secret", "nothing", "a value, because key_id has one: the two come together")
 
 
 def of_feature(feature: FeatureSettings) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ from tailrace.domain.records import Rejection, Task
 from tailrace.domain.times import JoinTimes, TimeUnit
 from tailrace.settings import addresses, checks, durations
 from tailrace.settings.addresses import (
+    EndpointAddress,
     FilePath,
     HttpAddress,
     LogAddress,
@@ -358,11 +359,44 @@ class SnapshotSettings(Group):
         "How often the model is made known to scorers in other processes.", durations.ALLOWED, default="1s"
     )
     store: StoreAddress = setting("Where snapshots are kept.", addresses.STORE_ALLOWED, default="file:./snapshots")
+    endpoint: EndpointAddress | None = setting(
+        "A server that speaks the protocol of s3://, gs:// or az://, such as MinIO; without it the provider's own.",
+        addresses.ENDPOINT_ALLOWED,
+        default=None,
+    )
+    region: Text | None = setting(
+        "The region of s3://; without it AWS_REGION says it, else it is us-east-1.", "text", default=None
+    )
+    key_id: Text | None = setting(
+        "The access key id of s3://, or the storage account of az://; without it the usual AWS_* or AZURE_* variables "
+        "or the rights of the machine count.",
+        "text",
+        default=None,
+    )
+    secret: SecretStr | None = setting(
+        "What belongs to key_id; better given as TAILRACE_SNAPSHOTS__SECRET_FILE than in the file.",
+        "text",
+        default=None,
+    )
+    key_file: FilePath | None = setting(
+        "The service account's JSON file for gs://; without it GOOGLE_* variables or the rights of the machine count.",
+        "a path",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_snapshots(self))
 
     @property
-    def folder(self) -> Path:
-        """The folder of a `file:` store."""
-        return Path(self.store.removeprefix("file:"))
+    def scheme(self) -> str:
+        """`file`, `s3`, `gs` or `az`."""
+        return self.store.partition(":")[0]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a `file:` store; None: it is another one."""
+        return Path(self.store.removeprefix("file:")) if self.scheme == "file" else None
 
 
 class KeySettings(Group):
