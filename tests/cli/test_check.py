@@ -295,6 +295,11 @@ def test_text_into_a_model_that_keeps_every_value_is_refused(run: Run, tmp_path:
     """Without the refusal every stranger's text is a weight for ever."""
     write(make_toml(make_loop(features=TEXT, champion=ONE_HOT)), tmp_path)
 
+    ran = run("check")
+
+    assert 3 == ran.code
+    assert "loops.phishing.features.note: found text, of which the model keeps every value for ever" in ran.err
+
 
 def test_a_store_whose_access_cannot_be_right_is_told_at_once(run: Run, tmp_path: Path, monkeypatch):
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):
@@ -304,7 +309,7 @@ def test_a_store_whose_access_cannot_be_right_is_told_at_once(run: Run, tmp_path
     ran = run("check")
 
     assert 3 == ran.code
-    assert "loops.phishing.features.note: found text, of which the model keeps every value for ever" in ran.err
+    assert "az://models cannot be used: no account" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -352,8 +357,6 @@ def test_a_model_that_raises_at_made_up_examples_is_told(run: Run, tmp_path: Pat
 
     assert 0 == ran.code
     assert "note: loops.phishing: the model could not be tried: it raised TypeError at made-up example" in ran.out
-
-    assert "az://models cannot be used: no account" in ran.err
 
 
 @pytest.mark.parametrize(("endpoint", "is_noted"), [("http://minio:9000", True), ("http://127.0.0.1:9000", False)])
