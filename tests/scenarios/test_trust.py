@@ -140,6 +140,9 @@ async def test_where_every_snapshot_is_damaged_the_log_is_folded_again(made):
 
     assert 100 == scenario.learned(process)
     assert 2 <= refused(process, "length")
+    await scenario.stop(process)
+    process = await scenario.start()
+    assert 0 == refused(process, "length")  # what was folded again was written again
     await proven(scenario, process)
 
 

@@ -121,6 +121,7 @@ def _described(settings: Settings, costs: Costs) -> dict[str, Any]:
     return {
         "log": settings.log,
         "http": settings.http or None,
+        "keys": str(settings.keys.folder),
         "snapshots": {
             "store": snapshots.store,
             "every_ms": snapshots.every,
@@ -171,6 +172,7 @@ def _lines(settings: Settings, costs: Costs) -> Iterator[str]:
     yield _line("http", settings.http or "off")
     yield _line("snapshots", f"every {show_duration(snapshots.every)} into {snapshots.store}, the last 16 kept")
     yield _line("", f"published to other processes every {show_duration(snapshots.publish)}")
+    yield _line("keys", f"in {settings.keys.folder}")
     for name, loop in settings.loops.items():
         yield f"\nloop {name}"
         yield from _loop_lines(name, loop, settings.folder, costs[name])
