@@ -128,7 +128,7 @@ CONFIGURATIONS: dict[str, tuple[str, str]] = {
     "bagging": ("binary", f"{SCALED} | BaggingClassifier(LogisticRegression(), n_models=3, seed=1)"),
     "bagging of neighbours": (
         "multiclass",
-        f"{SCALED} | ADWINBaggingClassifier(KNNClassifier(engine=LazySearch(window_size=20)), n_models=3, seed=1)",
+        f"{SCALED} | ADWINBaggingClassifier(KNNClassifier(2, LazySearch(window_size=20), weighted=False), n_models=3, seed=1)",
     ),
     "bagging with ADWIN": (
         "multiclass",
