@@ -425,6 +425,11 @@ class EmbeddedAdmin(Admin):
         store = self._open()
         await _retried(lambda: store.add_partitions(name, total))
 
+    async def delete(self, name: str) -> None:
+        """Delete a topic with everything in it."""
+        store = self._open()
+        await _retried(lambda: store.delete_topic(name))
+
     async def brokers(self) -> int:
         """Return 1."""
         return 1

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from tailrace.domain.errors import LogError
 from tailrace.streams.kafka_client import KafkaOptions, close_admin, keep_trying, start_or_close
@@ -77,6 +77,17 @@ class KafkaAdmin(Admin):
         change = {name: NewPartitions(total)}
         await self._call("add partitions", lambda client: client.create_partitions(change))
         await self._are_visible({name: total})
+
+    async def delete(self, name: str) -> None:
+        """Delete a topic; return when the brokers do not show it any more."""
+        answer = await self._call("delete a topic", lambda client: client.delete_topics([name]))
+        for topic, code, *_ in answer.topic_error_codes:
+            self._raise_for(topic, code, None, allowed=(UnknownTopicOrPartitionError.errno,))
+
+        async def gone() -> bool:
+            return name not in await self._shapes()
+
+        await self._becomes(gone, f"that {name} is gone")
 
     async def brokers(self) -> int:
         """Return the number of brokers."""

@@ -295,6 +295,10 @@ class Admin(ABC):
         """Raise the number of partitions to `total`."""
 
     @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Delete a topic with everything in it; return when it is gone. One that does not exist is fine."""
+
+    @abstractmethod
     async def brokers(self) -> int:
         """Return the number of brokers; 1 for the embedded log."""
 
