@@ -9,7 +9,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     branches
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
-    features
+    features, erasure
     contract
     scoring, learning
     explanation
@@ -28,7 +28,7 @@ LEVELS: Final = (
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),
-    frozenset({"features"}),
+    frozenset({"features", "erasure"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),
     frozenset({"explanation"}),

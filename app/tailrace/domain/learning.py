@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tailrace.domain.blocks import CORRECTED, JOINED, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import CORRECTED, ERASED, JOINED, Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, TargetContract
@@ -37,7 +37,7 @@ from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
-from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, lessons_of
+from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Decision, Pointers
 from tailrace.domain.positions import Position, offset_of, position_of, show
@@ -59,7 +59,7 @@ class FoldCounts:
 
     Attributes:
         blocks, examples, dropped: In accepted blocks.
-        joined, implicit: The examples by kind.
+        joined, implicit, erased: The examples by kind.
         corrected, withdrawn: Corrections in accepted blocks; only a branch whose filter says so learns by them.
         foreign: Examples recorded under another feature contract; not judged.
         fenced_blocks, fenced_rows: Blocks that do not count and the rows of every kind in them.
@@ -72,6 +72,7 @@ class FoldCounts:
     dropped: int = 0
     joined: int = 0
     implicit: int = 0
+    erased: int = 0
     corrected: int = 0
     withdrawn: int = 0
     foreign: int = 0
@@ -378,11 +379,13 @@ class Fold:
             return False
         corrected = int(np.count_nonzero(block.corrections.kinds == CORRECTED))
         joined = int(np.count_nonzero(block.examples.kinds == JOINED))
+        erased = int(np.count_nonzero(block.examples.kinds == ERASED))
         counts.blocks += 1
         counts.examples += rows
         counts.dropped += len(block.dropped)
         counts.joined += joined
-        counts.implicit += rows - joined
+        counts.implicit += rows - joined - erased
+        counts.erased += erased
         counts.corrected += corrected
         counts.withdrawn += len(block.corrections) - corrected
         for outcome, times in block.vector.counts.items():
@@ -489,8 +492,12 @@ def _count_claim(state: LoopState, record: Claim) -> None:
 
 
 def _judge(state: LoopState, examples: Examples, first: Position) -> list[DriftSignal]:
-    judged = state.quality.update_many(examples.y, examples.served)
-    return state.drift.update_many([first + row for row in judged.rows], judged.losses)
+    if not erased_rows(examples):
+        judged = state.quality.update_many(examples.y, examples.served)
+        return state.drift.update_many([first + row for row in judged.rows], judged.losses)
+    kept, served = np.flatnonzero(examples.kinds != ERASED), examples.served
+    judged = state.quality.update_many(examples.y[kept], Served(served.y_pred[kept], served.proba[kept]))
+    return state.drift.update_many([first + int(kept[row]) for row in judged.rows], judged.losses)
 
 
 def _unusable(part: str, problem: str) -> CodecError:

@@ -432,6 +432,11 @@ class EmbeddedAdmin(Admin):
         if not await _retried(lambda: store.commit(group, epoch, commits)):
             raise LogError(f"another process commits for {group} now; let it end, then do this again")
 
+    async def delete(self, name: str) -> None:
+        """Delete a topic with everything in it."""
+        store = self._open()
+        await _retried(lambda: store.delete_topic(name))
+
     async def brokers(self) -> int:
         """Return 1."""
         return 1

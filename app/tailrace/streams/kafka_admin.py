@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import CommitFailedError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    CommitFailedError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from tailrace.domain.errors import LogError
@@ -98,6 +103,17 @@ class KafkaAdmin(Admin):
                 await close_consumer(consumer)
 
         await keep_trying(attempt, self._options, "commit")
+
+    async def delete(self, name: str) -> None:
+        """Delete a topic; return when the brokers do not show it any more."""
+        answer = await self._call("delete a topic", lambda client: client.delete_topics([name]))
+        for topic, code, *_ in answer.topic_error_codes:
+            self._raise_for(topic, code, None, allowed=(UnknownTopicOrPartitionError.errno,))
+
+        async def gone() -> bool:
+            return name not in await self._shapes()
+
+        await self._becomes(gone, f"that {name} is gone")
 
     async def brokers(self) -> int:
         """Return the number of brokers."""

@@ -303,6 +303,10 @@ class Admin(ABC):
         """
 
     @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Delete a topic with everything in it; return when it is gone. One that does not exist is fine."""
+
+    @abstractmethod
     async def brokers(self) -> int:
         """Return the number of brokers; 1 for the embedded log."""
 
