@@ -45,11 +45,12 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
 OWNED: Final[Mapping[str, frozenset[str]]] = {
     "river": frozenset({"domain", "main", "demo"}),
     "msgpack": frozenset({"domain"}),
-    "numpy": frozenset({"domain", "wire", "streams", "main", "inspection"}),
+    "numpy": frozenset({"domain", "wire", "stores", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
+    "rocksdict": frozenset({"stores"}),
     "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),
     "faust": frozenset({"streams", "main"}),
     "mode": frozenset({"streams", "main"}),
