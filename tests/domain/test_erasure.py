@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.builders import make_corrections, make_scored
+from tests.builders import make_corrections, make_scored_block
 from tests.log_builders import (
     BRANCH,
     begun,
@@ -186,8 +186,7 @@ def test_an_event_that_a_joiner_would_read_again_is_too_young_to_be_erased() -> 
     waiting = Vector(scored_low=Lowest(position_of(5, 1), 0))
     erasure.vectors = {0: waiting}
     source = int(make_examples(8, 1).source_offsets[3])
-    block = make_scored(("a", 1), ("b", 2))
-    block = replace(block, source_partition=0, source_offsets=np.array([source, source + 900], np.int64))
+    block = make_scored_block(("a", 1), ("b", 2), source_offsets=[source, source + 900])
 
     assert not erasure.too_early(5, block, 0)
     assert erasure.too_early(6, block, 0)

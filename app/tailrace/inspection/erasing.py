@@ -156,8 +156,9 @@ class Eraser:
             async for record in self._reading.records(partition, Range(max(held.start, first), held.end)):
                 if erasure.too_early(record.offset, decode_scored(record.value or b""), partition.partition):
                     raise ErasingRefused(
-                        "an event that would be erased is younger than one that still waits for its label, so a joiner "
-                        "would read it again; run the loop on until the horizon of the older ones has passed, then repeat"
+                        "an event that would be erased is younger than one that still waits for its label, so a "
+                        "joiner would read it again; run the loop on until the older ones have their label or their "
+                        "horizon has passed, then repeat"
                     )
 
     # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────
