@@ -223,9 +223,9 @@ async def test_a_learner_whose_key_is_not_trusted_writes_nothing_and_learns_on(m
     scenario = await made(snapshots={"every": "50ms", "publish": "50ms"})
     process = await scenario.start()
     await learn(scenario, process, 20, 0)
+    await until(lambda: scenario.loop_of(process).recorder.counts["publications"], "something was published before")
     keys = open_keys(scenario.settings)
     keys.trusted.revoke(keys.private(Purpose.SNAPSHOTS).key_id)
-    await until(lambda: scenario.loop_of(process).recorder.counts["publications"], "something was published before")
     before = len(await manifests(scenario))
 
     await learn(scenario, process, 20, 100)
