@@ -296,7 +296,7 @@ class DiskRoom:
         Raises:
             WaitingRoomError: It cannot be written.
         """
-        changed, changes, meta = self._sealed[0]
+        _, changes, meta = self._sealed[0]
         changes[_META] = json.dumps(meta).encode()
         if not self.shelf.write():  # 3
             return False
