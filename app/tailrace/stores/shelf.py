@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from rocksdict import (
     BlockBasedOptions,
@@ -81,8 +81,7 @@ class Shelf:
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values on the disk, as of the last write."""
         with self._explained("read"):
-            found: list[bytes | None] = self._db.get(list(keys))
-        return found
+            return cast("list[bytes | None]", self._db.get(list(keys)))
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Change a value; None deletes it."""

@@ -30,14 +30,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from struct import Struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
 from tailrace.domain.join.memory import WAITING, EarlyLabel, EarlyLabels, Identity, OpenForward
 from tailrace.domain.records import Label, Owner
 from tailrace.domain.times import EventTimeMs
-from tailrace.stores.shelf import Changes, Shelf
 from tailrace.stores.waiting_rows import Heading, decode_identities, encode_identities, encode_rows, give_rows
+
+if TYPE_CHECKING:  # what it imports is an extra
+    from tailrace.stores.shelf import Changes, Shelf
 
 FORMAT: Final = 1
 
@@ -70,6 +72,10 @@ class Standing:
     number: int
     vector: str
     hint: str
+
+    def is_of(self, log_id: str, vector: Vector) -> bool:
+        """Whether a block of this name is the one that is meant."""
+        return (self.log_id, self.vector) == (log_id, vector_text(vector))
 
 
 def vector_text(vector: Vector) -> str:
@@ -113,8 +119,7 @@ class DiskRoom:
     """The identities of one partition.
 
     Attributes:
-        standing: As of which block the disk stands; None: it cannot be used as it is.
-        acknowledged: The log offset after which rows settled now will lie.
+        standing: As of which block the disk stands; None: it is empty, or was left while it was made again.
     """
 
     def __init__(self, shelf: Shelf, partition: int) -> None:
@@ -218,18 +223,10 @@ class DiskRoom:
                 self._passed = key + b"\0"
 
     def forget(self, time_ms: EventTimeMs) -> None:
-        """Forget settled identities of an earlier time, a bounded number of them."""
+        """Forget settled identities of an earlier time: a bounded number, or all while the room is made again."""
         stop = _time_key(time_ms, "")
-        if self._forgotten >= stop:
-            return
-        found = self._by_time.first(self._forgotten, stop, _FORGOTTEN_AT_ONCE)
-        self.load([_id_of(key) for key, value in found if value == _SETTLED])
-        for key, value in found:
-            if value == _WAITS:
-                return
-            self._forget(key, self._identity(key))
-            self._forgotten = key + b"\0"
-            self._passed = max(self._passed, self._forgotten)
+        while self._forget_some(stop) and self._is_remade:
+            self._write_piece()
 
     def oldest_row(self, end: int) -> int:
         """Return a log offset before which no remembered identity has its row, `end` if there is none."""
@@ -257,6 +254,11 @@ class DiskRoom:
         self._changed = {}
 
     # ── what the caller does between ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all lies on the disk."""
+        return not self.shelf.scan(b"\0", b"\xff", 1)
 
     @property
     def is_heavy(self) -> bool:
@@ -378,6 +380,19 @@ class DiskRoom:
         self._changed[identity.id] = None
         self.shelf.put(time_key, None)
         self.shelf.put(_row_key(identity), None)
+
+    def _forget_some(self, stop: bytes) -> bool:
+        if self._forgotten >= stop:
+            return False
+        found = self._by_time.first(self._forgotten, stop, _FORGOTTEN_AT_ONCE)
+        self.load([_id_of(key) for key, value in found if value == _SETTLED])
+        for key, value in found:
+            if value == _WAITS:
+                return False
+            self._forget(key, self._identity(key))
+            self._forgotten = key + b"\0"
+            self._passed = max(self._passed, self._forgotten)
+        return bool(found)
 
     def _let_go(self) -> None:
         """Keep in memory only what is not on the disk yet."""

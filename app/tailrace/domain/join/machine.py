@@ -193,6 +193,11 @@ class LabelJoin:
         """The offset of `labels` to read next."""
         return self._state.labels_next
 
+    @property
+    def relabelled_next(self) -> int:
+        """The offset of `relabelled` to read next."""
+        return self._state.relabelled_next
+
     def take(self) -> Batch:
         """Return what happened since the last batch, with the vector as of its last row."""
         batch = self._sealed.popleft() if self._sealed else self._close()
@@ -221,16 +226,16 @@ class LabelJoin:
 
     @property
     def remembered(self) -> int:
-        """How many identities are in memory, waiting ones included."""
+        """How many identities are remembered, waiting ones included."""
         return self._state.identities.count
 
     def paused_inputs(self) -> PausedInputs:
-        """Say which inputs must pause because memory is full: those whose watermark is ahead.
+        """Say which inputs must pause because no more may wait: those whose watermark is ahead.
 
         The input with the least watermark of all partitions always reads on, so no two joins wait for each other.
         """
-        state = self._state
-        if self.remembered + self.early < self.spec.limits.max_waiting:
+        state, limits = self._state, self.spec.limits
+        if self.remembered + self.early < limits.max_waiting and self.early < limits.max_early:
             return PausedInputs()
         return PausedInputs(
             scored=state.scored_watermark > state.heard(), labels=state.labels_watermark > state.scored_watermark
