@@ -41,7 +41,7 @@ CACHE_BYTES: Final = 128 << 20
 """Of all folders of a process together: blocks, their indexes and filters."""
 
 _MEMTABLE_BYTES: Final = 16 << 20  # what a restart after a crash replays is a small multiple of this
-_BLOCK_BYTES: Final = 16 << 10
+_BLOCK_BYTES: Final = 4 << 10
 _BLOOM_BITS: Final = 10
 _OPEN_FILES: Final = 256
 _WAL_BYTES: Final = 64 << 20
@@ -209,7 +209,7 @@ def _options(cache: Cache) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
-    options.set_compression_type(DBCompressionType.lz4())
+    options.set_compression_type(DBCompressionType.none())
     options.set_write_buffer_size(_MEMTABLE_BYTES)
     options.set_max_write_buffer_number(4)
     options.set_max_total_wal_size(_WAL_BYTES)
