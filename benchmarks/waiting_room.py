@@ -45,7 +45,7 @@ MOST_RESTART_S = 60.0
 MOST_EVENTS = 10_000_000
 """What the two bounds are promised for."""
 
-_STEP_MS = 5  # ten million events are 14 hours
+STEP_MS = 5  # ten million events are 14 hours
 _POLL_S = 0.05
 
 
@@ -75,16 +75,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(folder: Path, events: int, labels: int) -> int:
-    config = _write_config(folder)
-    begin_ms = time.time_ns() // 1_000_000 - events * _STEP_MS
-    _tailrace(config, "topics", "apply", "--yes")
-    _say(f"writing {events:,} scored events")
-    asyncio.run(_fill(config, events, begin_ms))
-    _say("a join takes them in")
+    config = write_config(folder)
+    begin_ms = time.time_ns() // 1_000_000 - events * STEP_MS
+    tailrace(config, "topics", "apply", "--yes")
+    say(f"writing {events:,} scored events")
+    asyncio.run(fill(config, events, begin_ms))
+    say("a join takes them in")
     filled = _run(config, lambda worker: worker.waits_for(events), signal.SIGKILL)
-    _say(f"{filled.seconds:.1f} s, {filled.most_bytes / 1e6:,.0f} MB; killed, and started again")
+    say(f"{filled.seconds:.1f} s, {filled.most_bytes / 1e6:,.0f} MB; killed, and started again")
     again = _run(config, lambda worker: worker.waits_for(events, is_ready=True), signal.SIGKILL)
-    _say(f"{again.seconds:.1f} s, {again.most_bytes / 1e6:,.0f} MB; {labels:,} labels")
+    say(f"{again.seconds:.1f} s, {again.most_bytes / 1e6:,.0f} MB; {labels:,} labels")
     joined = _label(config, events, min(labels, events // 2), begin_ms)
     disk = sum(file.stat().st_size for file in (folder / "waiting").rglob("*") if file.is_file())
     _print(events, filled, again, joined, min(labels, events // 2), disk)
@@ -99,7 +99,11 @@ def _print(events: int, filled: Ran, again: Ran, joined: Ran, labels: int, disk:
         ("most memory while taking in", f"{filled.most_bytes / 1e6:,.0f} MB", f"{MOST_BYTES / 1e6:,.0f} MB"),
         ("SIGKILL, start to ready", f"{again.seconds:.1f} s", f"{MOST_RESTART_S:.0f} s"),
         ("most memory after the restart", f"{again.most_bytes / 1e6:,.0f} MB", f"{MOST_BYTES / 1e6:,.0f} MB"),
-        ("labels in random order", f"{labels:,} in {joined.seconds:.1f} s, {labels / joined.seconds:,.0f} a second", ""),
+        (
+            "labels in random order",
+            f"{labels:,} in {joined.seconds:.1f} s, {labels / joined.seconds:,.0f} a second",
+            "",
+        ),
         ("most memory while joining", f"{joined.most_bytes / 1e6:,.0f} MB", f"{MOST_BYTES / 1e6:,.0f} MB"),
         ("on disk", f"{disk / 1e9:.2f} GB", ""),
     ]
@@ -112,7 +116,7 @@ def _label(config: Path, events: int, labels: int, begin_ms: int) -> Ran:
     """Start a join that has everything, send labels, and clock it from the first one joined to the last."""
     rows = np.random.default_rng(1).permutation(events)[:labels].tolist()
     asyncio.run(_send_labels(config, rows, begin_ms))
-    with _Worker.started(config) as worker:
+    with Worker.started(config) as worker:
         while worker.waiting() in (None, events):
             time.sleep(_POLL_S)
         begun, at_first = time.perf_counter(), worker.waiting() or 0
@@ -121,15 +125,15 @@ def _label(config: Path, events: int, labels: int, begin_ms: int) -> Ran:
         return Ran(seconds * labels / max(1, at_first - (events - labels)), worker.most_bytes())
 
 
-def _run(config: Path, until: Callable[[_Worker], None], end: signal.Signals) -> Ran:
+def _run(config: Path, until: Callable[[Worker], None], end: signal.Signals) -> Ran:
     begun = time.perf_counter()
-    with _Worker.started(config, end) as worker:
+    with Worker.started(config, end) as worker:
         until(worker)
         return Ran(time.perf_counter() - begun, worker.most_bytes())
 
 
-class _Worker:
-    """A `tailrace run --role join` in a process of its own."""
+class Worker:
+    """A `tailrace run` in a process of its own."""
 
     def __init__(self, child: subprocess.Popen[bytes], address: str) -> None:
         self._child = child
@@ -137,9 +141,13 @@ class _Worker:
 
     @classmethod
     @contextmanager
-    def started(cls, config: Path, end: signal.Signals = signal.SIGTERM) -> Iterator[_Worker]:
+    def started(
+        cls, config: Path, end: signal.Signals = signal.SIGTERM, roles: Sequence[str] = ("join",)
+    ) -> Iterator[Worker]:
+        """Start it, and end it with this signal."""
         address = f"127.0.0.1:{free_port('127.0.0.1', 0)}"
-        command = ("run", "--role", "join", "--http", address, "--log-level", "warning", "--config", str(config))
+        asked = [word for role in roles for word in ("--role", role)]
+        command = ("run", *asked, "--http", address, "--log-level", "warning", "--config", str(config))
         with subprocess.Popen([sys.executable, "-m", "tailrace", *command], env=_environment()) as child:
             try:
                 yield cls(child, address)
@@ -174,14 +182,14 @@ class _Worker:
             return None
 
 
-async def _fill(config: Path, events: int, begin_ms: int) -> None:
+async def fill(config: Path, events: int, begin_ms: int) -> None:
     rng = np.random.default_rng(1)
     await _send(config, f"{LOOP}.scored", (encode_scored(_block(rng, at, begin_ms)) for at in range(0, events, ROWS)))
 
 
 async def _send_labels(config: Path, rows: Sequence[int], begin_ms: int) -> None:
     # In time for the oldest event too: no horizon has passed.
-    made = (orjson.dumps({"id": _id(row), "at": begin_ms + row * _STEP_MS, "y": row % 2 == 0}) for row in rows)
+    made = (orjson.dumps({"id": id_of(row), "at": begin_ms + row * STEP_MS, "y": row % 2 == 0}) for row in rows)
     await _send(config, "labels", (bytes(memoryview(value)) for value in made))
 
 
@@ -210,8 +218,8 @@ def _block(rng: np.random.Generator, first: int, begin_ms: int) -> ScoredBlock:
         state_position=first << 20,
         source_partition=0,
         source_offsets=np.arange(first, first + ROWS),
-        ids=[_id(row) for row in range(first, first + ROWS)],
-        times_ms=begin_ms + np.arange(first, first + ROWS) * _STEP_MS,
+        ids=[id_of(row) for row in range(first, first + ROWS)],
+        times_ms=begin_ms + np.arange(first, first + ROWS) * STEP_MS,
         served=Served((proba[:, 0] > 0.5).astype(np.float64), proba),
         x=XColumns(
             rng.normal(size=(ROWS, len(FEATURES))), np.empty((ROWS, 0), dtype=np.int64), [()] * ROWS
@@ -219,11 +227,11 @@ def _block(rng: np.random.Generator, first: int, begin_ms: int) -> ScoredBlock:
     )  # fmt: skip
 
 
-def _id(row: int) -> str:
+def id_of(row: int) -> str:
     return f"order-{row * 7_919 % 1_000_000_007:010}"
 
 
-def _write_config(folder: Path) -> Path:
+def write_config(folder: Path) -> Path:
     features = "\n".join(f'{name} = "number"' for name in FEATURES)
     path = folder / "tailrace.toml"
     path.write_text(
@@ -252,15 +260,20 @@ store = "file:./snapshots"
     return path
 
 
-def _tailrace(config: Path, *command: str) -> None:
-    subprocess.run([sys.executable, "-m", "tailrace", *command, "--config", str(config)], check=True, env=_environment(), stdout=sys.stderr)
+def tailrace(config: Path, *command: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "tailrace", *command, "--config", str(config)],
+        check=True,
+        env=_environment(),
+        stdout=sys.stderr,
+    )
 
 
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "app")])}
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

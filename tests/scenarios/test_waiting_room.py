@@ -7,6 +7,8 @@ import shutil
 from structlog.testing import capture_logs
 from tests.scenarios.harness import is_ready, now_ms, pairs, until
 
+from tailrace.domain.status import Role, RoleState
+from tailrace.main import Process
 from tailrace.stores.shelf import Shelf, new_cache
 
 
@@ -80,6 +82,38 @@ async def test_a_damaged_folder_is_made_again(made):
 
     assert joined(scenario, process).join.waiting == 100
     await finish(scenario, process, labels)
+
+
+async def test_a_folder_that_fails_while_it_is_used_is_made_again(made):
+    """Fails when what the disk refuses ends the join, or leaves it with half of what it held."""
+    scenario = await made(join={"store": "disk"})
+    process = await scenario.start()
+    labels = await fill(scenario, process, 100)
+
+    joined(scenario, process)._room.shelf.close()
+
+    labels += await fill(scenario, process, 100, first=100)
+    await finish(scenario, process, labels)
+
+
+async def test_a_disk_that_keeps_failing_stops_the_join_and_not_the_scoring(made):
+    """Fails when a disk that cannot be used is tried for ever, or takes scoring down with it."""
+    scenario = await made(join={"store": "disk"})
+    (scenario.settings.folder / "waiting").write_text("in the way")
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    report = scenario.loop_of(process).reports[Role.JOIN]
+    await until(lambda: report.state is RoleState.FAILED, "the join gives up")
+
+    await scenario.user.events(*pairs(10, now_ms())[0])
+
+    await until(lambda: predicted(scenario, 10), "all events are scored")
+    assert "waiting room" in report.reason
+
+
+async def predicted(scenario, count):
+    return len(await scenario.user.predictions()) == count
 
 
 async def test_a_folder_of_an_earlier_day_is_brought_forward(made, tmp_path):

@@ -115,7 +115,9 @@ def run(seed: int, plant: str | None = None, rooms: WaitingFolders | None = None
             _check(world, problems)
         else:
             problems["stuck"] += 1
-    return Result(seed, {name: n for name, n in problems.items() if n}, schedule.kills, world.damaged_refused, world.rooms_used)
+    return Result(
+        seed, {name: n for name, n in problems.items() if n}, schedule.kills, world.damaged_refused, world.rooms_used
+    )
 
 
 def _process(world: World, seat: Seat, name: Owner) -> Process:

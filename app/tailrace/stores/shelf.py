@@ -66,10 +66,10 @@ class Shelf:
         self._overlay: Changes = {}
         self._open: Changes = {}
         self._sealed: deque[Changes] = deque()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._without_delay = WriteOptions()
         self._without_delay.no_slowdown = True
         with self._explained("opened"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = Rdict(str(folder), _options(cache))
 
     def range(self, prefix: bytes) -> Range:

@@ -223,7 +223,7 @@ class JoinWriter:
         failpoints.reached("join.committed")
         if self.room is not None:
             await follow(self.room)  # 4
-            failpoints.reached("join.kept")
+        failpoints.reached("join.kept")
 
     def _hint(self, hint: Hint, oldest_row: int) -> None:
         self.hints.append(hint)
