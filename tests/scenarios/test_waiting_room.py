@@ -103,6 +103,7 @@ async def test_a_disk_that_keeps_failing_stops_the_join_and_not_the_scoring(made
     process = Process(scenario.settings, prepare_topics=False)
     scenario.processes.append(process)
     await process.start()
+    await until(lambda: process.loops, "the process knows its loops")
     report = scenario.loop_of(process).reports[Role.JOIN]
     await until(lambda: report.state is RoleState.FAILED, "the join gives up")
 

@@ -222,7 +222,7 @@ def _options(cache: Cache) -> Options:
 def _error(folder: Path, done: str, problem: Exception) -> WaitingRoomError:
     said = str(problem)
     return WaitingRoomError(
-        f"the waiting room {folder.name} could not be {done}: {said}; only the process that has it may change it. "
-        "See that the disk has room and that nobody else writes there; the join makes it again from the topics.",
+        f"the waiting room {folder.parent.name}/{folder.name} could not be {done}: {said}; it needs a folder that this "
+        "process alone writes, on a disk with room. See to both; nothing is lost, what waits is in the topics too.",
         is_locked="LOCK" in said,
     )

@@ -42,6 +42,8 @@ class WaitingFolders:
             try:
                 room = self._room(folder, partition)
             except WaitingRoomError as problem:
+                if not problem.is_locked:
+                    raise
                 refusal = problem
                 continue
             self._clear(other for other in self._folders(partition) if other != folder)
