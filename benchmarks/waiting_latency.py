@@ -71,7 +71,8 @@ def _measure(under: Path | None, events: int, seconds: float) -> tuple[float, fl
         if events:
             asyncio.run(fill(config, events, begin_ms))
         with Worker.started(config, signal.SIGTERM, roles=("score", "join", "learn")) as worker:
-            worker.waits_for(events, is_ready=True)
+            worker.is_ready()
+            worker.waits_for(events)
             return asyncio.run(_Traffic(config, events, begin_ms).run(seconds))
     finally:
         shutil.rmtree(folder)

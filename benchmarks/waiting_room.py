@@ -83,7 +83,7 @@ def _measure(folder: Path, events: int, labels: int) -> int:
     say("a join takes them in")
     filled = _run(config, lambda worker: worker.waits_for(events), signal.SIGKILL)
     say(f"{filled.seconds:.1f} s, {filled.most_bytes / 1e6:,.0f} MB; killed, and started again")
-    again = _run(config, lambda worker: worker.waits_for(events, is_ready=True), signal.SIGKILL)
+    again = _run(config, lambda worker: (worker.is_ready(), worker.waits_for(events)), signal.SIGKILL)
     say(f"{again.seconds:.1f} s, {again.most_bytes / 1e6:,.0f} MB; {labels:,} labels")
     joined = _label(config, events, min(labels, events // 2), begin_ms)
     disk = sum(file.stat().st_size for file in (folder / "waiting").rglob("*") if file.is_file())
@@ -113,19 +113,17 @@ def _print(events: int, filled: Ran, again: Ran, joined: Ran, labels: int, disk:
 
 
 def _label(config: Path, events: int, labels: int, begin_ms: int) -> Ran:
-    """Start a join that has everything, send labels, and clock it from the first one joined to the last."""
+    """Send labels, start a join that has everything, and clock it from when it is ready to the last one joined."""
     rows = np.random.default_rng(1).permutation(events)[:labels].tolist()
     asyncio.run(_send_labels(config, rows, begin_ms))
     with Worker.started(config) as worker:
-        while worker.waiting() in (None, events):
-            time.sleep(_POLL_S)
-        begun, at_first = time.perf_counter(), worker.waiting() or 0
+        worker.is_ready()
+        begun = time.perf_counter()
         worker.waits_for(events - labels)
-        seconds = time.perf_counter() - begun
-        return Ran(seconds * labels / max(1, at_first - (events - labels)), worker.most_bytes())
+        return Ran(time.perf_counter() - begun, worker.most_bytes())
 
 
-def _run(config: Path, until: Callable[[Worker], None], end: signal.Signals) -> Ran:
+def _run(config: Path, until: Callable[[Worker], object], end: signal.Signals) -> Ran:
     begun = time.perf_counter()
     with Worker.started(config, end) as worker:
         until(worker)
@@ -155,9 +153,16 @@ class Worker:
                 child.send_signal(end)
                 child.wait()
 
-    def waits_for(self, events: int, *, is_ready: bool = False) -> None:
-        """Wait until so many events wait, and the process says that it is ready."""
-        while self.waiting() != events or (is_ready and self._get("/readyz") is None):
+    def waits_for(self, events: int) -> None:
+        """Wait until so many events wait."""
+        self._until(lambda: self.waiting() == events)
+
+    def is_ready(self) -> None:
+        """Wait until the process says that it is ready."""
+        self._until(lambda: self._get("/readyz") is not None)
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        while not done():
             if self._child.poll() is not None:
                 raise SystemExit(f"tailrace ended with {self._child.returncode}; its output is above")
             time.sleep(_POLL_S)

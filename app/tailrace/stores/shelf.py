@@ -40,10 +40,11 @@ Changes: TypeAlias = dict[bytes, bytes | None]
 CACHE_BYTES: Final = 128 << 20
 """Of all folders of a process together: blocks, their indexes and filters."""
 
-_MEMTABLE_BYTES: Final = 16 << 20  # what a restart after a crash replays is a small multiple of this
+_MEMTABLE_BYTES: Final = 32 << 20  # what a restart after a crash replays is a small multiple of this
 _BLOCK_BYTES: Final = 4 << 10
 _BLOOM_BITS: Final = 10
 _OPEN_FILES: Final = 256
+_MOST_FILES: Final = 80  # not sorted in yet; a write is refused from half of it on
 _WAL_BYTES: Final = 64 << 20
 
 
@@ -213,6 +214,8 @@ def _options(cache: Cache) -> Options:
     options.set_write_buffer_size(_MEMTABLE_BYTES)
     options.set_max_write_buffer_number(4)
     options.set_max_total_wal_size(_WAL_BYTES)
+    options.set_level_zero_slowdown_writes_trigger(_MOST_FILES // 2)
+    options.set_level_zero_stop_writes_trigger(_MOST_FILES)
     options.set_max_open_files(_OPEN_FILES)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
