@@ -42,7 +42,9 @@ def write(shelf):
 
 def test_a_killed_process_leaves_whole_sets(tmp_path):
     """Fails when a set is not one write batch."""
-    ended = subprocess.run([sys.executable, "-c", CHANGES_AND_DEATH, tmp_path / "room", "17"], check=False, env=os.environ)
+    ended = subprocess.run(
+        [sys.executable, "-c", CHANGES_AND_DEATH, tmp_path / "room", "17"], check=False, env=os.environ
+    )
     shelf = Shelf(tmp_path / "room", new_cache())
 
     found = shelf.get([b"a%03d" % key for key in range(200)])

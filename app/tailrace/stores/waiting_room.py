@@ -6,7 +6,7 @@ In memory are only what changed since the last write, what the batches now being
 On disk, in one RocksDB folder:
 
     i id                      its identities, newest first, each waiting one with its row
-    t time id                 waiting or settled: for expiry and forgetting
+    t time id                 waiting, settled, or settled with others of its id: for expiry and forgetting
     a position                the watermark before it: those that wait, in the order of arrival
     s row_at time id          those that are settled, in the order of their rows in the log
     e offset                  an early label of the own labels partition, with the watermark before it
@@ -26,6 +26,7 @@ first made a commit that shuts this member out. So the disk stands as of an acce
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,16 +44,22 @@ if TYPE_CHECKING:  # what it imports is an extra
 
 FORMAT: Final = 1
 
-HEAVY: Final = 1_000
+HEAVY: Final = 500
 """Changed ids after which a block should be written, so that a set takes some milliseconds to seal and to write."""
 
-_FORGOTTEN_AT_ONCE: Final = 2 * HEAVY  # more than a set adds, so that forgetting keeps up
 _READ_AT_ONCE: Final = 256
-_PIECE: Final = 5_000  # changed ids after which a room that is being made again writes a piece
+_PIECE: Final = HEAVY
+"""Changed ids after which a room that is being made again writes a piece."""
+
+_STEP: Final = 100 * HEAVY
+"""The same while a room is brought forward. Less than that is one set, so that a crash leaves the old room or the new."""
+
+_BUSY_S: Final = 0.01
 
 _INT: Final = Struct(">q")
 _WAITS: Final = b"w"
-_SETTLED: Final = b"s"
+_ALONE: Final = b"s"
+_OF_MANY: Final = b"m"
 _META: Final = b"m"
 
 
@@ -166,6 +173,7 @@ class DiskRoom:
         self._known[identity.id] = identity
         self._changed[identity.id] = None
         self._by_time.add(_time_key(identity.time_ms, identity.id), _WAITS)
+        self._say_many(identity)
         self._arrived.add(_arrived_key(identity), _INT.pack(identity.watermark_ms))
         self.count += 1
         self.waiting += 1
@@ -181,8 +189,9 @@ class DiskRoom:
             identity = Identity(event_id, time_ms, 0, 0, newest, None, 0, state, y, revision, row_at)
             self._known[event_id] = identity
             self._changed[event_id] = None
-            self._by_time.add(_time_key(time_ms, event_id), _SETTLED)
+            self._by_time.add(_time_key(time_ms, event_id), _settled(identity, newest))
             self._rows.add(_row_key(identity), b"")
+            self._say_many(identity)
             self.count += 1
         elif known.state == WAITING:
             self.settle(known, state, y, revision, row_at)
@@ -193,7 +202,9 @@ class DiskRoom:
         identity.state, identity.y, identity.revision, identity.row_at = state, y, revision, row_at
         identity.block = None
         self._changed[identity.id] = None
-        self.shelf.put(_time_key(identity.time_ms, identity.id), _SETTLED)
+        is_newest = self._known[identity.id] is identity
+        others = identity.older if is_newest else identity
+        self.shelf.put(_time_key(identity.time_ms, identity.id), _settled(identity, others))
         self.shelf.put(_arrived_key(identity), None)
         self._rows.add(_row_key(identity), b"")
         self.waiting -= 1
@@ -365,31 +376,46 @@ class DiskRoom:
         assert identity is not None, "what the order of time names is remembered"
         return identity
 
-    def _forget(self, time_key: bytes, identity: Identity) -> None:
-        identity.remembered = False
+    def _forget(self, time_key: bytes, value: bytes) -> None:
+        event_id = _id_of(time_key)
+        if value[:1] == _ALONE:  # the usual case, and nothing has to be read for it
+            self._known[event_id] = None
+        else:
+            self._unlink(self._identity(time_key))
         self.count -= 1
+        self._changed[event_id] = None
+        self.shelf.put(time_key, None)
+        self.shelf.put(b"s" + value[1:] + time_key[1:], None)
+
+    def _unlink(self, identity: Identity) -> None:
         newest = self._known[identity.id]
         assert newest is not None
         if newest is identity:
             self._known[identity.id] = identity.older
-        else:
-            while newest.older is not identity:
-                assert newest.older is not None
-                newest = newest.older
-            newest.older = identity.older
-        self._changed[identity.id] = None
-        self.shelf.put(time_key, None)
-        self.shelf.put(_row_key(identity), None)
+            return
+        while newest.older is not identity:
+            assert newest.older is not None
+            newest = newest.older
+        newest.older = identity.older
+
+    def _say_many(self, newest: Identity) -> None:
+        """Note with the settled ones of an id that they are not alone any more."""
+        older = newest.older
+        while older is not None:
+            if older.state != WAITING:
+                self.shelf.put(_time_key(older.time_ms, older.id), _settled(older, newest))
+            older = older.older
 
     def _forget_some(self, stop: bytes) -> bool:
         if self._forgotten >= stop:
             return False
-        found = self._by_time.first(self._forgotten, stop, _FORGOTTEN_AT_ONCE)
-        self.load([_id_of(key) for key, value in found if value == _SETTLED])
+        # As many as a set may add, so that forgetting keeps up.
+        found = self._by_time.first(self._forgotten, stop, max(HEAVY, len(self._changed)))
+        self.load([_id_of(key) for key, value in found if value[:1] == _OF_MANY])
         for key, value in found:
             if value == _WAITS:
                 return False
-            self._forget(key, self._identity(key))
+            self._forget(key, value)
             self._forgotten = key + b"\0"
             self._passed = max(self._passed, self._forgotten)
         return bool(found)
@@ -402,14 +428,14 @@ class DiskRoom:
         self._known = {event_id: known[event_id] for event_id in keep}
 
     def _write_piece(self) -> None:
-        if not self._is_remade or len(self._changed) < _PIECE:
+        if not self._is_remade or len(self._changed) < (_PIECE if self.standing is None else _STEP):
             return
         self.seal(Vector())
         _, changes, _ = self._sealed.pop()
         changes[_META] = None
         self.standing = None
         while not self.shelf.write():
-            pass
+            time.sleep(_BUSY_S)
         self._let_go()
 
 
@@ -431,6 +457,11 @@ def _arrived_key(identity: Identity) -> bytes:
 
 def _row_key(identity: Identity) -> bytes:
     return b"s" + _INT.pack(identity.row_at) + _INT.pack(identity.time_ms) + identity.id.encode()
+
+
+def _settled(identity: Identity, other: Identity | None) -> bytes:
+    """Return what the order of time says of a settled identity: whether there is another of its id, and its row."""
+    return (_ALONE if other is None else _OF_MANY) + _INT.pack(identity.row_at)
 
 
 def _early_key(offset: int) -> bytes:

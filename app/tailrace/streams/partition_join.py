@@ -16,7 +16,7 @@ import structlog
 from mode import Service
 
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost, WaitingRoomError
-from tailrace.domain.join import LabelJoin
+from tailrace.domain.join import JoinLimits, LabelJoin
 from tailrace.domain.positions import offset_of, row_of
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import Role, RoleState
@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 _REST_S = 4.0  # a stop waits so long for the round to end: less than a revocation may take
 _IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark at most this often
 _ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up
+_ROWS_OF_DISK = 250  # of one training block, whose rows are read from disk: some milliseconds
 _LABELS_AT_ONCE = 100  # labels whose events are read from disk at once: some milliseconds
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
 
@@ -200,7 +201,7 @@ class PartitionJoin(Service):
     def _recovery(self) -> JoinRecovery:
         spec, keeping = self._spec, self._parts.keeping
         if self._is_on_disk:
-            bounds = replace(spec.limits, max_waiting=keeping.max_on_disk, max_early=spec.limits.max_waiting)
+            bounds = JoinLimits(_ROWS_OF_DISK, spec.limits.max_bytes, keeping.max_on_disk, spec.limits.max_waiting)
             spec = replace(spec, limits=bounds)
         return JoinRecovery(
             self._parts, self._source, self._generation, spec, tell=lambda why: self._now(RoleState.RESTORING, why)
