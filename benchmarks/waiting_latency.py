@@ -123,7 +123,7 @@ class _Traffic:
         async for records in reader.follow(TopicPartition(f"{LOOP}.predictions", 0), 0):  # type: ignore[attr-defined]
             now_s = time.perf_counter()
             for record in records:
-                self._seen_s.setdefault(orjson.loads(record.value)["id"], now_s)
+                self._seen_s.setdefault(orjson.loads(record.value)["event_id"], now_s)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ _PIECE: Final = HEAVY
 """Changed ids after which a room that is being made again writes a piece."""
 
 _STEP: Final = 100 * HEAVY
-"""The same while a room is brought forward. Less than that is one set, so that a crash leaves the old room or the new."""
+"""The same while a room is brought forward: less is one set, so that a crash leaves the old room or the new one."""
 
 _BUSY_S: Final = 0.01
 
