@@ -88,6 +88,25 @@ async def test_a_damaged_folder_is_made_again(made):
     await finish(scenario, process, labels)
 
 
+async def test_a_stop_while_the_room_is_made_again_leaves_no_half_of_it(made):
+    """Fails when a stop waits for the whole topic, or what was made until then is taken for the whole."""
+    scenario = await made(join={"store": "disk"})
+    process = await scenario.start()
+    await fill(scenario, process, 8_000)
+    await scenario.stop(process)
+    shutil.rmtree(scenario.settings.folder / "waiting")
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    folder = scenario.settings.folder / "waiting" / scenario.domain.name / "0"
+    await until(folder.exists, "the room is being made again")
+
+    await scenario.stop(process)
+
+    process = await scenario.start()
+    await wait_for(scenario, process, 8_000)
+
+
 async def test_a_folder_that_fails_while_it_is_used_is_made_again(made):
     """Fails when what the disk refuses ends the join, or leaves it with half of what it held."""
     scenario = await made(join={"store": "disk"})
