@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from tailrace.domain.errors import CodecError, SnapshotRefused
-from tailrace.domain.positions import Position
+from tailrace.domain.positions import Position, show
 from tailrace.domain.snapshots import BRANCH_PART
 
 CHAMPION: Final = "champion"
@@ -41,14 +41,15 @@ class Codec(Protocol):
 class Filter:
     """Which examples a branch leaves out, and which it learns with a corrected target.
 
-    An example in [start, end) is left out when its label came from one of `sources` or its id is one of `ids`; where
-    neither is given and a bound is, everything between the bounds is.
+    An example in [start, end) is left out when its label came from one of `sources`; where there are none and a bound
+    is given, everything between the bounds is. An example before `ids_to` is left out when its id is one of `ids`.
 
     Attributes:
         corrected_to: Corrections and withdrawals before this position of the log count; 0: none does.
         sources: Of labels.
         ids: `digest_of_ids` of the hashes of event ids; "": none. The hashes stand in the record that admits.
         start, end: Positions; the end is exclusive, None: for ever.
+        ids_to: Exclusive. Ids are dropped up to a position only: later folds need not know them.
     """
 
     corrected_to: Position = 0
@@ -56,15 +57,65 @@ class Filter:
     ids: str = ""
     start: Position = 0
     end: Position | None = None
+    ids_to: Position = 0
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether what is dropped by source, or altogether, lies between bounds."""
+        return bool(self.start or self.end is not None)
 
     @property
     def drops(self) -> bool:
         """Whether any example is left out."""
-        return bool(self.sources or self.ids or self.start or self.end is not None)
+        return bool(self.sources or self.ids or self.has_bounds)
 
-    def covers(self, position: Position) -> bool:
-        """Return whether an example at this position may be left out."""
-        return self.drops and self.start <= position and (self.end is None or position < self.end)
+    def leaves_out(self, position: Position, source: str, is_named: Callable[[], bool]) -> bool:
+        """Return whether an example is left out.
+
+        Args:
+            source: Of its label.
+            is_named: Asked only where the answer counts: is its id one of `ids`?
+        """
+        if self.ids and position < self.ids_to and is_named():
+            return True
+        if self.start > position or (self.end is not None and position >= self.end):
+            return False
+        return source in self.sources if self.sources else self.has_bounds
+
+    def joined(self, more: Filter, ids: str) -> Filter | None:
+        """Return the filter that leaves out and corrects what either of two does; None: no single one can.
+
+        Args:
+            ids: `digest_of_ids` of the ids of both.
+        """
+        one, other = self._region, more._region
+        if one and other and one != other:
+            is_of_sources_alone = bool(self.sources and more.sources)
+            if one[1:] != other[1:] or not is_of_sources_alone:
+                return None
+        _, start, end = one or other or ((), 0, None)
+        sources = tuple(sorted({*self.sources, *more.sources}))
+        corrected_to, ids_to = max(self.corrected_to, more.corrected_to), max(self.ids_to, more.ids_to)
+        return Filter(corrected_to, sources, ids, start, end, ids_to)
+
+    def in_words(self) -> str:
+        """Return what it does, for people; "" where it does nothing."""
+        said = []
+        if self.corrected_to:
+            said.append(f"corrections up to {show(self.corrected_to)} applied")
+        bounds = f" from {show(self.start)} {'on' if self.end is None else f'to {show(self.end)}'}"
+        if self.sources:
+            said.append(f"without labels of {', '.join(self.sources)}{bounds if self.has_bounds else ''}")
+        elif self.has_bounds:
+            said.append(f"without everything{bounds}")
+        if self.ids:
+            said.append(f"without named events before {show(self.ids_to)}")
+        return "; ".join(said)
+
+    @property
+    def _region(self) -> tuple[tuple[str, ...], Position, Position | None] | None:
+        """What it drops besides ids."""
+        return (self.sources, self.start, self.end) if self.sources or self.has_bounds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +220,8 @@ class BranchState:
 def _is_typed(branch: Branch) -> bool:
     drop = branch.filter
     texts = (branch.task, branch.model, branch.contract_id, drop.ids, *drop.sources, *branch.versions.values())
-    positions = (branch.start, drop.corrected_to, drop.start, *(() if drop.end is None else (drop.end,)))
+    bounds = (drop.start, drop.ids_to, *(() if drop.end is None else (drop.end,)))
+    positions = (branch.start, drop.corrected_to, *bounds)
     return (
         type(branch.experimental) is bool
         and all(type(text) is str for text in texts)
