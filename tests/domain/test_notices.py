@@ -101,8 +101,16 @@ def test_pointers_are_brought_up_to_date_as_the_fold_does_it() -> None:
 
 
 def test_two_passes_are_put_together() -> None:
-    one = Notices({"a": BranchNotices({1}, frozenset("x"))}, {"a": "text"}, {("e", 1): (said(1.0), said(0.0)), ("f", 1): (said(0.0),)})
-    two = Notices({"a": BranchNotices({2}), "b": BranchNotices({3})}, {"b": "text"}, {("e", 1): (said(1.0),), ("f", 1): (said(0.0), said(None))})
+    one = Notices(
+        {"a": BranchNotices({1}, frozenset("x"))},
+        {"a": "text"},
+        {("e", 1): (said(1.0), said(0.0)), ("f", 1): (said(0.0),)},
+    )
+    two = Notices(
+        {"a": BranchNotices({2}), "b": BranchNotices({3})},
+        {"b": "text"},
+        {("e", 1): (said(1.0),), ("f", 1): (said(0.0), said(None))},
+    )
 
     one.merge(two)
 

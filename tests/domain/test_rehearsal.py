@@ -170,7 +170,9 @@ def test_numbers_are_compared_by_their_distance() -> None:
 
     assert (2, 3.0) == (found.differing, found.difference)
     assert {"mae": 1.0, "rmse": 1.0} == found.served
-    assert "of 2 examples off by 3 on average, what served off by 1 on average; 2 answers would differ" == found.in_words()
+    assert (
+        "of 2 examples off by 3 on average, what served off by 1 on average; 2 answers would differ" == found.in_words()
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,7 @@ CHAMPION: Final = "champion"
 MAX_DROPPED_IDS: Final = 10_000
 """Event ids that one filter may name; their hashes travel in the record that admits the branch."""
 
+_CPU: Final = "cpu"  # among the versions of a branch alone; the loop's own part uses no BLAS
 _PART_DIGITS: Final = 32  # of the lineage; a part's name has at most 64 characters
 
 
@@ -252,6 +253,26 @@ def differences(theirs: Branch, mine: Branch) -> list[str]:
         for name in names
         if theirs.versions.get(name) != mine.versions.get(name)
     ]
+
+
+def has_same_learner(one: Branch, other: Branch) -> bool:
+    """Return whether one learner can fold both: their libraries and features are the same."""
+    theirs, ours = (
+        {name: version for name, version in branch.versions.items() if name != _CPU} for branch in (one, other)
+    )
+    return theirs == ours and one.contract_id == other.contract_id
+
+
+def renewed(configured: Branch, serving: Branch | None) -> Branch:
+    """Return the configured model as the branch that takes over from the one that serves.
+
+    What that one leaves out or corrects, this one does too: a repair outlives another model and other libraries. The
+    same model also starts where it did.
+    """
+    if serving is None:
+        return configured
+    start = serving.start if serving.model == configured.model else configured.start
+    return replace(configured, filter=serving.filter, start=start)
 
 
 def hash_of_id(event_id: str) -> str:

@@ -126,7 +126,7 @@ class Rehearsal:
         for stop in [*(cut for cut in sorted(self._cuts.get(offset, ())) if start < cut < rows), rows]:
             self._answer(state)
             if start == 0:
-                self._judge(state, offset, notices)
+                self._judge(offset, notices)
             self._fold.learn(state, block, offset, start, stop, notices)
             start = stop
         self._fold.close(state, offset)
@@ -160,7 +160,7 @@ class Rehearsal:
         answers = self._answers[offset]
         answers.y_pred[row], answers.proba[row] = scores.served.y_pred[0], scores.served.proba[0]
 
-    def _judge(self, state: LoopState, offset: int, notices: Notices) -> None:
+    def _judge(self, offset: int, notices: Notices) -> None:
         if offset not in self._blocks or offset in self._judged:
             return
         self._judged.add(offset)

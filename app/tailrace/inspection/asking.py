@@ -165,9 +165,9 @@ class Asking:
         held = await self._reading.reader.range_of(news)
         async for record in self._reading.records(news, Range(max(start, held.start), held.end)):
             event = _event_of(record.value)
-            if event is not None and event.kind == "command_refused":
-                if event.texts.get("id") in {request.id, f"at offset {offset}"}:
-                    return event.detail
+            names = {request.id, f"at offset {offset}"}
+            if event is not None and event.kind == "command_refused" and event.texts.get("id") in names:
+                return event.detail
         return ""
 
 

@@ -138,12 +138,9 @@ class Builder:
         start = (await self._training.range()).start
         while stop > start and rehearsal.noted < compare:
             first = max(start, stop - _WINDOW_RECORDS)
-            window: list[tuple[int, TrainingBlock]] = []
-            async for record in self._training.records(first, stop):
+            for record in reversed([record async for record in self._training.records(first, stop)]):
                 if isinstance(record.record, TrainingBlock):
-                    window.append((record.offset, record.record))
-            for offset, block in reversed(window):
-                rehearsal.note(offset, block, compare - rehearsal.noted)
+                    rehearsal.note(record.offset, record.record, compare - rehearsal.noted)
             stop = first
         return rehearsal
 
@@ -189,10 +186,8 @@ def require_learner_key(keys: KeyFolder) -> None:
     """
     if not keys.exists(Purpose.SNAPSHOTS):
         path = keys.path(Purpose.SNAPSHOTS)
-        raise SettingsError(
-            [
-                f"keys.folder: found no {path.name} in {path.parent}; a branch is published with a key that signs "
-                "snapshots: run this where the learner runs, or make one here with `tailrace keys generate` and trust "
-                f"{path.stem}.pub there; --dry-run needs none"
-            ]
+        found = (
+            f"keys.folder: found no {path.name} in {path.parent}; a branch is published with a key that signs snapshots"
         )
+        step = f"make one here with `tailrace keys generate` and trust {path.stem}.pub there; --dry-run needs none"
+        raise SettingsError([f"{found}: run this where the learner runs, or {step}"])

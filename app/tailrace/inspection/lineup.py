@@ -7,10 +7,10 @@ Only claims and the learner's records are decoded: nothing is folded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from tailrace.domain.branches import Branch
+from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.errors import CodecError, ForeignLogError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import read_pointers
@@ -32,12 +32,14 @@ class Lineup:
 
     Attributes:
         next_offset: Of the training log; everything before is known.
+        held: Lineage → the branch as the snapshot holds it that was begun at; those that can be folded here.
     """
 
     training: TrainingLog
     ownership: OwnershipState
     pointers: Pointers
     next_offset: int = 0
+    held: Mapping[str, BranchState] = field(default_factory=dict)
 
     @property
     def log_id(self) -> str:
@@ -120,5 +122,5 @@ async def _from_snapshot(index: SnapshotIndex, fold: Fold, training: TrainingLog
         except (SnapshotRefused, CodecError):
             continue
         if offset_of(state.position) <= end:
-            return Lineup(training, state.ownership, state.pointers, offset_of(state.position))
+            return Lineup(training, state.ownership, state.pointers, offset_of(state.position), state.branches)
     return None
