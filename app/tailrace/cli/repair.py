@@ -163,7 +163,7 @@ def _joined(before: Filter, more: Filter, ids: str) -> Filter:
     if both is None:
         raise UsageError(
             f"found a branch that serves {before.in_words()}; one repair cannot add {more.in_words()}: allowed are "
-            "other sources between the same bounds, ids, and corrections. `tailrace branches promote` an earlier branch "
-            "and repair that one"
+            "other sources between the same bounds, ids, and corrections. `tailrace branches promote` an earlier "
+            "branch and repair that one"
         )
     return both

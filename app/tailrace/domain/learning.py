@@ -155,6 +155,10 @@ class Fold:
             self._kits[lineage] = self._kit_of(branch)
         return self._kits[lineage]
 
+    def definition(self, branch: BranchState) -> Branch:
+        """Return the definition of a branch that was made or restored here."""
+        return self._kit_of_held(branch).branch
+
     def begin_branch(self, branch: Branch) -> BranchState:
         """Return a branch that has learned nothing, where it starts.
 

@@ -181,8 +181,25 @@ class Follower(Service):
                 return
             await self._load(manifest)
         if self._models.followed is None:
-            begin = self._fold.begin_branch(self._configured)
-            self._models.follow(Serving(begin.model, begin.lineage, 0, ""))
+            self._models.follow(await built_beside(self._fold, self._index, self._configured))
+
+
+async def built_beside(fold: Fold, index: SnapshotIndex, configured: Branch) -> Serving:
+    """Return what serves where the log's champion cannot be folded here and nothing else is good.
+
+    That is the newest state of the configured model that somebody built for these libraries; without one it is the
+    untrained model.
+    """
+    for manifest in index.newest(Kind.BRANCH):
+        try:
+            bodies = await index.load(manifest)
+            for branch in (await asyncio.to_thread(fold.restore_branches, bodies)).values():
+                if fold.definition(branch).model == configured.model:
+                    return Serving(branch.model, branch.lineage, manifest.position, manifest.log_id)
+        except (SnapshotRefused, CodecError) as refusal:
+            log.warning("branch refused, another one is tried", why=str(refusal))
+    begin = fold.begin_branch(configured)
+    return Serving(begin.model, begin.lineage, 0, "")
 
 
 def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:

@@ -35,7 +35,7 @@ from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, Serving, served_branch
+from tailrace.streams.followers import Models, Serving, built_beside, served_branch
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
@@ -466,8 +466,7 @@ class Term(Service):
             else:
                 parts.models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
                 return
-        begin = parts.fold.begin_branch(parts.configured)
-        parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
+        parts.models.follow(await built_beside(parts.fold, parts.index, parts.configured))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""
