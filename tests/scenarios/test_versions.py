@@ -14,6 +14,7 @@ from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.models import spec
 from tailrace.domain.snapshots import Kind
+from tailrace.domain.status import Role
 from tailrace.main import LoopDomain, loops
 from tailrace.opening import open_trust
 from tailrace.streams.snapshot_index import unsealed
@@ -136,6 +137,22 @@ async def test_what_a_learner_cannot_fold_may_be_promoted_and_its_own_goes_on_se
     process = await learner_of(scenario, NEWER)
     live = scenario.loop_of(process).models.live
     assert (built["branch"], 90, 1) == (live.pointers.champion, live.champion.learned, live.pointers.epoch)
+
+
+async def test_a_server_with_newer_libraries_serves_what_was_built_for_them_before_any_learner_has_them(made, newer):
+    """The champion of the log is of the older ones, which it cannot load; an untrained model would be no answer."""
+    scenario = await made()
+    process = await learner_of(scenario, "")
+    await learn(scenario, process, 60)
+    built = await upgraded(scenario)
+    await scenario.stop(process)
+
+    newer(scenario, is_newer=True)
+    process = await scenario.start([Role.SCORE])
+
+    serving = scenario.loop_of(process).models.current()
+    assert built["branch"] == serving.version
+    assert bytes_of(scenario, await bare(scenario)) == bytes_of(scenario, serving.model)
 
 
 async def test_without_an_upgrade_a_learner_with_newer_libraries_folds_the_log_and_takes_over(made, newer):

@@ -179,6 +179,14 @@ def copy_of(ownership: OwnershipState) -> OwnershipState:
     return replace(ownership, owners=dict(ownership.owners), numbers=dict(ownership.numbers))
 
 
+def counting(corrections: tuple[Correction, ...], drop: Filter) -> Correction | None:
+    """Return the correction that counts: the last one before the filter's position, of no source that it drops."""
+    for said in reversed(corrections):
+        if said.position < drop.corrected_to and said.source not in drop.sources:
+            return said
+    return None
+
+
 class Lessons(NamedTuple):
     """What one branch learns of some examples.
 
@@ -233,7 +241,7 @@ def _corrected(
         return examples.y, set()
     y, withdrawn = examples.y, set[int]()
     for row, identity in enumerate(zip(examples.ids[:rows], examples.times_ms[:rows].tolist(), strict=True)):
-        said = _last(corrections.get(identity, ()), drop)
+        said = counting(corrections.get(identity, ()), drop)
         if said is None:
             continue
         if said.y is None:
@@ -242,14 +250,6 @@ def _corrected(
             y = np.array(examples.y) if y is examples.y else y
             y[row] = said.y
     return y, withdrawn
-
-
-def _last(corrections: tuple[Correction, ...], drop: Filter) -> Correction | None:
-    """Return the correction that counts: the last one before the filter's position, of no source that it drops."""
-    for said in reversed(corrections):
-        if said.position < drop.corrected_to and said.source not in drop.sources:
-            return said
-    return None
 
 
 def _is_left_out(examples: Examples, row: int, position: Position, drop: Filter, notices: BranchNotices) -> bool:

@@ -6,7 +6,7 @@ admit without folding the log again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
@@ -15,7 +15,7 @@ from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.models.digest import digest_of, state_digest
-from tailrace.domain.notices import BranchNotices, Notices
+from tailrace.domain.notices import BranchNotices, Correction, Notices, counting
 from tailrace.domain.positions import Position
 from tailrace.domain.rehearsal import Comparison, Rehearsal
 from tailrace.domain.snapshots import Kind, Manifest, next_number
@@ -59,12 +59,18 @@ class Built:
     @property
     def corrected(self) -> int:
         """Events whose target is corrected in it."""
-        return sum(y is not None for y in self.warmed.notices.corrections.values())
+        return sum(said.y is not None for said in self._corrections())
 
     @property
     def withdrawn(self) -> int:
         """Events whose target was withdrawn, so that it does not learn them."""
-        return len(self.warmed.notices.corrections) - self.corrected
+        return sum(said.y is None for said in self._corrections())
+
+    def _corrections(self) -> Iterator[Correction]:
+        for corrections in self.warmed.notices.corrections.values():
+            said = counting(corrections, self.branch.filter)
+            if said is not None:
+                yield said
 
 
 class Builder:
