@@ -176,6 +176,8 @@ class Term(Service):
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
+            if isinstance(problem, CodecError) and self._live_state() is not None:
+                await self._snapshot_now()  # nobody folds on from here; what was learned serves after a restart too
             self._stay_down(str(problem))
 
     async def on_stop(self) -> None:
