@@ -28,6 +28,7 @@ GROUPS: Final = (
     "branches",
     "upgrade",
     "repair",
+    "at",
     "doctor",
     "check",
     "init",

@@ -11,7 +11,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     features
     contract
     scoring, learning
-    rehearsal
+    explanation, rehearsal
 
 `LEVELS` says the same to a test.
 """
@@ -29,6 +29,6 @@ LEVELS: Final = (
     frozenset({"features"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),
-    frozenset({"rehearsal"}),
+    frozenset({"explanation", "rehearsal"}),
 )
 """Modules and folders of the domain by level; arrows point from a later to an earlier one."""
