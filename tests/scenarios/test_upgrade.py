@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
+import pytest
 from tests.scenarios.commanding import bare, bytes_of, learn, tailrace
-from tests.scenarios.harness import now_ms, pairs, until
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
 from tailrace.domain.status import Role, RoleState
@@ -29,9 +33,15 @@ async def serves(scenario, process, lineage):
     return live is not None and live.pointers.champion == lineage and live.champion is not None
 
 
-async def test_another_model_is_built_beside_compared_and_takes_over_while_the_old_one_serves(made):
+@pytest.fixture
+async def scenario(log_form, tmp_path):
+    found = await Scenario.make(log_form, tmp_path)
+    yield found
+    await found.close()
+
+
+async def test_another_model_is_built_beside_compared_and_takes_over_while_the_old_one_serves(scenario):
     """Every event is answered meanwhile; what takes over is what a learner would have come to from the start."""
-    scenario = await made()
     process = await scenario.start()
     before = scenario.domain.branch.lineage
     await learn(scenario, process, 200)
@@ -196,3 +206,22 @@ async def test_a_machine_without_the_learners_key_is_told_before_anything_is_fol
     assert 3 == ran.code
     assert "run this where the learner runs" in ran.err
     assert "folded" not in ran.err
+
+
+async def test_a_module_that_only_a_record_of_the_log_names_is_never_imported(made):
+    """A definition is data; of code, what the configuration names can be folded, and neighbours in the same module."""
+    planted = """
+from river import linear_model
+def one(): return linear_model.LogisticRegression()
+def two(): return linear_model.LogisticRegression(l2=0.1)
+"""
+    scenario = await made()
+    for name in ("planted_by_data", "named_by_settings"):
+        (scenario.config.parent / f"{name}.py").write_text(planted)
+    foreign = replace(scenario.domain.branch, model="planted_by_data:one")
+
+    assert scenario.domain.kit_of(foreign) is None
+    configure(scenario, "named_by_settings:one")
+    assert scenario.domain.kit_of(foreign) is None
+    assert "planted_by_data" not in sys.modules
+    assert scenario.domain.kit_of(replace(scenario.domain.branch, model="named_by_settings:two")) is not None
