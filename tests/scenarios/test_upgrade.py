@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tests.scenarios.commanding import bare, bytes_of, learn, tailrace
+from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
@@ -164,6 +164,28 @@ async def test_the_model_that_takes_over_is_what_river_comes_to(made):
 
     live = scenario.loop_of(process).models.live
     assert bytes_of(scenario, await bare(scenario)) == bytes_of(scenario, live.champion.model)
+
+
+async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fold_of_it(made):
+    """Also by one that begins at the log's start, such as `verify`: where it was built is where it was found out."""
+    scenario = await made(champion={"model": TREE})
+    process = await scenario.start()
+    await scenario.user.events({"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308})
+    await learn(scenario, process, 60)
+    await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
+    await until(lambda: scenario.loop_of(process).models.live is not None and examples(scenario, process) == 61, "it is")
+    configure(scenario, TREE.replace("10", "20"))
+
+    ran = await tailrace(scenario, "upgrade", "--promote")
+    assert (0, 1) == (ran.code, ran.line["skipped"]), ran.err
+    await learn(scenario, process, 10, first=100)
+    await scenario.stop(process)
+    process = await scenario.start()
+
+    live = scenario.loop_of(process).models.live
+    assert (70, 1) == (live.champion.learned, live.champion.skipped)
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
 
 
 async def test_other_features_begin_with_the_configured_model_and_the_old_ones_come_back(made):

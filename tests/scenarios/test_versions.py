@@ -12,11 +12,13 @@ from tests.scenarios import other_versions
 from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
+from tailrace.domain import pointers
 from tailrace.domain.models import spec
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import Role
 from tailrace.main import LoopDomain, loops
 from tailrace.opening import open_trust
+from tailrace.streams import branch_keeper
 from tailrace.streams.snapshot_index import unsealed
 
 NEWER = "99.0"
@@ -27,9 +29,9 @@ def newer(monkeypatch):
     """Let this process have the newer libraries from a call on, or the older ones again."""
     before = spec.library_versions
 
-    def become(scenario: Scenario, *, is_newer: bool) -> None:
+    def become(scenario: Scenario, *, is_newer: bool, river: str = NEWER) -> None:
         if is_newer:
-            monkeypatch.setattr(spec, "library_versions", lambda: before() | {"river": NEWER})
+            monkeypatch.setattr(spec, "library_versions", lambda: before() | {"river": river})
         else:
             monkeypatch.setattr(spec, "library_versions", before)
         monkeypatch.setattr(loops, "library_versions", spec.library_versions)
@@ -63,7 +65,7 @@ async def learner_of(scenario: Scenario, river: str):
     """Start a learner and wait until the branch of its own libraries serves."""
     process = await scenario.start()
     lineage = scenario.domain.branch.lineage
-    assert (river == NEWER) == (scenario.domain.branch.versions["river"] == NEWER)
+    assert river in {"", scenario.domain.branch.versions["river"]}
 
     def serves() -> bool:
         live = scenario.loop_of(process).models.live
@@ -168,3 +170,39 @@ async def test_without_an_upgrade_a_learner_with_newer_libraries_folds_the_log_a
     assert (60, 2, 1) == (live.champion.learned, len(live.pointers.admitted), live.pointers.epoch)
     assert "river" in live.pointers.decisions[-1].why
     assert bytes_of(scenario, await bare(scenario)) == bytes_of(scenario, live.champion.model)
+
+
+async def test_what_a_repair_left_out_stays_out_with_newer_libraries_too(made, newer, tmp_path):
+    """Whoever asked to be forgotten is not learned again because somebody installed another River."""
+    scenario = await made()
+    process = await learner_of(scenario, "")
+    await learn(scenario, process, 30)
+    (tmp_path / "ids").write_text("e3\ne5\n")
+    assert 0 == (await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"))).code
+    await scenario.stop(process)
+
+    newer(scenario, is_newer=True)
+    process = await scenario.start()
+
+    live = scenario.loop_of(process).models.live
+    assert (28, 2) == (live.champion.learned, live.champion.left_out)
+    expected = await bare(scenario, lambda event_id, _: event_id in {"e3", "e5"})
+    assert bytes_of(scenario, expected) == bytes_of(scenario, live.champion.model)
+
+
+async def test_where_as_many_branches_are_admitted_as_may_be_the_oldest_makes_room(made, newer, monkeypatch):
+    """A learner with other libraries could not serve at all otherwise; nobody is there to retire one first."""
+    monkeypatch.setattr(pointers, "MAX_ADMITTED", 2)
+    monkeypatch.setattr(branch_keeper, "MAX_ADMITTED", 2)
+    scenario = await made()
+    process = await learner_of(scenario, "")
+    oldest = scenario.domain.branch.lineage
+    await learn(scenario, process, 20)
+    for river in ("98.0", NEWER):
+        await scenario.stop(process)
+        newer(scenario, is_newer=True, river=river)
+        process = await learner_of(scenario, river)
+
+    live = scenario.loop_of(process).models.live
+    assert (2, 20) == (len(live.pointers.admitted), live.champion.learned)
+    assert oldest not in live.pointers.admitted
