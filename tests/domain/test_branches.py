@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from tests.log_builders import BRANCH, make_branch
 
-from tailrace.domain.branches import Branch, BranchState, Filter, differences, digest_of_ids, hash_of_id, part_name
+from tailrace.domain.branches import (
+    Branch,
+    BranchState,
+    Filter,
+    differences,
+    digest_of_ids,
+    has_same_learner,
+    hash_of_id,
+    part_name,
+    renewed,
+)
 from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.snapshots import PART_NAME
 
@@ -156,3 +166,21 @@ def test_ids_are_known_by_their_hash_alone_and_in_any_order() -> None:
 
 def test_the_part_of_a_branch_has_a_name_that_a_manifest_takes() -> None:
     assert PART_NAME.fullmatch(part_name(BRANCH.lineage))
+
+
+def test_a_branch_that_takes_over_leaves_out_what_the_one_before_did() -> None:
+    """The same model starts where that one did; another one where it is told to."""
+    serving = make_branch(start=7, filter=CROWD, versions={"river": "1"})
+    configured = make_branch(versions={"river": "2"})
+
+    assert configured == renewed(configured, None)
+    assert make_branch(start=7, filter=CROWD, versions={"river": "2"}) == renewed(configured, serving)
+    assert make_branch(model="other", filter=CROWD) == renewed(make_branch(model="other"), serving)
+
+
+def test_one_learner_folds_branches_of_the_same_libraries_and_features_whatever_their_processors() -> None:
+    plain, matrices = make_branch(), make_branch(versions={"river": "1", "cpu": "arm"}, model="other")
+
+    assert has_same_learner(plain, matrices)
+    assert not has_same_learner(plain, make_branch(versions={"river": "2"}))
+    assert not has_same_learner(plain, make_branch(contract_id="other"))

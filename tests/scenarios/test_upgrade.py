@@ -62,6 +62,7 @@ async def test_another_model_is_built_beside_compared_and_takes_over_while_the_o
     predictions = await scenario.user.predictions()
     assert 250 == len({prediction["event_id"] for prediction in predictions})
     assert {before[:12], after[:12]} == {prediction["version"] for prediction in predictions}
+    await scenario.stop(process)
     assert 0 == (await tailrace(scenario, "verify")).code
 
 
@@ -173,7 +174,9 @@ async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fol
     await scenario.user.events({"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308})
     await learn(scenario, process, 60)
     await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
-    await until(lambda: scenario.loop_of(process).models.live is not None and examples(scenario, process) == 61, "it is")
+    await until(
+        lambda: scenario.loop_of(process).models.live is not None and examples(scenario, process) == 61, "it is"
+    )
     configure(scenario, TREE.replace("10", "20"))
 
     ran = await tailrace(scenario, "upgrade", "--promote")
