@@ -29,6 +29,7 @@ GROUPS: Final = (
     "upgrade",
     "repair",
     "at",
+    "snapshots",
     "doctor",
     "check",
     "init",

@@ -156,7 +156,7 @@ class Rehearsal:
 
     def _ask(self, branch: BranchState, offset: int, row: int) -> None:
         x = _row(self._blocks[offset][1].x, row)
-        scores = score(branch.model, self._fold.contract.rows(x), self._fold.target)
+        scores = score(branch.model, self._fold.contract.rows(x), self._fold.target, branch.categories)
         answers = self._answers[offset]
         answers.y_pred[row], answers.proba[row] = scores.served.y_pred[0], scores.served.proba[0]
 
