@@ -23,7 +23,7 @@ from tests.log_builders import (
 
 from tailrace.domain.blocks import Examples, Served
 from tailrace.domain.branches import Branch, Filter
-from tailrace.domain.contract import TargetContract
+from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import CorrectedTargets, Logged, Notices
 from tailrace.domain.positions import position_of
@@ -194,3 +194,33 @@ def test_without_examples_there_is_nothing_to_compare() -> None:
 
     assert (0, None) == (found.examples, found.difference)
     assert "no example of the log could be compared" == found.in_words()
+
+
+def test_open_categories_are_seen_as_the_branch_knew_them() -> None:
+    """Of a category with room for one value the second is "other", to the answer as to what is learned."""
+    contract = FeatureContract((FeatureSpec("country", "category", most=1),))
+    seen: list[str] = []
+
+    class Seeing(linear_model.LinearRegression):
+        def learn_one(self, x: dict[str, str], y: float) -> None:
+            pass
+
+        def predict_one(self, x: dict[str, str]) -> float:
+            seen.append(x["country"])
+            return 0.0
+
+    fold = make_fold(Seeing, TargetContract(Task.REGRESSION), contract=contract)
+    one, two = (
+        replace(
+            make_examples(1, seed),
+            x=contract.columns([{"country": country}]),
+            served=Served(np.zeros(1), np.zeros((1, 0))),
+            state_positions=np.array([served], np.int64),
+        )
+        for seed, country, served in ((1, "de", 0), (2, "fr", position_of(2)))
+    )
+    blocks = (make_block(one, contract_id=contract.id), make_block(two, number=2, contract_id=contract.id))
+
+    rehearsed(make_log(make_claim(), *blocks), fold=fold)
+
+    assert ["de", "other"] == seen

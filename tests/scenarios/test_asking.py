@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from tests.keys import make_key
 from tests.scenarios.commanding import learn, tailrace
-from tests.scenarios.harness import now_ms, running, until
+from tests.scenarios.harness import now_ms, until
 
-from tailrace.cli.deciding import loop_for
-from tailrace.domain.records import Request, RequestKind
-from tailrace.inspection.asking import Asking
-from tailrace.inspection.lineup import lineup_of
+from tailrace.domain.records import Claim, Request, RequestKind
 from tailrace.inspection.operator_key import operator_key
-from tailrace.inspection.reading import Reading
 from tailrace.opening import open_keys
 from tailrace.stores.signing import Purpose, sign_command
 from tailrace.streams.log import Outgoing
-from tailrace.wire.avro_codec import Signed, decode_model_event, encode_request, encode_signed
+from tailrace.wire.avro_codec import Signed, decode_model_event, encode_request, encode_signed, encode_training
 
 RARELY = {"every": "1h", "publish": "1h"}
-
-
-@asynccontextmanager
-async def reading_of(scenario):
-    async with running(scenario.log.reader()) as reader:
-        yield Reading(scenario.settings, scenario.log, reader)
 
 
 async def snapshots_written(scenario):
@@ -58,16 +47,32 @@ async def test_a_snapshot_that_is_asked_for_is_written_at_once_and_only_when_the
     process = await scenario.start()
     await learn(scenario, process, 20)
 
-    async with reading_of(scenario) as reading:
-        loop = loop_for(scenario.domain)
-        lineup = await lineup_of(reading, loop)
-        asking = Asking(reading, loop, operator_key(open_keys(scenario.settings), print), now_ms)
-        answer = await asking.snapshot(lineup, by="ada", wait_s=30, tell=print)
-        again = await asking.snapshot(lineup, by="ada", wait_s=30, tell=print)
+    asked = await tailrace(scenario, "snapshots", "create", "--by", "ada")
+    again = await tailrace(scenario, "snapshots", "create", "--by", "ada")
+    await learn(scenario, process, 5, first=50)
+    await scenario.stop(process)
 
-    assert (True, 0) == (answer.is_done, answer.offset)
-    assert (True, -1) == (again.is_done, again.offset), "nothing was asked for"
-    assert 1 == len(await snapshots_written(scenario))
+    assert (0, "done") == (asked.code, asked.line["said"])
+    assert (0, "nothing was asked for: a snapshot reaches the end of the log already") == (
+        again.code,
+        again.line["said"],
+    )
+    assert 2 == len(await snapshots_written(scenario)), "the other is that of the end"
+
+
+async def test_a_snapshot_that_nobody_takes_is_waited_for_and_said_to_lie_there(made):
+    scenario = await made(snapshots=RARELY)
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    await scenario.stop(process)
+    await scenario.user.raw(
+        scenario.domain.topics.training, 0, Outgoing(None, encode_training(Claim(9, "nobody", None, "another log")))
+    )
+
+    asked = await tailrace(scenario, "snapshots", "create", "--wait", "0")
+
+    assert (4, False) == (asked.code, asked.line["done"])
+    assert "lies at offset 0 of the commands" in asked.line["said"]
 
 
 async def test_a_request_that_nobody_trusted_has_signed_or_that_is_for_another_log_is_refused_and_told(made):

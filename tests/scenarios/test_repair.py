@@ -139,11 +139,13 @@ async def test_a_stretch_of_the_log_is_left_out_and_what_one_filter_cannot_say_i
     )
 
     again = await tailrace(scenario, "repair", "--from", str(start), "--to", str(end))
+    open_end = await tailrace(scenario, "repair", "--from", str(end), "--dry-run")
     other = await tailrace(scenario, "repair", "--drop-source", "crowd")
     nothing = await tailrace(scenario, "repair")
 
     assert (0, False) == (again.code, again.line["built"])
     assert (2, 2) == (other.code, nothing.code)
+    assert 2 == open_end.code, "another stretch cannot be said by one filter"
     assert f"without everything from {start}:0 to {end}:0" in other.err
 
 

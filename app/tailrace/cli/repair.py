@@ -38,6 +38,11 @@ class Faults:
     start: int
     end: int | None
 
+    @property
+    def drops_everything(self) -> bool:
+        """Whether all that lies between the bounds is wrong; without an end, all up to now."""
+        return not self.sources and bool(self.start or self.end is not None)
+
 
 def register(app: App) -> None:
     """Add the command."""
@@ -58,7 +63,10 @@ def repair(
     from_: Annotated[
         str | None, Parameter(name="--from", help="Leave out from this position on: of the source, or everything.")
     ] = None,
-    to: Annotated[str | None, Parameter(help="Leave out up to this position, exclusive.")] = None,
+    to: Annotated[
+        str | None,
+        Parameter(help="Leave out up to this position, exclusive; without it: a source for ever, else up to now."),
+    ] = None,
     dry_run: DryRun = False,
     promote: Annotated[bool, Parameter(help="Let it serve once the learner holds it.")] = True,
     compare: Compare = COMPARED,
@@ -152,7 +160,7 @@ async def _repaired(reading: Reading, loop: Loop, lineup: Lineup, faults: Faults
         faults.sources,
         digest_of_ids(hash_of_id(each) for each in faults.ids),
         faults.start,
-        faults.end,
+        end if faults.drops_everything and faults.end is None else faults.end,
         end if faults.ids else 0,
     )
     return replace(serving, filter=_joined(serving.filter, more, digest_of_ids(ids))), ids

@@ -71,6 +71,10 @@ class Filter:
         """Whether any example is left out."""
         return bool(self.sources or self.ids or self.has_bounds)
 
+    def may_name(self, position: Position) -> bool:
+        """Return whether an event that stands here is left out when its id is one of `ids`."""
+        return bool(self.ids) and position < self.ids_to
+
     def leaves_out(self, position: Position, source: str, is_named: Callable[[], bool]) -> bool:
         """Return whether an example is left out.
 
@@ -78,7 +82,7 @@ class Filter:
             source: Of its label.
             is_named: Asked only where the answer counts: is its id one of `ids`?
         """
-        if self.ids and position < self.ids_to and is_named():
+        if self.may_name(position) and is_named():
             return True
         if self.start > position or (self.end is not None and position >= self.end):
             return False
