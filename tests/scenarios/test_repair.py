@@ -172,6 +172,8 @@ async def test_a_learner_that_is_told_to_applies_corrections_by_itself(made):
     assert bytes_of(scenario, await bare(scenario, left_out, corrected)) == bytes_of(scenario, live.champion.model)
     assert first in live.pointers.admitted
     assert [] == [decision.refusal for decision in live.pointers.decisions if decision.refusal]
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code, "each branch by the corrections that it was built with"
 
 
 async def test_a_person_who_goes_back_to_the_uncorrected_model_is_not_overruled(made):
