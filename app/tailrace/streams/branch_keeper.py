@@ -92,7 +92,7 @@ class BranchKeeper:
     async def _make_room(self, state: LoopState) -> None:
         """Where as many branches are admitted as may be, let the oldest go: this loop could not be served otherwise."""
         pointers = state.pointers
-        if len(pointers.admitted) >= MAX_ADMITTED:
+        if _is_full(state):
             oldest = next(lineage for lineage in pointers.admitted if lineage != pointers.champion)
             await self._parts.part.append(_own(CommandKind.RETIRE, oldest, pointers.epoch, "room for another branch"))
             await self._parts.fold_new(state)
@@ -168,7 +168,7 @@ class BranchKeeper:
             branch, skips = Branch.read(request.definition), request.skips
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
-            elif branch.lineage == request.branch:  # else the fold refuses it
+            elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
                 given = BranchNotices(set(skips), frozenset(request.ids))
                 warmed = await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
                 skips = (*skips, *(() if warmed is None else warmed.skips))
@@ -208,6 +208,9 @@ class BranchKeeper:
         serving = None if state is None else _serving(state)
         if state is None or serving is None or self._parts.fold.kit(serving) is None:
             return
+        if _is_full(state):
+            log.warning("corrections are not applied: as many branches are admitted as may be; retire one")
+            return
         parts, why = self._parts, f"corrections up to {show(state.corrections_end)}"
         branch = replace(serving, filter=replace(serving.filter, corrected_to=state.corrections_end))
         ids = await self._ids_of(state, branch)
@@ -240,6 +243,10 @@ def refold_is_due(state: LoopState) -> bool:
     ]
     known = max([0 if serving is None else serving.filter.corrected_to, *decided])
     return serving is not None and state.corrections_end > known
+
+
+def _is_full(state: LoopState) -> bool:
+    return len(state.pointers.admitted) >= MAX_ADMITTED
 
 
 def _serving(state: LoopState) -> Branch | None:
