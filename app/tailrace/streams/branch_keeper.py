@@ -20,7 +20,7 @@ from tailrace.domain.notices import BranchNotices, Notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import MAX_ADMITTED
 from tailrace.domain.positions import Position, offset_of, show
-from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind
+from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked
@@ -69,8 +69,12 @@ class BranchKeeper:
 
     async def hold_missing(self, state: LoopState) -> None:
         """Warm the admitted branches that this process can fold and that the snapshot did not have."""
-        for branch in self._parts.fold.missing(state):
-            await self._warm(state, branch)
+        parts = self._parts
+        for branch in parts.fold.missing(state):
+            warmed = await self._warm(state, branch)
+            for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
+                await parts.part.append(_skip(branch.lineage, position, error))
+        await parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:
         """Where nothing that this process can fold serves, let the configured model do so."""
@@ -260,6 +264,10 @@ def _admission_of(warmed: Warmed, fold: Fold, ids: frozenset[str], why: str) -> 
     return lambda owner, number: Admit(
         *(owner, number, branch.lineage, branch.text, position, digest), tuple(sorted(ids)), skips, _ITSELF, why
     )
+
+
+def _skip(lineage: str, position: Position, error: str) -> Make:
+    return lambda owner, number: Skip(owner, number, position, lineage, error)
 
 
 def _own(kind: CommandKind, lineage: str, epoch: int, why: str) -> Make:
