@@ -54,6 +54,23 @@ async def test_a_regression_loop_answers_with_numbers_and_comes_closer(made):
     assert figures["mae", "all"].value < min(figures["mae", "all"].baselines.values())
 
 
+async def test_an_anomaly_loop_answers_with_scores_and_is_judged_by_its_labels(made):
+    model = "MinMaxScaler() | HalfSpaceTrees(n_trees=20, height=6, window_size=40, seed=1)"
+    scenario = await made(partitions=2, task="anomaly", champion={"model": model})
+
+    def target(event):
+        return event["a"] > 0.9
+
+    process, predictions = await run(scenario, target)
+
+    assert all(isinstance(each["y_pred"], float) and "proba" not in each for each in predictions.values())
+    assert all(0.0 <= each["y_pred"] <= 1.0 for each in predictions.values())
+    state = scenario.loop_of(process).models.live
+    figures = {(each.metric, each.window): each for each in state.quality.figures()}
+    assert (150, 0.5) == (figures["roc_auc", "all"].samples, figures["roc_auc", "all"].baselines["constant"])
+    assert (150, 0) == (state.champion.learned, state.drift.signals)
+
+
 async def test_an_event_that_gets_no_label_is_learned_with_the_implicit_one(made):
     scenario = await made(partitions=2, missing=False, horizon="1s", disorder="1s", skew="0s", idle_after="1s")
     process = await scenario.start()
