@@ -80,7 +80,8 @@ def classes_in(*modules: ModuleType) -> tuple[type, ...]:
 
 def _half_spaces() -> tuple[Any, ...]:
     rng = random.Random(0)  # noqa: S311 - a shape, not a secret
-    return (padded.make_padded_tree({"x": (0.0, 1.0)}, height=1, padding=0.0, rng=rng, r_mass=0, l_mass=0),)
+    made: Callable[..., Any] = padded.make_padded_tree
+    return (made({"x": (0.0, 1.0)}, height=1, padding=0.0, rng=rng, r_mass=0, l_mass=0),)
 
 
 _TREE_STATISTICS = (proba.Gaussian, stats.Mean, stats.Var)

@@ -81,11 +81,12 @@ def _leaves_reached(self: Any, x: Any, until_leaf: bool = True) -> list[Any]:  #
 
 def _renumber(self: Any, depth: int) -> None:
     """Give a node and everything below it their depths."""
-    todo = [(self, depth)]
+    todo: list[tuple[Any, int]] = [(self, depth)]
     while todo:
-        node, node.depth = todo.pop()
+        node, depth = todo.pop()
+        node.depth = depth
         if not node.is_leaf:
-            todo += [(child, node.depth + 1) for child in node.children]
+            todo += [(child, depth + 1) for child in node.children]
 
 
 def _votes_of_neighbours(self: Any, x: Any) -> Answer:
