@@ -298,7 +298,7 @@ class TargetContract:
         """Return the target as River models take it: a bool, the class, or the number."""
         if self.task is Task.REGRESSION:
             return y
-        return y == 1.0 if self.task.has_two_targets else self.classes[int(y)]
+        return self.classes[int(y)] if self.task is Task.MULTICLASS else y == 1.0
 
     def show(self, y_pred: float) -> ClassName | float | None:
         """Return what a prediction says: true or false, the class, the number; None where the model abstained."""

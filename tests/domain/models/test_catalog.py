@@ -88,6 +88,11 @@ def test_a_model_that_fits_its_task(task: str, text: str) -> None:
         ),
         ("anomaly", "GaussianScorer()", "learns by targets, which no task can use; end it in HalfSpaceTrees(seed=1)"),
         ("anomaly", "BaggingClassifier(HalfSpaceTrees(seed=1), seed=1)", "ends in BaggingClassifier, a classifier"),
+        (
+            "anomaly",
+            "QuantileFilter(HalfSpaceTrees(seed=1), q=0.9)",
+            "a filter, which decides by its own scores what is",
+        ),
         ("anomaly", "MinMaxScaler()", "ends in MinMaxScaler, a transformer; end it in HalfSpaceTrees(seed=1)"),
         ("binary", "optim.SGD()", "ends in SGD, which predicts nothing"),
         ("multiclass", "LogisticRegression()", "OneVsRestClassifier(LogisticRegression()), or use SoftmaxRegression()"),

@@ -234,6 +234,8 @@ def _what(head: object) -> str:
         return 'an anomaly detector, which goes with task = "anomaly"'
     if isinstance(head, base.SupervisedAnomalyDetector):
         return "an anomaly detector that learns by targets, which no task can use"
+    if isinstance(head, base.AnomalyFilter):
+        return "a filter, which decides by its own scores what is learned, and may end by learning nothing"
     return "which predicts nothing"
 
 
