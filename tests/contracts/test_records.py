@@ -415,6 +415,7 @@ def test_decoded_columns_cannot_be_written_to() -> None:
         (TargetContract(Task.MULTICLASS, classes=("a", "b")), 1.0, [0.25, 0.75], "b", {"a": 0.25, "b": 0.75}),
         (TargetContract(Task.MULTICLASS, classes=("a", 2)), 1.0, [math.nan, 1.0], 2, {"2": 1.0}),
         (TargetContract(Task.REGRESSION), 2.5, [], 2.5, None),
+        (TargetContract(Task.ANOMALY), 0.75, [], 0.75, None),
     ],
 )
 def test_a_prediction_says_what_was_served_by_which_state(
