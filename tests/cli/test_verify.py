@@ -45,7 +45,8 @@ def test_another_log_than_the_one_that_was_folded_ends_with_1(run: Run, ran_loop
     told = json.loads(ran.out)
     assert (1, False) == (ran.code, told["equal"])
     assert told["digest"] != told["snapshot_digest"]
-    assert "digests differ" in told["problem"] or "another record" in told["problem"]
+    assert "the digests of loop differ from those of " in told["problem"]
+    assert ("0:0", told["end"]) == (told["difference"]["equal_to"], told["difference"]["at"])
 
 
 def test_a_log_that_ends_before_the_snapshot_ends_with_1(run: Run, ran_loop: RanLoop):

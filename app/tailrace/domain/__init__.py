@@ -4,8 +4,8 @@ Functions return outcomes; the agents carry them out. Whatever must be asked for
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
     errors, positions, times
-    records, drift, snapshots, status
-    branches
+    records, drift, snapshots, proof
+    branches, status
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
     features
@@ -21,8 +21,8 @@ from typing import Final
 
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
-    frozenset({"records", "drift", "snapshots", "status"}),
-    frozenset({"branches"}),
+    frozenset({"records", "drift", "snapshots", "proof"}),
+    frozenset({"branches", "status"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),
     frozenset({"features"}),

@@ -29,18 +29,20 @@ from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
 from tailrace.domain.records import Owner, RequestKind, Skip
-from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
+from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
 from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, Serving, served_branch
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.standby import Standby
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
@@ -60,6 +62,8 @@ class LearnParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         commands: Makes what follows the commands of a log, from an offset on.
+        standby: Has a state at hand, where this process follows the log before it owns it.
+        digests: At agreed positions, for others to compare.
     """
 
     fold: Fold
@@ -68,7 +72,10 @@ class LearnParts:
     training: TrainingLog
     reader: Reader
     index: SnapshotIndex
+    restoring: Restoring
+    standby: Standby
     writer: SnapshotWriter
+    digests: AgreedDigests
     models: Models
     announcements: Announcements
     recorder: Recorder
@@ -155,7 +162,7 @@ class Term(Service):
     async def _live(self) -> None:
         try:
             await self._parts.index.read(self._parts.reader)
-            state = await self._newest_good()
+            state = await self._first_state()
             await self._claim(state)
             while not self.should_stop:
                 try:
@@ -168,7 +175,8 @@ class Term(Service):
                         await self._round()
                 except FoldError as failure:
                     await self._skip(failure)
-                    state = await self._newest_good()
+                    state = await self._parts.restoring.newest_good()
+                    self._notices.merge(await self._parts.restoring.known_before(state))
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
@@ -185,6 +193,8 @@ class Term(Service):
             next_offset = offset_of(self.folded.position)
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
         self._let_go(next_offset)
+        self._parts.digests.forget()
+        self._parts.standby.resume()
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,55 +244,19 @@ class Term(Service):
             self._commands = parts.commands(state.pointers.commands_next, state.ownership.log_id)
             await self.add_runtime_dependency(self._commands)
 
-    async def _newest_good(self) -> LoopState:
+    async def _first_state(self) -> LoopState:
+        """Return the state that a follower in this process has come to, else that of a snapshot."""
         parts = self._parts
-        for manifest in parts.index.newest():
-            try:
-                return await self._state_of(manifest)
-            except (SnapshotRefused, CodecError) as refusal:
-                reason = getattr(refusal, "reason", "codec")
-                parts.recorder.snapshot_refused(reason)
-                log.warning(
-                    "snapshot refused, the one before it is tried",
-                    number=manifest.number,
-                    reason=reason,
-                    why=str(refusal),
-                )
-        held = await parts.training.range()
-        if held.start > 0:
-            raise ForeignLogError(
-                f"{parts.training.partition.topic} begins at offset {held.start} and no snapshot of this lineage can "
-                "be used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
-            )
-        return parts.fold.begin()
-
-    async def _state_of(self, manifest: Manifest) -> LoopState:
-        parts = self._parts
-        await self._check_log(manifest)
-        bodies = await parts.index.load(manifest)
-        state = await asyncio.to_thread(parts.fold.restore, bodies)
-        if state.position != manifest.position:
-            raise SnapshotRefused(
-                "position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}"
-            )
-        return state
-
-    async def _check_log(self, manifest: Manifest) -> None:
-        offset = manifest.last_block_offset
-        if offset is None:
-            return
-        training = self._parts.training
-        held = await training.range()
-        refusal = check_last_block(
-            manifest, log_id="", start=held.start, end=held.end, value=await training.value_at(offset)
-        )
-        if refusal is not None:
-            # An older snapshot of the same log would not help: the log itself is not the one that was folded.
-            raise ForeignLogError(refusal.message)
+        state = await parts.standby.take()
+        if state is not None and await parts.restoring.still_holds(state):
+            log.info("the follower's state is taken over", position=show(state.position))
+            return state
+        return await parts.restoring.newest_good()
 
     async def _claim(self, state: LoopState) -> None:
         """Claim the learner's part, and read what the tail says that must be known before it is folded."""
         self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
+        self._notices.merge(await self._parts.restoring.known_before(state))
 
     def _keeper(self) -> BranchKeeper:
         parts = self._parts
@@ -338,7 +312,7 @@ class Term(Service):
     async def _fold(self, record: Logged) -> None:
         """Fold one record, in slices of a few milliseconds."""
         state, parts = self._state, self._parts
-        fenced, decided = state.counts.fenced_blocks, state.pointers.decisions
+        fenced, decided, counted = state.counts.fenced_blocks, state.pointers.decisions, state.counts.examples
         block = parts.fold.open(state, record.offset, record.record, record.digest)
         if state.pointers.decisions is not decided:
             await self._tell_decision(state)
@@ -364,6 +338,8 @@ class Term(Service):
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
                 parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
+        if self.is_live:
+            await parts.digests.block_closed(state, counted)
         parts.recorder.model_position(Role.LEARN, record.offset + 1)
 
     async def _tell_decision(self, state: LoopState) -> None:
@@ -393,11 +369,14 @@ class Term(Service):
                 continue
             asked = commands.waiting.popleft()
             if asked.request.kind is RequestKind.SNAPSHOT:
-                await self._snapshot_now()
+                await self._snapshot_now(asked.request.id)
             else:
                 await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
 
-    async def _snapshot_now(self) -> None:
+    async def _snapshot_now(self, command_id: str) -> None:
+        if not self._parts.writer.writes:
+            await self._parts.announcements.refused(command_id, "a follower takes the snapshots of this loop, when due")
+            return
         async with self._at_block_end:
             state = self._live_state()
             if state is not None:

@@ -7,12 +7,12 @@ that fails costs a snapshot, never learning: the next interval tries again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
 import structlog
 
-from tailrace.domain.errors import TailraceError
+from tailrace.domain.errors import OwnershipLost, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import state_digest
 from tailrace.domain.snapshots import Kind, Manifest, SnapshotSchedule, next_number
@@ -33,6 +33,8 @@ class SnapshotWriter:
 
     Args:
         publish_ms, snapshot_ms: Intervals.
+        writes: Says whether whoever calls this writes at all; False: another process takes the snapshots.
+        may_write: Asked before each one is made known; False: another member does that now.
         clock_ms: Never goes back; for intervals.
         now_ms: The wall clock; informative.
     """
@@ -50,7 +52,11 @@ class SnapshotWriter:
         snapshot_ms: int,
         clock_ms: Callable[[], int],
         now_ms: Callable[[], int],
+        writes: Callable[[], bool] = lambda: True,
+        may_write: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        self._is_asked = writes
+        self._may_write = may_write
         self._loop = loop
         self._fold = fold
         self._index = index
@@ -65,6 +71,11 @@ class SnapshotWriter:
         }
         self.newest: SnapshotStatus | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process takes the snapshots of the loop now."""
+        return self._is_asked()
+
     def restored(self, state: LoopState) -> None:
         """Say that a state is live now; what it was restored from need not be written again."""
         usable = (manifest for manifest in self._index.newest() if manifest.position <= state.position)
@@ -74,11 +85,12 @@ class SnapshotWriter:
             self._note(newest)
         published = next(iter(self._index.newest(Kind.PUBLICATION)), None)
         if published is not None:
-            self._schedules[Kind.PUBLICATION].last_position = min(published.position, state.position)
+            # What was published never goes back: readers of the index would refuse it.
+            self._schedules[Kind.PUBLICATION].last_position = published.position
 
     async def if_due(self, state: LoopState) -> None:
         """Write what is due at this block end."""
-        for kind, schedule in self._schedules.items():
+        for kind, schedule in self._schedules.items() if self.writes else ():
             if kind is Kind.PUBLICATION and state.champion is None:
                 continue  # a learner with other libraries folds the branch that serves
             if schedule.due(self._clock_ms(), state.position):
@@ -86,7 +98,7 @@ class SnapshotWriter:
 
     async def last(self, state: LoopState) -> None:
         """Write a snapshot now if anything was folded since the last: the process is about to stop."""
-        if state.position > self._schedules[Kind.SNAPSHOT].last_position:
+        if self.writes and state.position > self._schedules[Kind.SNAPSHOT].last_position:
             await self._write(Kind.SNAPSHOT, state)
 
     async def _write(self, kind: Kind, state: LoopState) -> None:
@@ -111,6 +123,8 @@ class SnapshotWriter:
         begun = perf_counter()
         packed = await asyncio.to_thread(self._packed, kind, state)
         encoded = perf_counter()
+        if self._may_write is not None and not await self._may_write():
+            raise OwnershipLost("another member takes the snapshots of this loop now; this one was not made known")
         previous = next(iter(self._index.newest(kind)), None)
         manifest = Manifest(
             lineage=self._fold.lineage,
