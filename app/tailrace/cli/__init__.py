@@ -25,6 +25,7 @@ GROUPS: Final = (
     "status",
     "books",
     "verify",
+    "at",
     "doctor",
     "check",
     "init",

@@ -11,6 +11,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     features
     contract
     scoring, learning
+    explanation
 
 `LEVELS` says the same to a test.
 """
@@ -28,5 +29,6 @@ LEVELS: Final = (
     frozenset({"features"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),
+    frozenset({"explanation"}),
 )
 """Modules and folders of the domain by level; arrows point from a later to an earlier one."""

@@ -36,12 +36,14 @@ class RowReader:
 
     Attributes:
         shows_values: Whether features, targets and predictions are among the columns.
+        only_id: The rows of this event alone; None: every row.
     """
 
     reading: Reading
     name: str
     loop: LoopSettings
     shows_values: bool = False
+    only_id: str | None = None
     _ownership: OwnershipState = field(default_factory=OwnershipState)
 
     async def rows(
@@ -76,9 +78,16 @@ class RowReader:
             message = f"offset {record.offset} of {record.topic} has no value; only Tailrace may write this topic"
             raise CodecError(f"{message}. Find out who wrote it")
         made = {"training": self._training, "scored": self._scored, "relabelled": self._relabelled}[purpose]
+        # Blocks hold ids as they are: what does not hold this one need not become rows.
+        is_sought = self.only_id is None or self.only_id.encode("utf-8", "surrogatepass") in record.value
+        if not is_sought and purpose != "training":
+            return
         for index, row in enumerate(made(record, record.value)):
             position = position_of(record.offset, index)
-            yield position, {"position": show(position), **row}
+            if self.only_id is None or row.get("id") == self.only_id:
+                yield position, {"position": show(position), **row}
+            if not is_sought:
+                return  # It was counted, so that ownership goes on.
 
     # ── training ────────────────────────────────────────────────────────────────────────────────────────────────
 

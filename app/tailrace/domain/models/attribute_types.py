@@ -4,9 +4,9 @@ What is known of an attribute comes from code, never from bytes:
     1. what freshly built models hold in it,
     2. the plain types that the constructor's parameter of its name is annotated with,
     3. the constants that methods of the class assign to it.
-Types that River uses for one another count as one: numbers of Python and of NumPy, kinds of dicts, kinds of lists,
-objects that share a role (an optimizer for an optimizer). An attribute of which nothing but None is known may hold
-anything: it is filled while the model learns. So may those of a user's own classes, which River's habits do not bind.
+Numbers of Python and of NumPy count as one type, and so do objects that share a role (an optimizer for an optimizer).
+An attribute of which nothing but None is known may hold anything: it is filled while the model learns. So may those of
+a user's own classes, which River's habits do not bind.
 
 A number that a constructor takes stays finite, where it was finite in the fresh model; learned numbers may overflow.
 """
@@ -17,7 +17,6 @@ import collections
 import dis
 import functools
 import inspect
-import random
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,27 +25,16 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from river import base
-from river.utils import VectorDict
 
 _NONE: Final = type(None)
 _NUMBERS: Final = frozenset({bool, int, float, *(np.dtype(code).type for code in "?bhilqBHILQefd")})
-_TEXTS: Final = frozenset({str, bytes})
-_GROUPS: Final[tuple[frozenset[type], ...]] = (
-    _NUMBERS,
-    _TEXTS,
-    frozenset({list, tuple, collections.deque}),
-    frozenset({dict, collections.OrderedDict, collections.Counter, collections.defaultdict, VectorDict}),
-    frozenset({set, frozenset}),
-    frozenset(
-        {
-            *(type, functools.partial, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType),
-            *(types.MethodType, types.BuiltinMethodType),
-        }
-    ),
-    frozenset({random.Random}),
-)
-_GROUP_OF: Final = {kind: group for group in _GROUPS for kind in group}
-_ANNOTATED: Final = {"bool": _NUMBERS, "int": _NUMBERS, "float": _NUMBERS, "str": _TEXTS, "None": frozenset({_NONE})}
+_ANNOTATED: Final = {
+    "bool": _NUMBERS,
+    "int": _NUMBERS,
+    "float": _NUMBERS,
+    "str": frozenset({str}),
+    "None": frozenset({_NONE}),
+}
 _NO_ROLES: Final = frozenset({base.Base, base.Estimator, base.Wrapper, base.Ensemble})
 """What nearly every class of River is: sharing it says nothing."""
 
@@ -95,7 +83,7 @@ def rule_of(kind: type, name: str, seen: SeenAttribute | None, symbols: Iterable
         return None
     allowed = set(annotated)
     for one in known | _constants(kind).get(name, set()):
-        allowed |= _GROUP_OF.get(one, frozenset({one}))
+        allowed |= _NUMBERS if one in _NUMBERS else {one}
     for one in known:
         allowed |= {symbol for symbol in symbols if isinstance(symbol, type) and _roles(symbol) & _roles(one)}
     return AttributeRule(frozenset(allowed), seen is not None and seen.is_finite and name in _parameters(kind))
