@@ -45,6 +45,7 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
 OWNED: Final[Mapping[str, frozenset[str]]] = {
     "river": frozenset({"domain", "main", "demo"}),
     "msgpack": frozenset({"domain"}),
+    "obstore": frozenset({"stores"}),
     "numpy": frozenset({"domain", "wire", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),

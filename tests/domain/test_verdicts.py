@@ -318,3 +318,13 @@ def test_a_snapshot_that_a_follower_takes_is_that_of_the_loop():
     found = look(make_member("m1", snapshot=late), make_member("m2", model=None, roles=(), snapshot=newest))
 
     assert Finding("snapshot", Verdict.OK, "number 2 at 0:100") == finding_about(found, "snapshot")
+
+
+def test_what_is_to_be_said_of_a_role_that_runs_is_a_warning():
+    reason = "2 snapshots wait: the store takes nothing since 40 s; learning and serving go on"
+    roles = (*make_member().roles[:2], RoleStatus(Role.LEARN, RoleState.RUNNING, reason))
+
+    status = look(make_member(roles=roles))
+
+    assert Finding("learn", Verdict.WARN, reason) == status.findings[0]
+    assert "1 of 1 running" not in {each.reason for each in status.findings if each.about == "learn"}

@@ -233,13 +233,13 @@ async def _served_x(reading: Reading, domain: LoopDomain, event_id: str) -> dict
 def _predicted(domain: LoopDomain, past: Past, x: Mapping[str, Any]) -> dict[str, Any]:
     from tailrace.inspection.story import answered  # noqa: PLC0415 - loads River
 
-    return answered(past.branch.model, dict(x), domain.target)
+    return answered(past.branch.model, past.branch.categories.view(dict(x)), domain.target)
 
 
 def _explained(domain: LoopDomain, past: Past, x: Mapping[str, Any]) -> dict[str, Any]:
     from tailrace.domain.explanation import explain  # noqa: PLC0415 - loads River
 
-    found = explain(past.branch.model, dict(x), domain.target)
+    found = explain(past.branch.model, past.branch.categories.view(dict(x)), domain.target)
     return _predicted(domain, past, x) | _reasons(found)
 
 

@@ -27,6 +27,7 @@ JOINED = 0
 IMPLICIT = 1
 CORRECTED = 2
 WITHDRAWN = 3
+ERASED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Examples:
     """Joined and implicit rows: what the model learns from.
 
     Attributes:
-        kinds: n of JOINED or IMPLICIT.
+        kinds: n of JOINED, IMPLICIT or ERASED. Of an erased row (`erasure`) the positions are left, and nothing else.
         y: n targets, as in `records.Label.y`.
         source_partitions, source_offsets: n positions in the events topic.
         label_partitions, label_offsets: n positions in the labels topic; -1 for implicit rows.

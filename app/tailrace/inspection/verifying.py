@@ -203,7 +203,8 @@ class _Run:
             result, examples = Digests("", "", refold.state.position, {}), refold.state.counts.examples - counted
         difference = None if found is None else _difference(seen, found)
         parts = _parts_of(self.newest, result)
-        problem = ". ".join(filter(None, (problem, difference and difference.in_words))) or _unknown(parts)
+        told = [problem, difference.in_words if difference is not None else ""]
+        problem = ". ".join(filter(None, told)) or _unknown(parts)
         return Verified(
             lineage=self.newest.lineage,
             log_id=self.newest.log_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 from uuid import uuid4
@@ -129,6 +129,7 @@ class Composition:
         self._signing_index = self._index(domain, self._sink, Signer(self._keys))
         self._snapshot_writer: SnapshotWriter | None = None
         self._digests: list[AgreedDigests] = []
+        self._remarks: dict[Role, Callable[[], str]] = {}
 
     async def make(self) -> None:
         """Make everything that the member's roles need."""
@@ -240,7 +241,7 @@ class Composition:
                 training=self._training,
                 reader=self._reader,
                 index=index,
-                restoring=Restoring(self._fold, self._training, index, loop.recorder),
+                restoring=Restoring(self._fold, self._training, index, loop.recorder, loop.reports[Role.LEARN]),
                 standby=loop.follow or NoStandby(),
                 writer=writer,
                 digests=digests,
@@ -252,6 +253,7 @@ class Composition:
                 now_ms=now_ms,
             )
         )
+        self._remarks[Role.LEARN] = writer.remark
         spec = SourceSpec(
             domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
         )
@@ -265,7 +267,7 @@ class Composition:
                 training=self._training,
                 reader=self._reader,
                 index=index,
-                restoring=Restoring(self._fold, self._training, index, loop.recorder),
+                restoring=Restoring(self._fold, self._training, index, loop.recorder, loop.reports[Role.FOLLOW]),
                 writer=self._writer(domain),
                 announcements=self._announcements,
                 recorder=loop.recorder,
@@ -277,6 +279,7 @@ class Composition:
             )
         )
         self._digests.append(loop.follow.digests)
+        self._remarks[Role.FOLLOW] = loop.follow.remark
         spec = SourceSpec(
             domain.group(Role.FOLLOW), (domain.topics.training,), start_paused=True, **self._membership(Role.FOLLOW)
         )
@@ -294,6 +297,7 @@ class Composition:
                 announcements=self._announcements,
                 recorder=loop.recorder,
                 versions=versions(),
+                store_address=self._store.address,
                 publish_ms=snapshots.publish,
                 snapshot_ms=snapshots.every,
                 clock_ms=clock_ms,
@@ -338,6 +342,7 @@ class Composition:
             quality=lambda: quality_of(loop.models),
             digests=lambda: tuple(told for each in self._digests for told in each.told),
             proof=lambda: None if prover is None else prover.proof,
+            remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
 

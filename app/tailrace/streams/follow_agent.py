@@ -144,6 +144,15 @@ class FollowAgent(Service):
             self._has_read_index = True
         return True
 
+    def remark(self) -> str:
+        """Say that snapshots wait; "" while all is well, or others take them."""
+        return self._parts.writer.remark() if self.is_writer else ""
+
+    async def on_stop(self) -> None:
+        """Write the snapshots that wait."""
+        if self.is_writer:
+            await self._parts.writer.drain()
+
     # ── standby ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def take(self) -> LoopState | None:
@@ -181,7 +190,7 @@ class FollowAgent(Service):
         parts, training = self._parts, self._parts.training
         parts.report.set(RoleState.RESTORING, "a snapshot is read")
         await parts.index.read(parts.reader)
-        state = await parts.restoring.newest_good()
+        state = await parts.restoring.newest_good(lambda: self.should_stop)
         start, end = offset_of(state.position), (await training.range()).end
         self._notices = await training.notices(start, end, state.ownership)
         self._notices.merge(await parts.restoring.known_before(state))
@@ -251,15 +260,14 @@ class FollowAgent(Service):
         if next_offset < end:
             parts.report.set(RoleState.RESTORING, f"folded up to offset {next_offset} of {end}")
         else:
-            equal = self._comparison.equal
-            parts.report.set(RoleState.RUNNING, f"at {show(state.position)}; {equal} digests of others were equal")
+            parts.report.set(RoleState.RUNNING)
 
     # ── a model that raises ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _await_skip(self, failure: FoldError) -> None:
         parts, training, at = self._parts, self._parts.training, show(failure.position)
         parts.report.set(RoleState.RESTORING, f"the model raised at {at}; the learner says what is skipped")
-        state = await parts.restoring.newest_good()
+        state = await parts.restoring.newest_good(lambda: self.should_stop)
         while not self.should_stop and not self._is_lent:
             told_to = self._told_to  # asked first: who has come further has appended the skip before
             notices = await training.notices(offset_of(state.position), (await training.range()).end, state.ownership)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mode import Service
 
@@ -17,6 +17,7 @@ from tailrace.domain.status import (
     ModelStatus,
     PartitionStatus,
     Quality,
+    Role,
     RoleStatus,
     SnapshotStatus,
 )
@@ -44,6 +45,7 @@ class Beating:
         quality: The quality that the live state holds; () when this process does not learn.
         digests: At the last few agreed positions; () when this process folds nothing.
         proof: Of the last verification that this process began; None: it began none.
+        remarks: Role → what is to be said of it although it runs; "" when all is well.
     """
 
     member: str
@@ -58,6 +60,7 @@ class Beating:
     quality: Callable[[], tuple[Quality, ...]]
     digests: Callable[[], tuple[Digests, ...]]
     proof: Callable[[], ProofStatus | None]
+    remarks: Mapping[Role, Callable[[], str]] = field(default_factory=dict)
 
 
 class Heartbeat(Service):
@@ -120,7 +123,10 @@ class Heartbeat(Service):
         partitions = tuple(
             self._partition_status(voice, partition, lags.get(partition)) for partition in sorted(voice.source.assigned)
         )
-        return RoleStatus(voice.report.role, voice.report.state, voice.report.reason, partitions)
+        report = voice.report
+        remark = self._beating.remarks.get(report.role)
+        reason = report.reason or (remark() if remark is not None else "")
+        return RoleStatus(report.role, report.state, reason, partitions)
 
     def _partition_status(self, voice: Voice, partition: TopicPartition, lag: int | None) -> PartitionStatus:
         end = voice.source.end_offset(partition)

@@ -35,7 +35,7 @@ from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, Serving, served_branch
+from tailrace.streams.followers import Models, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
@@ -175,7 +175,7 @@ class Term(Service):
                         await self._round()
                 except FoldError as failure:
                     await self._skip(failure)
-                    state = await self._parts.restoring.newest_good()
+                    state = await self._parts.restoring.newest_good(lambda: self.should_stop)
                     self._notices.merge(await self._parts.restoring.known_before(state))
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
@@ -192,6 +192,7 @@ class Term(Service):
                 await self._parts.writer.last(self.folded)
             next_offset = offset_of(self.folded.position)
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
+        await self._parts.writer.drain()
         self._let_go(next_offset)
         self._parts.digests.forget()
         self._parts.standby.resume()
@@ -251,7 +252,7 @@ class Term(Service):
         if state is not None and await parts.restoring.still_holds(state):
             log.info("the follower's state is taken over", position=show(state.position))
             return state
-        return await parts.restoring.newest_good()
+        return await parts.restoring.newest_good(lambda: self.should_stop)
 
     async def _claim(self, state: LoopState) -> None:
         """Claim the learner's part, and read what the tail says that must be known before it is folded."""
@@ -418,10 +419,10 @@ class Term(Service):
             except (SnapshotRefused, CodecError) as refusal:
                 log.warning("published state refused", why=str(refusal))
             else:
-                parts.models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+                parts.models.follow(serving_of(branch, manifest.position, manifest.log_id))
                 return
         begin = parts.fold.begin_branch(parts.configured)
-        parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
+        parts.models.follow(serving_of(begin, 0, ""))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""
