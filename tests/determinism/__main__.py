@@ -30,7 +30,7 @@ def set_up() -> None:
 def main() -> int:
     """Run everything that this machine can run; return 1 when cells differ."""
     parser = argparse.ArgumentParser(prog=Path(__file__).parent.name)
-    parser.add_argument("--events", type=int, default=2_000)
+    parser.add_argument("--events", type=int, default=500)
     parser.add_argument("--orders", type=int, default=3, help="of the keys, for every hash seed and format")
     parser.add_argument("--cuts", type=int, default=1, help="sets of 20 restores, for each order")
     parser.add_argument("--setup", action="store_true", help="make environments for Pythons that lack the libraries")

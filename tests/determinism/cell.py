@@ -12,11 +12,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from fastavro import parse_schema, schemaless_writer
 from tests.contracts.model_zoo import CONFIGURATIONS
 
 from tailrace import opening
@@ -84,7 +86,7 @@ log = "embedded:./data"
 [loops.cell]
 task = "{task}"
 horizon = "1h"
-events = {{ topic = "events", id = "id", time = "at"{INPUTS[form](folder)} }}
+events = {{ topic = "events", id = "id", time = "at"{INPUTS[form]} }}
 labels = {{ topic = "labels", id = "id", target = "y", time = "at"{TARGETS[task]} }}
 champion = {{ model = {json.dumps(model)}, experimental = false }}
 [loops.cell.features]
@@ -97,8 +99,17 @@ zip = "text"
     return LoopDomain.of("cell", settings.loops["cell"], folder)
 
 
-INPUTS = {"json": lambda folder: ""}
+INPUTS = {"json": "", "avro": ', format = "avro", schema_file = "event.avsc"'}
 """Format → what the table of the events topic says of it."""
+
+_TYPES: list[tuple[str, Any]] = [
+    ("id", "string"),
+    ("at", "long"),
+    *((f"f{number}", ["null", "double"] if number == 3 else "double") for number in range(4)),
+    ("city", "string"),
+    ("flag", "boolean"),
+    ("zip", "string"),
+]
 
 
 def inputs(task: str, count: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -123,6 +134,7 @@ class Loop:
     cell: Cell
     domain: LoopDomain
     cuts: set[int]
+    schema: Any
     fold: Fold = field(init=False)
     state: LoopState = field(init=False)
     next_offset: int = 0
@@ -164,6 +176,11 @@ class Loop:
         return self.fold.digest(self.state)
 
     def _bytes(self, event: dict[str, Any], shuffled: Random | None) -> bytes:
+        """Return the event with its keys, or the fields of its schema, in another order."""
+        if self.cell.format == "avro":
+            out = BytesIO()
+            schemaless_writer(out, self.schema, event)
+            return out.getvalue()
         items = list(event.items())
         if shuffled is not None:
             shuffled.shuffle(items)
@@ -233,14 +250,24 @@ def _numbers(values: Any) -> Any:
     return np.array(values, np.int64)
 
 
+def _schema(shuffle: int | None) -> dict[str, Any]:
+    """Return the schema of an event; a producer may have its fields in any order."""
+    types = list(_TYPES)
+    if shuffle is not None:
+        Random(shuffle).shuffle(types)
+    return {"type": "record", "name": "Event", "fields": [{"name": name, "type": kind} for name, kind in types]}
+
+
 def digests(cell: Cell) -> dict[str, str]:
     """Return the digest of every model of a cell."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in cell.models:
             cuts = set(Random(f"{cell.cuts} {name}").sample(range(1, cell.events), cell.restores))
+            one, schema = replace(cell, models=[name]), _schema(cell.shuffle)
+            (Path(folder) / "event.avsc").write_text(json.dumps(schema))
             domain = domain_of(name, Path(folder), cell.format)
-            found[name] = Loop(Cell([name], *list(asdict(cell).values())[1:]), domain, cuts).run()
+            found[name] = Loop(one, domain, cuts, parse_schema(schema)).run()
     return found
 
 

@@ -16,6 +16,9 @@ SOME = (
     "Hoeffding tree",
     "adaptive tree",
     "Hoeffding regression tree, categories",
+    "neighbours",
+    "forest",
+    "bagging",
 )
 """A configuration of every kind of family; `make determinism` takes them all, and more events."""
 

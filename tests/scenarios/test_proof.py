@@ -1,22 +1,27 @@
 """What a model is can be proven: verification finds where a state left the log, followers compare and stop."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from tests.scenarios.harness import following, now_ms, pairs, until
 
 from tailrace import settings as loading
+from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
-from tailrace.domain.snapshots import chain_problems
+from tailrace.domain.records import Request, RequestKind
+from tailrace.domain.snapshots import Kind, chain_problems, index_key, manifest_of
 from tailrace.domain.status import Role, RoleState, Verdict
 from tailrace.domain.verdicts import picture
 from tailrace.inspection.reading import opened
 from tailrace.inspection.verifying import Verifier
 from tailrace.main import ALL_ROLES, versions
 from tailrace.opening import open_store
-from tailrace.wire.avro_codec import decode_model_event
+from tailrace.streams.commands import Asked
+from tailrace.streams.log import Outgoing
+from tailrace.wire.avro_codec import decode_manifest, decode_model_event
 
 TREE = {"champion": {"model": "HoeffdingTreeClassifier(grace_period=10)"}}
 OFTEN = {"snapshots": {"every": "100ms", "publish": "100ms"}}
@@ -56,6 +61,19 @@ async def events_of(scenario, kind):
     return [event for event in (decode_model_event(record.value) for record in records) if event.kind == kind]
 
 
+async def forget_all_but_the_newest(scenario):
+    """Take the other snapshots out of the index, as the next sixteen would."""
+    topic = scenario.domain.topics.snapshots
+    keys = list(dict.fromkeys(record.key for record in await scenario.user.read(topic)))
+    newest = max(decode_manifests(await scenario.user.read(topic)), key=lambda manifest: manifest.number)
+    await scenario.user.raw(topic, 0, *(Outgoing(key, None) for key in keys if key != index_key(newest).encode()))
+
+
+def decode_manifests(records):
+    found = (manifest_of(decode_manifest(record.value).content) for record in records)
+    return [manifest for manifest in found if manifest.kind is Kind.SNAPSHOT]
+
+
 def flip_a_weight(state):
     """Change one number of a model in memory, as a broken memory cell would."""
     scaler = state.champion.model["StandardScaler"]
@@ -79,8 +97,9 @@ async def test_a_state_that_changed_in_memory_is_found_between_two_recorded_posi
         await learn(scenario, process, 20, first)
         await snapshot_taken(scenario, process, live().position - 1)
 
-    found = await verified(scenario)
-    up_to_it = await verified(scenario, to=before)
+    found, up_to_it = await verified(scenario), await verified(scenario, to=before)
+    await forget_all_but_the_newest(scenario)
+    from_announcements = await verified(scenario)
 
     assert not found.is_equal
     assert (before, up_to_it.end) == (found.difference.equal_to, before)
@@ -88,6 +107,10 @@ async def test_a_state_that_changed_in_memory_is_found_between_two_recorded_posi
     assert 0 < found.difference.examples <= 20
     assert any(name.startswith("branch.") for name in found.difference.parts)
     assert good in found.proven
+    assert (found.difference.equal_to, found.difference.at) == (
+        from_announcements.difference.equal_to,
+        from_announcements.difference.at,
+    )
     assert up_to_it.is_equal
 
 
@@ -105,6 +128,47 @@ async def test_a_fold_from_a_snapshot_proves_what_came_after_it(made):
     assert offset_of(found.start) > 0
     assert found.digest == found.snapshot_digest
     assert [part.here for part in found.parts] == [part.snapshot for part in found.parts]
+
+
+async def test_branches_with_skips_corrections_and_dropped_examples_are_what_the_log_says(made):
+    """
+    Guards what a restored branch must know of the log before it: a learner that forgot which ids its filter names
+    would learn them after a restart, and no fold from the start would come to its state.
+    """
+    revised = {"labels": {"topic": made.form.topic("labels"), "id": "id", "target": "y", "revision": "version"}}
+    scenario = await made(**TREE, **revised)
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    await scenario.user.labels(*({"id": f"e{number}", "y": number % 2 == 0, "version": 1} for number in range(10, 20)))
+
+    def live():
+        return scenario.loop_of(process).models.live
+
+    await until(lambda: live().counts.corrected == 10, "the corrections are recorded")
+    names = [hash_of_id(event_id) for event_id in ("e5", "e70", "e90")]
+    drop = Filter(corrected_to=live().position, ids=digest_of_ids(names))
+    branch = replace(scenario.domain.branch, filter=drop)
+    request = Request(
+        *("admit-1", scenario.domain.name, "", RequestKind.ADMIT, branch.lineage, 0, "somebody", "a repair", 0),
+        definition=branch.text,
+        ids=tuple(sorted(names)),
+    )
+    scenario.loop_of(process).learn._term._commands.waiting.append(Asked(0, request))
+    await until(lambda: branch.lineage in live().branches, "the branch is held")
+    await until(lambda: branch.lineage in live().pointers.admitted, "the branch is admitted")
+    await learn(scenario, process, 20, 60)
+    await scenario.stop(process)
+
+    process = await scenario.start()
+    await learn(scenario, process, 20, 80)
+    left_out = live().branches[branch.lineage].left_out
+    await scenario.stop(process)
+    found = await verified(scenario)
+    from_snapshot = await verified(scenario, base=found.snapshot - 1)
+
+    assert ("", "") == (found.problem, from_snapshot.problem)
+    assert {scenario.domain.branch.lineage, branch.lineage} == set(found.branches)
+    assert 3 == left_out
 
 
 async def test_a_follower_comes_to_the_state_of_the_learner(made):
@@ -174,6 +238,8 @@ async def test_a_follower_skips_what_the_learner_skips(made):
         await until(followed, "the follower has come as far")
 
         assert 1 == loop.follow.followed.champion.skipped
+        await scenario.stop(process)
+        assert (await verified(scenario)).is_equal
         assert digests_of(loop.follow._parts.fold, live) == digests_of(loop.follow._parts.fold, loop.follow.followed)
 
 
@@ -217,7 +283,10 @@ async def test_a_learner_takes_over_what_a_follower_in_its_process_has_folded(ma
 
 
 async def test_where_followers_take_the_snapshots_the_learner_takes_none(made):
-    """Guards the one writer: numbers and the chain of digests would fork with two."""
+    """
+    Guards the one writer, which is asked twice: before a snapshot is taken, and before it is made known. With two of
+    them numbers would stand twice and the chain of manifests would fork.
+    """
     scenario = await made(snapshots={"every": "100ms", "publish": "100ms", "by": "follower"})
     process = await scenario.start()
     await learn(scenario, process, 50)
