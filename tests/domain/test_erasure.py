@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.builders import make_corrections
+from tests.builders import make_corrections, make_scored_block
 from tests.log_builders import (
     BRANCH,
     begun,
@@ -23,7 +23,7 @@ from tests.log_builders import (
     make_skip,
 )
 
-from tailrace.domain.blocks import ERASED
+from tailrace.domain.blocks import ERASED, Lowest, Vector
 from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.erasure import Erasure, survivor_of
 from tailrace.domain.notices import Logged, Notices, read_notices
@@ -175,3 +175,25 @@ def test_drift_names_the_true_positions_beside_erased_rows() -> None:
 
     assert (5, 1) == (state.champion.learned, state.champion.left_out)
     assert 5 == state.quality.metrics["accuracy"].samples
+
+
+def test_an_event_that_a_joiner_would_read_again_is_too_young_to_be_erased() -> None:
+    """
+    Without the question a joiner that takes over after the rewriting would take the event for one that still waits,
+    and write it into the log again.
+    """
+    erasure, _ = rewritten(old_log())
+    waiting = Vector(scored_low=Lowest(position_of(5, 1), 0))
+    erasure.vectors = {0: waiting}
+    source = int(make_examples(8, 1).source_offsets[3])
+    block = make_scored_block(("a", 1), ("b", 2), source_offsets=[source, source + 900])
+
+    assert not erasure.too_early(5, block, 0)
+    assert erasure.too_early(6, block, 0)
+    assert erasure.too_early(5, block, 1)
+
+
+def test_the_last_accepted_vectors_are_known() -> None:
+    erasure, _ = rewritten(old_log())
+
+    assert [0] == list(erasure.vectors)

@@ -213,7 +213,7 @@ async def test_a_rotation_is_noticed_without_a_restart(made):
     await learn(scenario, process, 20, 100)
 
     async def signed_by_the_new_one():
-        return (await manifests(scenario))[-1].key_id == new.key_id
+        return [each.key_id for each in await manifests(scenario)][-1:] == [new.key_id]
 
     await until(signed_by_the_new_one, "the new key signs")
     assert 0 == refused(process, "unknown_key")
@@ -223,9 +223,9 @@ async def test_a_learner_whose_key_is_not_trusted_writes_nothing_and_learns_on(m
     scenario = await made(snapshots={"every": "50ms", "publish": "50ms"})
     process = await scenario.start()
     await learn(scenario, process, 20, 0)
+    await until(lambda: scenario.loop_of(process).recorder.counts["publications"], "something was published before")
     keys = open_keys(scenario.settings)
     keys.trusted.revoke(keys.private(Purpose.SNAPSHOTS).key_id)
-    await until(lambda: scenario.loop_of(process).recorder.counts["publications"], "something was published before")
     before = len(await manifests(scenario))
 
     await learn(scenario, process, 20, 100)

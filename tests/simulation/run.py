@@ -14,6 +14,7 @@ from tests.simulation.world import Process, Seat, World
 
 from tailrace.domain.books import LabelRecord, Letter, Topics, recompute
 from tailrace.domain.records import Claim, Code, Label, Owner
+from tailrace.stores.waiting_folders import WaitingFolders
 
 MAX_STEPS = 400_000
 KILLS_PER_STEP = 0.01
@@ -100,12 +101,13 @@ class Result:
     problems: dict[str, int]
     kills: int
     damaged_refused: int
+    rooms_used: int = 0
 
 
-def run(seed: int, plant: str | None = None) -> Result:
-    """Run one seed, with one planted bug if wanted."""
+def run(seed: int, plant: str | None = None, rooms: WaitingFolders | None = None) -> Result:
+    """Run one seed, with one planted bug if wanted, and what waits on disk if there is a place for it."""
     with planted(plant) as rules:
-        world = World.of(seed, rules)
+        world = World.of(seed, rules, rooms)
         schedule = Schedule(world)
         came_to_rest = _drive(schedule)
         problems = Counter(world.violations)
@@ -113,7 +115,9 @@ def run(seed: int, plant: str | None = None) -> Result:
             _check(world, problems)
         else:
             problems["stuck"] += 1
-    return Result(seed, {name: n for name, n in problems.items() if n}, schedule.kills, world.damaged_refused)
+    return Result(
+        seed, {name: n for name, n in problems.items() if n}, schedule.kills, world.damaged_refused, world.rooms_used
+    )
 
 
 def _process(world: World, seat: Seat, name: Owner) -> Process:

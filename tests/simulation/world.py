@@ -16,6 +16,7 @@ from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContrac
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.records import Claim, Features, Forward, Label, Mark, Owner, Task
 from tailrace.domain.snapshots import Manifest
+from tailrace.stores.waiting_folders import WaitingFolders
 
 CONTRACT: Final = FeatureContract((FeatureSpec("a", "number"), FeatureSpec("b", "number"), FeatureSpec("c", "number")))
 TARGET: Final = TargetContract(Task.BINARY, positive="yes")
@@ -60,6 +61,7 @@ class World:
         committed: Seat of a scorer → next offset of its events.
         finished: Seat → proof that its process has nothing left to do.
         left: Partition → identities, waiting events and early labels in its join.
+        rooms: Where the joins keep what waits on disk; None: in memory.
     """
 
     case: Case
@@ -80,9 +82,11 @@ class World:
     live_outcomes: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     damaged_refused: int = 0
+    rooms: WaitingFolders | None = None
+    rooms_used: int = 0
 
     @classmethod
-    def of(cls, seed: int, rules: Rules) -> World:
+    def of(cls, seed: int, rules: Rules, rooms: WaitingFolders | None = None) -> World:
         """Make the world of a seed."""
         case = make_case(seed)
         rng = Random(seed * 31 + 7)
@@ -92,6 +96,7 @@ class World:
             rules,
             scored=[Topic(gaps=Random(rng.random())) for _ in range(case.partitions)],
             relabelled=[Topic(gaps=Random(rng.random())) for _ in range(case.partitions)],
+            rooms=rooms,
         )
 
     def owns(self, seat: Seat, name: Owner) -> bool:

@@ -96,6 +96,8 @@ def varint(number: int) -> bytes:
 def _both(kind: Kind, good: bytes) -> list[Poison]:
     make = event if kind == "events" else label
     tags, checked, branch, rest = good[:1], good[1:2], good[2:3], good[3:]
+    time = varint(TIMESTAMP_MS)
+    assert rest[4:].startswith(b"\2" + time)
     assert (tags, checked, branch, rest[:4]) == (b"\0", b"\1", b"\2", b"\x06e-1")
     bad_bytes: list[tuple[str, bytes]] = [
         ("no-bytes", b""),
@@ -115,7 +117,7 @@ def _both(kind: Kind, good: bytes) -> list[Poison]:
         ("length-past-the-end", tags + checked + branch + varint(1 << 40) + rest[1:]),
         ("varint-of-11-bytes", tags + checked + branch + b"\x86" + b"\x80" * 9 + b"\0" + rest[1:]),
         ("varint-of-20-bytes", tags + checked + branch + b"\x86" + b"\x80" * 18 + b"\0" + rest[1:]),
-        ("varint-of-65-bits", tags + checked + branch + b"\x86" + b"\x80" * 8 + b"\2" + rest[1:]),
+        ("varint-of-65-bits", tags + checked + branch + rest[:5] + b"\x80" * 9 + b"\2" + rest[5 + len(time) :]),
         ("varint-without-end", tags + checked + branch + b"\xff" * 9),
         ("block-of-more-items-than-bytes", varint(1 << 50) + good),
         ("block-of-the-least-long", b"\xff" * 9 + b"\1" + b"\0" + good),

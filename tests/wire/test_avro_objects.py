@@ -203,3 +203,10 @@ def test_items_may_come_in_several_blocks_with_and_without_their_size(count: int
     value = block(items) * 2 + b"\0" + block(entries) + b"\0"
 
     assert {"list": None, "map": {"a": 5, "b": 5, "c": 5}} == avro_reader(pin(schema))(value)
+
+
+def test_a_block_that_claims_more_items_than_bytes_is_refused_before_one_is_read() -> None:
+    rejected = avro_reader(pin(record(("list", {"type": "array", "items": "int"}))))(varint(9) + b"\0" * 8)
+
+    assert isinstance(rejected, Rejection)
+    assert "the block at byte 0 has 9 items; 8 bytes are left" == rejected.detail

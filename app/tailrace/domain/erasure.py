@@ -6,22 +6,39 @@ id, features, target and what was served are gone. In the new log the branch is 
 to the same model, byte for byte, because a fold passes erased rows over as the filter did.
 
 Other branches have learned what is erased, so the new log does not admit them.
+
+A joiner that takes over reads events again from the lowest position that still waits, and knows by the rows of the
+log which of them are settled. An event that it would read again must therefore not be erased yet (`Erasure.too_early`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import nan
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.domain.blocks import ERASED, Corrections, Dropped, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import (
+    ERASED,
+    Corrections,
+    Dropped,
+    Examples,
+    ScoredBlock,
+    Served,
+    TrainingBlock,
+    Vector,
+    XColumns,
+)
 from tailrace.domain.branches import Branch, Filter, hash_of_id
 from tailrace.domain.notices import Identity, LogRecord, Notices, dropped_rows
+from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Admit, Claim, Skip
+
+Source: TypeAlias = tuple[int, int]
+"""Partition and offset in the events topic."""
 
 
 class Erasure:
@@ -36,12 +53,17 @@ class Erasure:
     Attributes:
         survivor: The branch as the new log defines it.
         erased: Events whose example is gone.
+        sources: Where the erased rows came from, in the events topic.
+        vectors: Partition of `scored` → the last accepted vector.
         rows: How many rows were erased, of any kind.
     """
 
     def __init__(self, branch: Branch, notices: Notices, log_id: str, digest: str) -> None:
         self.survivor = survivor_of(branch)
         self.erased: set[Identity] = set()
+        self.sources: set[Source] = set()
+        self.vectors: dict[int, Vector] = {}
+        self._owned = OwnershipState()
         self.rows = 0
         self._branch = branch
         self._notices = notices
@@ -51,14 +73,26 @@ class Erasure:
     def rewrite(self, offset: int, record: LogRecord) -> LogRecord:
         """Return the record that stands in the place of this one."""
         if isinstance(record, TrainingBlock):
+            if self._owned.accept(record.partition, record.owner, record.number):
+                self.vectors[record.partition] = record.vector
             return self._block(offset, record)
         if isinstance(record, Claim):
+            self._owned.claim(record)
             return replace(record, log_id=self._log_id)
         if isinstance(record, Admit):
             return self._admit(record)
         if isinstance(record, Skip) and record.branch == self._branch.lineage:
             return replace(record, branch=self.survivor.lineage)
         return record
+
+    def too_early(self, offset: int, block: ScoredBlock, partition: int) -> bool:
+        """Whether a joiner would read an erased event again from this block of `scored`; ask when all is rewritten."""
+        vector = self.vectors.get(partition)
+        low = 0 if vector is None else vector.scored_low.position
+        return any(
+            position_of(offset, row) >= low and (block.source_partition, source) in self.sources
+            for row, source in enumerate(block.source_offsets.tolist())
+        )
 
     def _admit(self, record: Admit) -> Admit:
         """Admit the survivor instead of whatever was admitted; from the second time on that changes nothing."""
@@ -79,7 +113,9 @@ class Erasure:
         notices = self._notices.of(self._branch.lineage)
         gone = dropped_rows(examples, position_of(offset), self._branch.filter, notices)
         self.erased |= {(examples.ids[row], int(examples.times_ms[row])) for row in gone}
+        self.sources |= {_source(examples, row) for row in gone}
         by_id = {row for row, event_id in enumerate(block.dropped.ids) if self._is_named(offset, event_id)}
+        self.sources |= {_source(block.dropped, row) for row in by_id}
         said = [
             row
             for row, identity in enumerate(zip(block.corrections.ids, block.corrections.times_ms.tolist(), strict=True))
@@ -136,6 +172,10 @@ def _without_corrections(corrections: Corrections, gone: list[int]) -> Correctio
         revisions=_with(corrections.revisions, gone, 0),
         sources=_blank(corrections.sources, gone),
     )
+
+
+def _source(rows: Examples | Dropped, row: int) -> Source:
+    return int(rows.source_partitions[row]), int(rows.source_offsets[row])
 
 
 def _blank(texts: list[str], gone: list[int]) -> list[str]:

@@ -25,6 +25,7 @@ from tailrace.domain.erasure import Erasure, survivor_of
 from tailrace.domain.errors import TailraceError
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
+from tailrace.domain.positions import offset_of
 from tailrace.inspection.past import Past, TimeMachine
 from tailrace.inspection.reading import Reading
 from tailrace.stores.snapshot_store import SnapshotStore
@@ -32,7 +33,7 @@ from tailrace.streams.log import Admin, Outgoing, Range, Sink, TopicPartition, T
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Progress, Warming
-from tailrace.wire.avro_codec import encode_training
+from tailrace.wire.avro_codec import decode_scored, encode_training
 from tailrace.wire.topics import LoopTopics
 
 STAGING_SUFFIX: Final = ".rewriting"
@@ -114,6 +115,7 @@ class Eraser:
         erasure = await self._erasure(branch, held, "")
         async for record in TrainingLog(self._reading.reader, None, self._training.topic).records(0, held.end):
             erasure.rewrite(record.offset, record.record)
+        await self._refuse_if_too_early(erasure)
         events = frozenset(hash_of_id(event_id) for event_id, _ in erasure.erased)
         return past, Erased(branch.lineage, erasure.survivor.lineage, held.end, erasure.rows, events)
 
@@ -146,6 +148,18 @@ class Eraser:
         say(f"5/5 deleting {self._staging.topic}")
         await self._reading.admin.delete(self._staging.topic)
         return sealed
+
+    async def _refuse_if_too_early(self, erasure: Erasure) -> None:
+        for partition, held in (await self._reading.ranges(self._topics.scored)).items():
+            vector = erasure.vectors.get(partition.partition)
+            first = 0 if vector is None else offset_of(vector.scored_low.position)
+            async for record in self._reading.records(partition, Range(max(held.start, first), held.end)):
+                if erasure.too_early(record.offset, decode_scored(record.value or b""), partition.partition):
+                    raise ErasingRefused(
+                        "an event that would be erased is younger than one that still waits for its label, so a "
+                        "joiner would read it again; run the loop on until the older ones have their label or their "
+                        "horizon has passed, then repeat"
+                    )
 
     # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────
 

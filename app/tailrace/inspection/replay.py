@@ -144,9 +144,13 @@ async def replay(reading: Reading, planned: Plan, per_second: float) -> int:
         RecordTooLarge: The input topic has become too small for a record; those before it were sent.
     """
     sent = 0
+    portions = list(_few_at_a_time(planned))
+    if not portions:
+        return 0
+    await _check_alone(reading, planned.loop, portions[0][0])  # no producer is opened in vain
     begun = asyncio.get_running_loop().time()
     async with reading.sink() as sink:
-        for partition, letters in _few_at_a_time(planned):
+        for partition, letters in portions:
             await _check_alone(reading, planned.loop, partition)  # 1
             await _send_back(sink, letters)  # 2
             await _note_done(reading, planned.loop, partition, letters)  # 3

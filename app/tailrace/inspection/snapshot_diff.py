@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.comparing import Effect, ModelDifference, difference_of, effect_of
@@ -33,11 +34,13 @@ class Opened:
     """What a snapshot says of its model.
 
     Attributes:
+        categories: What the model knows of open categories.
         drifts: Signals in the state; None: a publication does not hold them.
         last_drift: Position of the last one; None: none.
     """
 
     model: Any
+    categories: CategoriesState
     learned: int
     skipped: int
     drifts: int | None = None
@@ -108,7 +111,11 @@ def opened_of(fold: Fold, kind: Kind, bodies: Mapping[str, bytes]) -> Opened | N
         state = fold.restore(bodies)
         branch, drifts = state.champion, state.drift.signals
         last = state.drift.last if drifts else None
-    return None if branch is None else Opened(branch.model, branch.learned, branch.skipped, drifts, last)
+    return (
+        None
+        if branch is None
+        else Opened(branch.model, branch.categories, branch.learned, branch.skipped, drifts, last)
+    )
 
 
 async def compared(reading: Reading, shelf: Shelf, fold: Fold, training: str, pair: tuple[str, str]) -> Compared:
@@ -128,7 +135,7 @@ async def compared(reading: Reading, shelf: Shelf, fold: Fold, training: str, pa
 
     def compare() -> Compared:
         opened = [_opened(fold, entry.manifest, held) for entry, held in zip((before, after), bodies, strict=True)]
-        answers = [score(each.model, probe, fold.target) for each in opened]
+        answers = [score(each.model, probe, fold.target, each.categories) for each in opened]
         served = [(each.served.y_pred, each.served.proba) for each in answers]
         return Compared(
             before.manifest,

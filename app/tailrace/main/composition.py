@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TypedDict
 from uuid import uuid4
 
 from mode import ServiceT
 
 import tailrace
+from tailrace.domain.errors import SettingsError
 from tailrace.domain.learning import Fold
 from tailrace.domain.snapshots import Refusal
 from tailrace.domain.status import Quality, Role, RoleState
@@ -31,6 +33,7 @@ from tailrace.streams.follow_agent import FollowAgent, FollowParts
 from tailrace.streams.followers import Follower, Models
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
+from tailrace.streams.join_writer import Keeping
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
 from tailrace.streams.log import Log, Reader, Sink, Source, SourceSpec
 from tailrace.streams.prover import Prover, Proving
@@ -97,6 +100,28 @@ class Member:
     def new_owner(self) -> str:
         """Return a name that nobody has used."""
         return f"{self.name}-{uuid4().hex[:12]}"
+
+
+def keeping_of(domain: LoopDomain) -> Keeping:
+    """Return where the waiting records of a loop are kept.
+
+    Raises:
+        SettingsError: The settings ask for the disk, and the extra is not installed.
+    """
+    settings = domain.settings.join
+    starts_on_disk = settings.store == "disk"
+    if find_spec("rocksdict") is None:
+        if starts_on_disk:
+            problem = (
+                f'loops.{domain.name}.join.store: "disk" needs the package rocksdict, which is not installed; '
+                'pip install tailrace[disk], or write "memory"'
+            )
+            raise SettingsError([problem])
+        return Keeping()
+    from tailrace.stores.waiting_folders import WaitingFolders  # noqa: PLC0415 - what it imports is an extra
+
+    folders = WaitingFolders(settings.folder / domain.name)
+    return Keeping(folders, starts_on_disk, settings.max_on_disk)
 
 
 class Composition:
@@ -207,6 +232,7 @@ class Composition:
                 new_owner=self._member.new_owner,
                 now_ms=now_ms,
                 idle_after_ms=domain.settings.idle_after,
+                keeping=keeping_of(domain),
             )
         )
         spec = SourceSpec(

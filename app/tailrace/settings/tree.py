@@ -249,6 +249,34 @@ class ChampionSettings(Group):
     )
 
 
+class JoinSettings(Group):
+    """Where events wait for their labels."""
+
+    store: Literal["memory", "disk"] = setting(
+        "Where waiting events and remembered ids are kept; `disk` needs the extra tailrace[disk].",
+        '"memory", which goes to disk at `max_waiting` if the extra is installed, or "disk"',
+        default="memory",
+    )
+    max_waiting: Count = setting(
+        "Most events, early labels and remembered ids of one partition in memory; beyond, they go to disk, or reading "
+        "waits where the extra tailrace[disk] is not installed.",
+        "a whole number of at least 1",
+        default=1_000_000,
+        literal=True,
+    )
+    max_on_disk: Count = setting(
+        "Most events and remembered ids of one partition on disk; at the bound reading waits.",
+        "a whole number of at least 1",
+        default=100_000_000,
+        literal=True,
+    )
+    folder: FilePath = setting(
+        "Where the records on disk lie: a folder of this host's own, which may be deleted while nothing runs.",
+        "a path",
+        default="./waiting",
+    )
+
+
 class LoopSettings(Group):
     """One closed loop: events, labels, features and the model that learns."""
 
@@ -286,12 +314,7 @@ class LoopSettings(Group):
         durations.ALLOWED,
         default="30s",
     )
-    max_waiting: Count = setting(
-        "Most events, early labels and remembered ids that one partition holds; at the bound reading waits.",
-        "a whole number of at least 1",
-        default=1_000_000,
-        literal=True,
-    )
+    join: JoinSettings = setting("Where events wait for their labels.", "a table", default={}, literal=True)
     corrections_within: DurationMs = setting(
         "How long after its horizon an event's target may still be corrected or withdrawn by a label of a higher "
         'revision, and is remembered for that; "0s": corrections are not taken.',
