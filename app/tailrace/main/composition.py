@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tailrace.domain.learning import Fold
 from tailrace.domain.snapshots import Refusal
 from tailrace.domain.status import Quality, Role, RoleState
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
+from tailrace.main.proving import verify_command_of
 from tailrace.main.signing_key import make_key_if_none
 from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
@@ -334,15 +334,13 @@ class Composition:
         return self._snapshot_writer
 
     def _prover(self, domain: LoopDomain) -> Prover | None:
-        """Return what verifies in the background; None where nothing does."""
-        settings, loop, writer = self._member.settings, self._loop, self._snapshot_writer
-        if not settings.verify.every or writer is None:
+        """Return what verifies in the background; None where this process takes no snapshots, or nothing does."""
+        settings, loop = self._member.settings, self._loop
+        if not settings.verify.every or self._snapshot_writer is None:
             return None
-        config = () if settings.file is None else ("--config", str(settings.file))
-        options = ("--loop", domain.name, "--from", "proven", "--low-priority", "--output", "json")
         by_follower = settings.snapshots.by == "follower"
         proving = Proving(
-            command=(sys.executable, "-m", "tailrace", "verify", *options, *config),
+            command=verify_command_of(settings, domain.name),
             environment={**os.environ, "PYTHONHASHSEED": "random"},
             folder=settings.folder,
             every_ms=settings.verify.every,
