@@ -102,6 +102,31 @@ async def test_one_of_two_followers_takes_the_snapshots_and_the_other_goes_on_wh
     assert [] == chain_problems(index.newest())
 
 
+async def test_a_follower_that_diverged_leaves_the_snapshots_to_another_one(make):
+    """Guards the leaving of the group: it would hold the training log, and nobody would write."""
+    scenario = await make(snapshots={"every": "200ms", "publish": "200ms", "by": "follower"})
+    await scenario.start(FORWARD)
+    learner = await scenario.start([Role.LEARN])
+    followers = [await scenario.start([Role.FOLLOW]) for _ in range(2)]
+
+    def writers():
+        return [each for each in followers if scenario.loop_of(each).follow.is_writer]
+
+    await until(lambda: len(writers()) == 1, "one of them writes", 60.0)
+    (writer,) = writers()
+    (other,) = (each for each in followers if each is not writer)
+    await learn(scenario, learner, 50)
+    loop = scenario.loop_of(writer)
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+    await learn(scenario, learner, 100, 50)
+    await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
+    await until(lambda: writers() == [other], "the other one writes", 60.0)
+    await learn(scenario, learner, 20, 150)
+    await until(lambda: scenario.loop_of(other).recorder.counts["snapshots"], "it has taken one", 60.0)
+
+
 async def test_a_follower_that_diverged_is_a_failure_in_the_status_of_the_loop(make):
     scenario = await make()
     worker = await scenario.start()

@@ -89,6 +89,7 @@ class FollowAgent(Service):
         self._has_read_index = False
         self._is_lent = False
         self._resumed = asyncio.Event()
+        self._one_asks = asyncio.Lock()  # snapshots and publications are written beside each other
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
 
@@ -132,17 +133,18 @@ class FollowAgent(Service):
 
     async def may_write(self) -> bool:
         """Ask by a commit whether this member still is the one that writes; read what the one before it wrote."""
-        state, source, partition = self._state, self._source, self._parts.training.partition
-        if source is None or not self.is_writer:
-            return False
-        known = await source.committed(partition)
-        at = Commit(offset_of(state.position)) if state is not None else known or Commit(0)
-        if not await source.commit({partition: at}):
-            return False
-        if not self._has_read_index:
-            await self._parts.index.read(self._parts.reader)
-            self._has_read_index = True
-        return True
+        async with self._one_asks:
+            state, source, partition = self._state, self._source, self._parts.training.partition
+            if source is None or not self.is_writer:
+                return False
+            known = await source.committed(partition)
+            at = Commit(offset_of(state.position)) if state is not None else known or Commit(0)
+            if not await source.commit({partition: at}):
+                return False
+            if not self._has_read_index:
+                await self._parts.index.read(self._parts.reader)
+                self._has_read_index = True
+            return True
 
     def remark(self) -> str:
         """Say that snapshots wait; "" while all is well, or others take them."""
@@ -318,3 +320,9 @@ class FollowAgent(Service):
         self._state, self._is_writer = None, False
         self.digests.forget()
         self._parts.report.set(RoleState.FAILED, reason)
+        self.add_future(self._leave())
+
+    async def _leave(self) -> None:
+        """Leave the group, so that another follower takes the snapshots."""
+        if self._source is not None:
+            await self._source.stop()
