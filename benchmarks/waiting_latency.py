@@ -73,6 +73,7 @@ def _measure(under: Path | None, events: int, seconds: float) -> tuple[float, fl
         with Worker.started(config, signal.SIGTERM, roles=("score", "join", "learn")) as worker:
             worker.is_ready()
             worker.waits_for(events)
+            worker.rests()
             return asyncio.run(_Traffic(config, events, begin_ms).run(seconds))
     finally:
         shutil.rmtree(folder)

@@ -45,6 +45,8 @@ MOST_EVENTS = 10_000_000
 
 STEP_MS = 5  # ten million events are 14 hours
 _POLL_S = 0.05
+_REST_S = 2.0
+_LITTLE = 0.1
 
 
 class Bounds(NamedTuple):
@@ -179,6 +181,19 @@ class Worker:
             if self._child.poll() is not None:
                 raise SystemExit(f"tailrace ended with {self._child.returncode}; its output is above")
             time.sleep(_POLL_S)
+
+    def rests(self) -> None:
+        """Wait until what taking in has left to do behind is done: the process uses little of a core."""
+        used = self._cpu_s()
+        while True:
+            time.sleep(_REST_S)
+            used, before = self._cpu_s(), used
+            if used - before < _REST_S * _LITTLE:
+                return
+
+    def _cpu_s(self) -> float:
+        words = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def waiting(self) -> int | None:
         """Return how many events wait; None before the process answers."""

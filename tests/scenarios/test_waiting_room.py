@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 
 from structlog.testing import capture_logs
 from tests.scenarios.harness import is_ready, now_ms, pairs, until
 
+from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import Process
 from tailrace.stores.shelf import Shelf, new_cache
+from tailrace.stores.waiting_room import HEAVY
+from tailrace.wire.avro_codec import decode_scored, decode_training
 
 
 def joined(scenario, process):
@@ -84,6 +88,25 @@ async def test_a_damaged_folder_is_made_again(made):
     await finish(scenario, process, labels)
 
 
+async def test_a_stop_while_the_room_is_made_again_leaves_no_half_of_it(made):
+    """Fails when a stop waits for the whole topic, or what was made until then is taken for the whole."""
+    scenario = await made(join={"store": "disk"})
+    process = await scenario.start()
+    await fill(scenario, process, 8_000)
+    await scenario.stop(process)
+    shutil.rmtree(scenario.settings.folder / "waiting")
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    folder = scenario.settings.folder / "waiting" / scenario.domain.name / "0"
+    await until(folder.exists, "the room is being made again")
+
+    await scenario.stop(process)
+
+    process = await scenario.start()
+    await wait_for(scenario, process, 8_000)
+
+
 async def test_a_folder_that_fails_while_it_is_used_is_made_again(made):
     """Fails when what the disk refuses ends the join, or leaves it with half of what it held."""
     scenario = await made(join={"store": "disk"})
@@ -111,6 +134,36 @@ async def test_a_disk_that_keeps_failing_stops_the_join_and_not_the_scoring(made
 
     await until(lambda: predicted(scenario, 10), "all events are scored")
     assert "waiting room" in report.reason
+
+
+async def test_what_changes_reaches_the_disk_in_small_steps(made):
+    """Fails when much is read before a block is written: then one write holds up scoring in the same process."""
+    scenario = await made(join={"store": "disk"})
+    process = await scenario.start(roles=[Role.SCORE, Role.LEARN])
+    await scenario.user.events(*pairs(5_000, now_ms())[0])
+    await until(lambda: predicted(scenario, 5_000), "all events are scored")
+    scored = [decode_scored(record.value) for record in await scenario.user.read(scenario.domain.topics.scored)]
+    most_rows = max(len(block.ids) for block in scored)
+    await scenario.stop(process)
+
+    joiner = await scenario.start(roles=[Role.JOIN])
+    await wait_for(scenario, joiner, 5_000)
+
+    training = [decode_training(each.value) for each in await scenario.user.read(scenario.domain.topics.training)]
+    ends = [block.vector.scored_next >> 20 for block in training if isinstance(block, TrainingBlock)]
+    steps = [sum(len(block.ids) for block in scored[start:end]) for start, end in pairwise([0, *ends])]
+    assert max(steps) < HEAVY + most_rows
+
+
+async def test_the_bound_on_disk_is_told(made):
+    """Fails when a join that may hold no more says nothing of it."""
+    scenario = await made(join={"store": "disk", "max_on_disk": 50})
+    process = await scenario.start()
+    report = scenario.loop_of(process).reports[Role.JOIN]
+
+    await scenario.user.events(*pairs(200, now_ms())[0])
+
+    await until(lambda: "join.max_on_disk" in report.reason, "the join says that it reads no further")
 
 
 async def predicted(scenario, count):

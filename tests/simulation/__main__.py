@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 from tests.simulation.rules import PLANTS
 from tests.simulation.run import Result, run
+
+from tailrace.stores.waiting_folders import WaitingFolders
 
 
 def main() -> int:
@@ -20,9 +24,9 @@ def main() -> int:
     begun = time.monotonic()
     results: list[Result] = []
     with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:
-        for result in pool.imap_unordered(partial(run, plant=asked.plant), seeds, 4):
+        for result in pool.imap_unordered(partial(_run, plant=asked.plant, on_disk=asked.disk), seeds, 4):
             results.append(result)
-            _tell(result, len(results), len(seeds), asked.plant, time.monotonic() - begun)
+            _tell(result, len(results), len(seeds), asked, time.monotonic() - begun)
     bad = [result for result in results if result.problems]
     seen = Counter(name for result in bad for name in result.problems)
     print(
@@ -35,18 +39,26 @@ def main() -> int:
     return 1 if bad else 0
 
 
+def _run(seed: int, plant: str | None, *, on_disk: bool) -> Result:
+    if not on_disk:
+        return run(seed, plant)
+    with tempfile.TemporaryDirectory(prefix="tailrace-simulation-") as folder:
+        return run(seed, plant, WaitingFolders(Path(folder)))
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=300, help="run seeds 0 to N - 1")
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="run with this bug")
+    parser.add_argument("--disk", action="store_true", help="keep what waits on disk")
     return parser.parse_args()
 
 
-def _tell(result: Result, done: int, seeds: int, plant: str | None, seconds: float) -> None:
+def _tell(result: Result, done: int, seeds: int, asked: argparse.Namespace, seconds: float) -> None:
     if result.problems:
-        planted = f" --plant {plant}" if plant else ""
+        planted = (f" --plant {asked.plant}" if asked.plant else "") + (" --disk" if asked.disk else "")
         print(f"seed {result.seed}: {result.problems}", file=sys.stderr)
         print(f"  rerun: python -m tests.simulation --seed {result.seed}{planted}", file=sys.stderr)
     if done % 50 == 0 or done == seeds:

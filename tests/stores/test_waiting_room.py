@@ -7,9 +7,10 @@ from tests.builders import make_join_spec, make_label, make_limits, make_scored_
 from tests.stores.two_joins import TwoJoins
 
 from tailrace.domain.join import LabelJoin
+from tailrace.domain.join.memory import JOINED
 from tailrace.domain.join.state import JoinState
 from tailrace.stores.shelf import Shelf, new_cache
-from tailrace.stores.waiting_room import HEAVY, DiskRoom
+from tailrace.stores.waiting_room import _STEP, HEAVY, DiskRoom
 
 
 class Kept:
@@ -108,3 +109,44 @@ def test_forgetting_is_bounded(tmp_path):
 
     assert 0 < most <= 2 * HEAVY
     kept.room.close()
+
+
+def test_a_room_that_was_left_half_made_stands_as_of_nothing(tmp_path):
+    """Fails when pieces of a room that is made again are taken for a whole one after a crash."""
+    kept = Kept(tmp_path)
+    kept.fill(2 * HEAVY, 1_000)
+    kept.write_if(True)
+    kept.room.close()
+    again = Kept(tmp_path)
+    was = again.room.standing
+    again.room.remake()
+    for number in range(_STEP):
+        again.room.add_settled(f"row-{number}", 1_000, 5, JOINED)
+    again.room.close()
+
+    left = DiskRoom(Shelf(tmp_path, new_cache()), 0)
+
+    assert was is not None
+    assert left.standing is None
+    assert not left.is_empty
+    left.close()
+
+
+def test_a_room_that_is_brought_forward_a_little_stands_where_it_stood_until_it_is_whole(tmp_path):
+    """Fails when a crash while a room is brought forward costs more than what came since."""
+    kept = Kept(tmp_path)
+    kept.fill(2 * HEAVY, 1_000)
+    kept.write_if(True)
+    kept.room.close()
+    again = Kept(tmp_path)
+    again.room.remake()
+    for number in range(2 * HEAVY):
+        again.room.add_settled(f"row-{number}", 1_000, 5, JOINED)
+    again.room.close()
+
+    left = DiskRoom(Shelf(tmp_path, new_cache()), 0)
+
+    assert again.room.standing == left.standing is not None
+    assert 2 * HEAVY == left.count
+    assert left.newest("row-7") is None
+    left.close()

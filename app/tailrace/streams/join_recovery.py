@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -183,9 +185,8 @@ class JoinRecovery:
         self.room.remake()
         join = await self._again(block.vector, rows, kept or self._empty())
         self.room.made()
-        if standing is None or standing.offset != offset:
-            self.room.seal(block.vector)
-            self.room.acknowledged(block.log_id, offset, block.owner, block.number, hints[0].dump())
+        self.room.seal(block.vector)
+        self.room.acknowledged(block.log_id, offset, block.owner, block.number, hints[0].dump())
         await follow(self.room)
         return join, hints
 
@@ -222,8 +223,11 @@ class JoinRecovery:
                 yield from batch
 
         self._is_stopped = False
-        made = asyncio.ensure_future(
-            asyncio.to_thread(  # a million rows take seconds
+        # A million rows take seconds. A thread of its own, since it waits for reads, and reads may wait for a thread.
+        own = ThreadPoolExecutor(1, "join-recovery")
+        made = loop.run_in_executor(
+            own,
+            partial(
                 recover,
                 self.spec,
                 vector,
@@ -232,7 +236,7 @@ class JoinRecovery:
                 labels=pulled(self._labels(start.labels.position, vector.labels_next), lambda item: (item[0].id,)),
                 relabelled=pulled(self._relabelled(vector)),
                 kept=kept,
-            )
+            ),
         )
         try:
             return await asyncio.shield(made)
@@ -240,6 +244,7 @@ class JoinRecovery:
             self._is_stopped = True
             if not made.done():
                 await asyncio.wait((made,))  # it uses the room, which is about to be closed
+            own.shutdown(wait=False)
 
     async def _scored(self, low: int, last: int) -> AsyncIterator[Sequence[tuple[int, ScoredBlock]]]:
         end = offset_of(last) + (1 if row_of(last) else 0)

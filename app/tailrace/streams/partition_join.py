@@ -379,11 +379,8 @@ class PartitionJoin(Service):
         return (
             f"partition {self.partition} holds {join.remembered + join.early:,} records, as many as it may, and reads "
             "on only what lags behind; "
-            + (
-                "see that labels arrive, or raise join.max_on_disk"
-                if self._is_on_disk
-                else "install tailrace[disk], or raise join.max_waiting"
-            )
+            f"{'raise join.max_on_disk' if self._is_on_disk else 'use the disk or raise join.max_waiting'}; "
+            "see also that labels arrive"
         )
 
     def _record(self) -> None:
