@@ -15,7 +15,8 @@ then restores and folds again. A learner that goes on without one has come to so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -31,7 +32,7 @@ from tailrace.domain.proof import Comparison, Digests, Divergence
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
-from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.log import Commit, Reader, Record, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -201,13 +202,14 @@ class FollowAgent(Service):
             return
         self._state = state
         parts.writer.restored(state)
-        async for batch in parts.reader.follow(training.partition, start):
-            for record in batch:
-                if not await self._step(state, logged(record)):
+        async with _following(parts.reader, training.partition, start) as batches:
+            async for batch in batches:
+                for record in batch:
+                    if not await self._step(state, logged(record)):
+                        return
+                if not await self._step(state, None):
                     return
-            if not await self._step(state, None):
-                return
-            self._tell(state, end)
+                self._tell(state, end)
 
     async def _step(self, state: LoopState, record: Logged | None) -> bool:
         """Fold the next record, if there is one, and write what is due; return whether the state is still followed."""
@@ -287,12 +289,13 @@ class FollowAgent(Service):
     async def _listen(self) -> None:
         partition = TopicPartition(self._parts.status_topic, 0)
         held = await self._parts.reader.range_of(partition)
-        async for batch in self._parts.reader.follow(partition, held.end):
-            if self.should_stop or self.is_down:
-                return
-            for record in batch:
-                if record.value is not None and record.key != self._parts.member.encode():
-                    await self._hear(record.value)
+        async with _following(self._parts.reader, partition, held.end) as batches:
+            async for batch in batches:
+                if self.should_stop or self.is_down:
+                    return
+                for record in batch:
+                    if record.value is not None and record.key != self._parts.member.encode():
+                        await self._hear(record.value)
 
     async def _hear(self, value: bytes) -> None:
         try:
@@ -326,3 +329,16 @@ class FollowAgent(Service):
         """Leave the group, so that another follower takes the snapshots."""
         if self._source is not None:
             await self._source.stop()
+
+
+@asynccontextmanager
+async def _following(
+    reader: Reader, partition: TopicPartition, start: int
+) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
+    """Read on from an offset; what it is read with is let go at the end, whoever leaves in the middle."""
+    batches = reader.follow(partition, start)
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, AsyncGenerator):
+            await batches.aclose()
