@@ -21,7 +21,7 @@ def change_an_example(folder: Path) -> None:
     with sqlite3.connect(folder / "data" / "log.sqlite3") as file:
         table = training_table(file)
         rows = file.execute(f"SELECT offset, value FROM {table} ORDER BY length(value)").fetchall()
-        offset, value = next((offset, value) for offset, value in reversed(rows) if b"joined" in value)
+        offset, value = [(offset, value) for offset, value in rows if b"joined" in value][-1]
         changed = value.replace(b"page-3\0", b"page-x\0").replace(b"joined", b"jointd")
         assert changed != value
         file.execute(f"UPDATE {table} SET value = ? WHERE offset = ?", (changed, offset))

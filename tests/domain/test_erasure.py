@@ -26,12 +26,12 @@ from tests.log_builders import (
 from tailrace.domain.blocks import ERASED, Lowest, Vector
 from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.erasure import Erasure, survivor_of
-from tailrace.domain.notices import Logged, Notices, read_notices
+from tailrace.domain.notices import Correction, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
 
 FORGOTTEN = [hash_of_id(event_id) for event_id in ("1-3", "2-0", "gone")]
-REPAIRED = make_branch(filter=Filter(corrected_to=position_of(9), ids=digest_of_ids(FORGOTTEN), end=position_of(9)))
+REPAIRED = make_branch(filter=Filter(corrected_to=position_of(9), ids=digest_of_ids(FORGOTTEN), ids_to=position_of(9)))
 
 
 def old_log() -> list[Logged]:
@@ -67,7 +67,8 @@ def test_the_branch_comes_to_the_same_model_without_its_filter() -> None:
     before, after = begun(fold, REPAIRED), begun(fold, erasure.survivor)
     before.pointers, after.pointers = fold.begin().pointers, fold.begin().pointers
     notices = read_notices(log, OwnershipState())
-    notices.corrections = {("1-3", 3): 0.0, ("1-4", 4): 1.0}
+    at = position_of(4)
+    notices.corrections = {("1-3", 3): (Correction(at, 0.0, ""),), ("1-4", 4): (Correction(at, 1.0, ""),)}
 
     fold.fold(before, log, notices)
     fold.fold(after, new, _with(read_notices(new, OwnershipState()), notices))

@@ -30,7 +30,7 @@ from tailrace.domain.branches import part_name
 from tailrace.domain.contract import FeatureContract, FeatureSpec
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState
+from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState, skeletons
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import position_of
@@ -378,12 +378,15 @@ def test_what_is_no_state_is_refused() -> None:
     fold = make_fold()
     parts = fold.parts(begun(fold))
     name = part_name(BRANCH.lineage)
+    empty = StateCodec([make_model()]).encode({})
 
     for damaged, said in (
         ({BRANCHES: parts[BRANCHES]}, "lacks or garbles part loop"),
         ({LOOP: parts[LOOP]}, "lacks or garbles part branches"),
         ({LOOP: parts[LOOP], BRANCHES: parts[BRANCHES]}, f"lacks or garbles part {name}"),
         (parts | {LOOP: fold.body_of(fold.begin_branch(BRANCH))}, "not"),
+        (parts | {LOOP: StateCodec(skeletons()).encode({})}, "the loop lacks or garbles KeyError"),
+        (parts | {name: empty}, f"the {name} lacks or garbles KeyError"),
         (parts | {BRANCHES: b"[1]"}, "the branches lacks or garbles TypeError"),
         (parts | {BRANCHES: b"{"}, "the branches lacks or garbles"),
         (parts | {BRANCHES: parts[BRANCHES].replace(BRANCH.lineage[:9].encode(), b"012345678")}, "a definition"),

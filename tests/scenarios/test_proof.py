@@ -10,7 +10,7 @@ from tailrace import settings as loading
 from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.positions import offset_of
+from tailrace.domain.positions import offset_of, position_of
 from tailrace.domain.records import Request, RequestKind
 from tailrace.domain.snapshots import Kind, chain_problems, index_key, manifest_of
 from tailrace.domain.status import Role, RoleState, Verdict
@@ -146,7 +146,7 @@ async def test_branches_with_skips_corrections_and_dropped_examples_are_what_the
 
     await until(lambda: live().counts.corrected == 10, "the corrections are recorded")
     names = [hash_of_id(event_id) for event_id in ("e5", "e70", "e90")]
-    drop = Filter(corrected_to=live().position, ids=digest_of_ids(names))
+    drop = Filter(corrected_to=live().position, ids=digest_of_ids(names), ids_to=position_of(1_000))
     branch = replace(scenario.domain.branch, filter=drop)
     request = Request(
         *("admit-1", scenario.domain.name, "", RequestKind.ADMIT, branch.lineage, 0, "somebody", "a repair", 0),

@@ -131,8 +131,7 @@ class Erasure:
         )
 
     def _is_named(self, offset: int, event_id: str) -> bool:
-        drop = self._branch.filter
-        if not drop.ids or not drop.covers(position_of(offset)):
+        if not self._branch.filter.may_name(position_of(offset)):
             return False
         return hash_of_id(event_id) in self._notices.of(self._branch.lineage).ids
 

@@ -96,6 +96,7 @@ class LoopState:
         last_offset: Of the last record that was opened; -1: none.
         last_digest: Its digest, to be compared when the state is restored.
         skipped_positions: The last few examples that the log says some branch cannot learn.
+        corrections_end: Exclusive: the last correction lies before it; 0: there is none.
     """
 
     quality: Quality
@@ -109,6 +110,7 @@ class LoopState:
     last_offset: int = -1
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
+    corrections_end: Position = 0
 
     @property
     def champion(self) -> BranchState | None:
@@ -154,6 +156,10 @@ class Fold:
         if lineage not in self._kits:
             self._kits[lineage] = self._kit_of(branch)
         return self._kits[lineage]
+
+    def definition(self, branch: BranchState) -> Branch:
+        """Return the definition of a branch that was made or restored here."""
+        return self._kit_of_held(branch).branch
 
     def begin_branch(self, branch: Branch) -> BranchState:
         """Return a branch that has learned nothing, where it starts.
@@ -388,6 +394,8 @@ class Fold:
         counts.erased += erased
         counts.corrected += corrected
         counts.withdrawn += len(block.corrections) - corrected
+        if len(block.corrections):
+            state.corrections_end = position_of(state.last_offset + 1)
         for outcome, times in block.vector.counts.items():
             state.outcomes[outcome] = state.outcomes.get(outcome, 0) + times
         return True
@@ -543,6 +551,7 @@ def _dump_loop(state: LoopState) -> dict[str, Any]:
         "last_offset": state.last_offset,
         "last_digest": state.last_digest,
         "skipped_positions": list(state.skipped_positions),
+        "corrections_end": state.corrections_end,
         "pointers": state.pointers.dump(),
         "quality": state.quality.dump(),
         "drift": state.drift.dump(),
@@ -562,4 +571,5 @@ def _load_loop(plain: Mapping[str, Any]) -> LoopState:
         plain["last_offset"],
         plain["last_digest"],
         plain["skipped_positions"],
+        plain["corrections_end"],
     )

@@ -152,7 +152,7 @@ class TimeMachine:
                 continue
             self._fold.hold(state, self._fold.begin_branch(branch))
             if branch.filter.corrected_to > state.position:
-                notices.corrections |= await self._training.corrections(branch.filter.corrected_to)
+                notices.know(await self._training.corrections(branch.filter.corrected_to))
 
     async def _fold_to(self, state: LoopState, position: Position, notices: Notices, progress: Progress) -> None:
         first, last = offset_of(state.position), offset_of(position)

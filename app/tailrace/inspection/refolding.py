@@ -1,7 +1,7 @@
 """A fold of one's own over a stretch of the log, that can be stopped at any record and taken up again there.
 
-It holds every branch that the log admits and that this process can fold. Those whose filter counts corrections are
-folded apart, when the log admits them: which corrections count differs from branch to branch.
+It holds every branch that the log admits and that this process can fold. One that began before the stretch is folded
+apart, when the log admits it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Refold:
         restored = [Branch.read(state.pointers.admitted[lineage]) for lineage in state.branches]
         notices.merge(await training.dropped_ids(restored, start))
         refold = cls(fold, training, index, state, notices)
-        refold._hold_admitted()
+        await refold._hold_admitted()
         await refold._hold_missing()
         return refold
 
@@ -88,13 +88,16 @@ class Refold:
             for branch in other.branches.values():
                 self.fold.hold(self.state, branch)
 
-    def _hold_admitted(self) -> None:
+    async def _hold_admitted(self) -> None:
         """Hold the branches that the log admits from here on and that begin here or later."""
         for text in self.notices.admitted.values():
             branch = Branch.read(text)
-            is_plain = not branch.filter.corrected_to and branch.start >= self.state.position
-            if is_plain and branch.lineage not in self.state.branches and self.fold.kit(branch) is not None:
-                self.fold.hold(self.state, self.fold.begin_branch(branch))
+            is_behind = branch.start < self.state.position
+            if is_behind or branch.lineage in self.state.branches or self.fold.kit(branch) is None:
+                continue
+            self.fold.hold(self.state, self.fold.begin_branch(branch))
+            if branch.filter.corrected_to > self.state.position:
+                self.notices.know(await self.training.corrections(branch.filter.corrected_to))
 
     async def _hold_missing(self) -> None:
         """Fold the branches that were admitted just now and are not held, from where they start."""

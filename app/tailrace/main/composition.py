@@ -277,6 +277,9 @@ class Composition:
                 report=loop.reports[Role.LEARN],
                 new_owner=self._member.new_owner,
                 now_ms=now_ms,
+                refold_after_ms=self._member.settings.snapshots.every
+                if domain.settings.corrections == "refold"
+                else None,
             )
         )
         self._remarks[Role.LEARN] = writer.remark

@@ -23,14 +23,14 @@ from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import (
     BranchNotices,
     CorrectedTargets,
-    Identity,
+    CorrectionsByEvent,
     Logged,
     LogRecord,
     Notices,
     read_notices,
 )
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.positions import Position, offset_of
+from tailrace.domain.positions import Position, offset_of, position_of
 from tailrace.domain.records import LEARNER, Admit, Claim, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
@@ -158,24 +158,28 @@ class TrainingLog:
                 yield logged(record)
 
     async def notices(self, start: int, end: int, ownership: OwnershipState) -> Notices:
-        """Return what the learner's records of [start, end) say; blocks, nearly all of the log, are not decoded.
+        """Return what the learner's records of [start, end) say.
 
         Args:
             ownership: As of `start`; not changed.
         """
+        return read_notices(await self.no_blocks(start, end), ownership)
+
+    async def no_blocks(self, start: int, end: int) -> list[Logged]:
+        """Return claims and the learner's records of [start, end); blocks, nearly all of the log, are not decoded."""
         found: list[Logged] = []
         if start < end:
             async for batch in self._reader.read(self.partition, start, end):
                 found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
-        return read_notices(found, ownership)
+        return found
 
     async def dropped_ids(self, branches: Iterable[Branch], end: int) -> Notices:
         """Return which event ids the filters of branches name, as the records before `end` that admit them say.
 
-        Whoever restores a branch behind the record that admits it needs them. What is found is what the filter was
-        defined by, since it names the ids by their digest.
+        Whoever restores a branch behind the record that admits it needs them, where they are dropped after `end` too.
+        What is found is what the filter was defined by, since it names the ids by their digest.
         """
-        wanted = {branch.lineage: branch.filter.ids for branch in branches if branch.filter.ids}
+        wanted = {each.lineage: each.filter.ids for each in branches if each.filter.may_name(position_of(end))}
         found, held = Notices(), await self.range()
         if not wanted or held.start >= end:
             return found
@@ -186,8 +190,8 @@ class TrainingLog:
                     found.branches[record.branch] = BranchNotices(ids=frozenset(record.ids))
         return found
 
-    async def corrections(self, end: Position) -> dict[Identity, float | None]:
-        """Return what the corrections before a position come to; reads the log from its first record.
+    async def corrections(self, end: Position) -> CorrectionsByEvent:
+        """Return the corrections before a position; reads the log from its first record.
 
         Raises:
             ForeignLogError: The log does not begin at its first record any more.

@@ -19,6 +19,7 @@ from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, Tailr
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Notices
 from tailrace.domain.positions import offset_of, show
+from tailrace.domain.rehearsal import Rehearsal
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -89,13 +90,22 @@ class Warming:
         first = offset_of(state.position)
         known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
         if branch.filter.corrected_to > state.position:
-            known.corrections |= await self._training.corrections(branch.filter.corrected_to)
+            known.know(await self._training.corrections(branch.filter.corrected_to))
         if notices is not None:
             known.merge(notices)
         return Warmed(branch, state, known)
 
-    async def fold_to(self, warmed: Warmed, end: int, progress: Progress = lambda _done, _of: None) -> None:
+    async def fold_to(
+        self,
+        warmed: Warmed,
+        end: int,
+        progress: Progress = lambda _done, _of: None,
+        rehearsal: Rehearsal | None = None,
+    ) -> None:
         """Fold records up to an offset; an example at which the model raises is skipped and noted.
+
+        Args:
+            rehearsal: Asks the branch on the way.
 
         Raises:
             WarmingFailed: The model raised at more than MAX_SKIPS examples.
@@ -103,25 +113,30 @@ class Warming:
         first = offset_of(warmed.state.position)
         while offset_of(warmed.state.position) < end:
             try:
-                await self._fold_on(warmed, end, first, progress)
+                await self._fold_on(warmed, end, lambda at: progress(at - first, end - first), rehearsal)
             except FoldError as failure:
                 self._step_back(warmed, failure)
 
-    async def _fold_on(self, warmed: Warmed, end: int, first: int, progress: Progress) -> None:
+    async def _fold_on(
+        self, warmed: Warmed, end: int, told: Callable[[int], None], rehearsal: Rehearsal | None
+    ) -> None:
         slice_begun = checked = perf_counter()
         if not warmed.checkpoint:
             warmed.checkpoint = self._fold.parts_with(warmed.state, warmed.branch.lineage)
         async for record in self._training.records(offset_of(warmed.state.position), end):
-            self._fold.fold(warmed.state, [record], warmed.notices)
+            if rehearsal is None:
+                self._fold.fold(warmed.state, [record], warmed.notices)
+            else:
+                rehearsal.fold(warmed.state, record, warmed.notices)
             now = perf_counter()
             if now - slice_begun > SLICE_S:
-                progress(record.offset + 1 - first, end - first)
+                told(record.offset + 1)
                 if now - checked > _CHECKPOINT_S:
                     warmed.checkpoint = self._fold.parts_with(warmed.state, warmed.branch.lineage)
                     checked = perf_counter()
                 await asyncio.sleep(0)
                 slice_begun = perf_counter()
-        progress(end - first, end - first)
+        told(end)
 
     def _step_back(self, warmed: Warmed, failure: FoldError) -> None:
         cause = type(failure.cause).__name__
