@@ -37,6 +37,7 @@ from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Decision, Pointers
@@ -452,13 +453,13 @@ class Fold:
             raise FoldError(first + learner.learned, error, branch.lineage) from error
 
     def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learn_one, river, categories = branch.model.learn_one, self.target.river, branch.categories
+        teach, river, categories = teacher_of(branch.model), self.target.river, branch.categories
         missed = lessons.skipped | lessons.left_out
         row = 0
         try:
             for row, (x, y) in enumerate(zip(self.contract.rows(examples.x), lessons.y.tolist(), strict=True)):
                 if row not in missed:
-                    learn_one(categories.learn(x) if categories else x, river(y))
+                    teach(categories.learn(x) if categories else x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise
