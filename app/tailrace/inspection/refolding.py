@@ -106,6 +106,8 @@ class Refold:
             warmed = await warming.begin(branch, fresh=True)
             await warming.fold_to(warmed, offset_of(self.state.position))
             if warmed.skips:
-                raise FoldError(warmed.skips[0], RuntimeError("a branch that was admitted"), branch.lineage)
+                raise FoldError(
+                    min(warmed.skips), RuntimeError("at an example that the log does not skip"), branch.lineage
+                )
             self.fold.hold(self.state, warmed.held)
             self.notices.merge(warmed.notices)
