@@ -27,7 +27,7 @@ def main() -> int:
     seen = Counter(name for result in bad for name in result.problems)
     print(
         f"{len(bad)} of {len(results)} seeds failed; {sum(result.kills for result in results)} kills, "
-        f"{sum(result.damaged_refused for result in results)} damaged snapshots refused, "
+        f"{sum(result.refused for result in results)} snapshots refused, "
         f"{time.monotonic() - begun:.0f} s"
     )
     for name, times in seen.most_common():

@@ -69,6 +69,10 @@ class Rules:
         """Return the contract as one process reads it."""
         return ShuffledContract(contract, rng) if self.is_planted("key_order") else contract
 
+    def family(self) -> tuple[Any, ...]:
+        """Return the classes that models hold while they learn, for the codec."""
+        return ()
+
     def build_model(self) -> Any:
         """Return a model that has learned nothing."""
         model: Any = linear_model.LogisticRegression()

@@ -94,6 +94,8 @@ class LoopState:
         last_offset: Of the last record that was opened; -1: none.
         last_digest: Its digest, to be compared when the state is restored.
         skipped_positions: The last few examples that the log says some branch cannot learn.
+        beside: Lineages that are folded on although the log retires them, as it may before it admits them again; no
+            part of the state.
     """
 
     quality: Quality
@@ -107,6 +109,7 @@ class LoopState:
     last_offset: int = -1
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
+    beside: frozenset[str] = frozenset()
 
     @property
     def champion(self) -> BranchState | None:
@@ -400,7 +403,8 @@ class Fold:
             return state.pointers.admit(position_of(offset), record)
         decision = state.pointers.command(position_of(offset), record)
         if record.kind is CommandKind.RETIRE and not decision.refusal:
-            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage != record.branch}
+            gone = {record.branch} - state.beside
+            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage not in gone}
         return decision
 
     def _teach(

@@ -7,7 +7,7 @@ branch is held before the record that admits it is written, and that the champio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -17,12 +17,12 @@ from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
-from tailrace.domain.positions import offset_of
-from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind
+from tailrace.domain.positions import Position, offset_of
+from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked
-from tailrace.streams.learner_part import LearnerPart
+from tailrace.streams.learner_part import LearnerPart, Make
 from tailrace.streams.role import RoleReport
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.warming import Warmed, Warming, WarmingFailed
@@ -64,9 +64,15 @@ class BranchKeeper:
     # Before anything is served
 
     async def hold_missing(self, state: LoopState) -> None:
-        """Warm the admitted branches that this process can fold and that the snapshot did not have."""
+        """Warm the admitted branches that this process can fold and that the snapshot did not have.
+
+        Whoever admitted one may not have been able to fold it: what its model raised at is told to the log.
+        """
         for branch in self._parts.fold.missing(state):
-            await self._warm(state, branch)
+            warmed = await self._warm(state, branch)
+            for position, error in warmed.skips.items():
+                await self._parts.part.append(_skip(branch.lineage, position, error))
+        await self._parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:
         """Where nothing that this process can fold serves, let the configured model do so."""
@@ -155,24 +161,29 @@ class BranchKeeper:
         parts, state = self._parts, state_of()
         if state is None or request.branch in state.pointers.admitted:
             return
+        skips = set(request.skips)
         try:
             branch = Branch.read(request.definition)
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
             elif branch.lineage == request.branch:  # else the fold refuses it
                 given = BranchNotices(set(request.skips), frozenset(request.ids))
-                await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
+                skips |= await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
         except (CodecError, WarmingFailed, ForeignLogError) as problem:
             parts.recorder.command_refused("admit")
             log.warning("branch is not admitted", branch=request.branch[:12], why=str(problem))
             await parts.announcements.refused(request.id, str(problem))
             return
-        await parts.part.append(lambda owner, number: _admit(owner, number, request))
+        await parts.part.append(lambda owner, number: _admit(owner, number, request, skips))
 
     async def _warm_beside(
         self, branch: Branch, notices: Notices, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> None:
-        """Fold a branch in a state of its own while learning goes on, then hold it at the same position."""
+    ) -> set[Position]:
+        """Fold a branch in a state of its own while learning goes on, then hold it at the same position.
+
+        Returns:
+            Where its model raised, of which the log says nothing yet.
+        """
         warming = self._parts.warming
         warmed = await warming.begin(branch, notices)
         while (state := state_of()) is not None:
@@ -181,8 +192,13 @@ class BranchKeeper:
                 if state is state_of() and behind <= _NEAR:
                     await warming.fold_to(warmed, offset_of(state.position))
                     self._hold(state, warmed)
-                    return
+                    return {*warmed.skips}
             await warming.fold_to(warmed, offset_of(state.position))
+        return set()
+
+
+def _skip(branch: str, position: Position, error: str) -> Make:
+    return lambda owner, number: Skip(owner, number, position, branch, error)
 
 
 def _command(owner: Owner, number: int, asked: Asked) -> Command:
@@ -192,8 +208,8 @@ def _command(owner: Owner, number: int, asked: Asked) -> Command:
     return Command(owner, number, request.id, kind, request.branch, epoch, request.by, request.why, asked.offset)
 
 
-def _admit(owner: Owner, number: int, request: Request) -> Admit:
+def _admit(owner: Owner, number: int, request: Request, skips: Iterable[Position]) -> Admit:
     return Admit(
         *(owner, number, request.branch, request.definition, request.position, request.digest),
-        *(request.ids, request.skips, request.by, request.why),
+        *(request.ids, tuple(sorted(skips)), request.by, request.why),
     )

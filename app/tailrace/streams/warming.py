@@ -18,7 +18,7 @@ from tailrace.domain.branches import Branch, BranchState, part_name
 from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Notices
-from tailrace.domain.positions import offset_of, show
+from tailrace.domain.positions import Position, offset_of, show
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -43,13 +43,13 @@ class Warmed:
     """A branch on its way, and the state that it is folded in.
 
     Attributes:
-        skips: Positions at which its model raised here, in order.
+        skips: Positions at which its model raised here, in order → class names of what it raised.
     """
 
     branch: Branch
     state: LoopState
     notices: Notices
-    skips: list[int] = field(default_factory=list)
+    skips: dict[Position, str] = field(default_factory=dict)
     checkpoint: Mapping[str, bytes] = field(default_factory=dict)
     folding_s: float = 0.0
 
@@ -86,6 +86,7 @@ class Warming:
         if state is None:
             state = self._fold.begin()
             self._fold.hold(state, self._fold.begin_branch(branch))
+        state.beside = frozenset({branch.lineage})
         first = offset_of(state.position)
         known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
         if branch.filter.corrected_to > state.position:
@@ -133,9 +134,10 @@ class Warming:
         log.warning(
             "the model raised while it was warmed; the example is skipped", error=cause, at=show(failure.position)
         )
-        warmed.skips.append(failure.position)
+        warmed.skips[failure.position] = cause
         warmed.notices.skip(failure.branch, failure.position)
         warmed.state = self._fold.restore(warmed.checkpoint)
+        warmed.state.beside = frozenset({warmed.branch.lineage})
 
     async def _restored(self, branch: Branch) -> LoopState | None:
         for manifest in self._index.holding(part_name(branch.lineage)):
