@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.simulation.branching import breaks, build, codec_of
 from tests.simulation.inputs import Entry
@@ -40,6 +40,9 @@ def counting(log: Iterable[Entry[LogRecord]]) -> Iterator[Counted]:
         if owners.get(part) == record.owner and record.number == numbers[part] + 1:
             numbers[part] = record.number
             yield entry.offset, record
+
+
+MOST_ADMITTED: Final = 16
 
 
 class Reign(NamedTuple):
@@ -86,7 +89,10 @@ class Rule:
         self.skips.setdefault(record.branch, set()).update(record.skips)
         self.ids.setdefault(record.branch, set()).update(record.ids)
         branch = Branch.read(record.definition)
-        if branch.lineage != record.branch or record.branch in self.admitted:
+        too_early = branch.filter.corrected_to > position_of(offset)
+        if branch.lineage != record.branch or record.branch in self.admitted or too_early:
+            return
+        if len(self.admitted) == MOST_ADMITTED:
             return
         self.admitted.add(record.branch)
         self.definitions[record.branch] = branch

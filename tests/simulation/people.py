@@ -20,7 +20,7 @@ from tailrace.stores.signing import SigningKey
 from tailrace.wire.avro_codec import Signed, encode_request, encode_signed
 
 SEAT: Final = Seat("people", 0)
-MOST_ACTS: Final = 12
+MOST_ACTS: Final = 10
 
 
 class People:
@@ -35,8 +35,9 @@ class People:
     def run(self) -> Iterator[None]:
         """Ask for something now and then, until the inputs have ended."""
         world = self._world
-        while not world.inputs_ended and self._made < MOST_ACTS:
+        while not world.inputs_ended and world.acts < MOST_ACTS:
             if world.log.entries and world.faults.strikes("act", 0.06):
+                world.acts += 1
                 yield from world.rng.choice(self._acts)()
             yield
         self._send_waiting()
@@ -124,7 +125,7 @@ class People:
         end, ids = position_of(world.log.next_offset), tuple(f"e{rng.randrange(60)}" for _ in range(5))
         filters: list[tuple[Filter, tuple[str, ...]]] = [
             (Filter(), ()),
-            (Filter(corrected_to=self._somewhere(end)), ()),
+            (Filter(corrected_to=self._somewhere(end + rng.choice([0, 0, end]))), ()),
             (Filter(corrected_to=end, sources=("desk",)), ()),
             (Filter(sources=("desk", "users")), ()),
             (Filter(ids=digest_of_ids(map(hash_of_id, ids))), ids),

@@ -85,6 +85,7 @@ class World:
         jump_ms: How wrong the clocks of processes are now; nothing may depend on it.
         version: Of the libraries that a learner that begins now has.
         asked: Offset in the commands topic → what a person who may do so asked for.
+        acts: How often people did something.
         genuine: Values in the snapshots topic that a learner wrote.
         seen: Digests of states wherever they came to be known.
     """
@@ -110,6 +111,7 @@ class World:
     finished: dict[Seat, object] = field(default_factory=dict)
     left: dict[int, int] = field(default_factory=dict)
     asked: dict[int, Request] = field(default_factory=dict)
+    acts: int = 0
     genuine: set[bytes] = field(default_factory=set)
     seen: list[Seen] = field(default_factory=list)
     live_outcomes: dict[str, int] = field(default_factory=dict)

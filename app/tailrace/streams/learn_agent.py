@@ -281,8 +281,10 @@ class Term(Service):
             raise ForeignLogError(refusal.message)
 
     async def _claim(self, state: LoopState) -> None:
-        """Claim the learner's part, and read what the tail says that must be known before it is folded."""
-        self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
+        """Claim the learner's part, and read what the log says that must be known before its tail is folded."""
+        first, admitted = offset_of(state.position), map(Branch.read, state.pointers.admitted.values())
+        self._notices.merge(await self._part.claim(first, state.ownership, self._confirm))
+        self._notices.merge(await self._parts.training.ids(admitted, first))
 
     def _keeper(self) -> BranchKeeper:
         parts = self._parts

@@ -9,7 +9,7 @@ A claim, numbered as the code repeats it:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -17,9 +17,18 @@ import orjson
 import structlog
 
 from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.notices import CorrectedTargets, Identity, Logged, LogRecord, Notices, read_notices
+from tailrace.domain.notices import (
+    BranchNotices,
+    CorrectedTargets,
+    Identity,
+    Logged,
+    LogRecord,
+    Notices,
+    read_notices,
+)
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, Owner
@@ -155,6 +164,23 @@ class TrainingLog:
             async for batch in self._reader.read(self.partition, start, end):
                 found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
         return read_notices(found, ownership)
+
+    async def ids(self, branches: Iterable[Branch], end: int) -> Notices:
+        """Return the ids that filters leave out, from the records before an offset that admitted the branches.
+
+        Raises:
+            ForeignLogError: A filter names ids, and the log does not begin at its first record any more.
+        """
+        named = [branch.lineage for branch in branches if branch.filter.ids]
+        if not named or end == 0:
+            return Notices()
+        if (await self.range()).start > 0:
+            raise ForeignLogError(
+                f"{self.partition.topic} begins at offset {(await self.range()).start}, so which ids the branch "
+                f"{named[0][:12]} leaves out cannot be told; retire it, or restore the topic"
+            )
+        found = await self.notices(0, end, OwnershipState())
+        return Notices({lineage: BranchNotices(ids=found.of(lineage).ids) for lineage in named})
 
     async def corrections(self, end: Position) -> dict[Identity, float | None]:
         """Return what the corrections before a position come to; reads the log from its first record.

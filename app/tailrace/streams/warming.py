@@ -89,6 +89,7 @@ class Warming:
         state.beside = frozenset({branch.lineage})
         first = offset_of(state.position)
         known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
+        known.merge(await self._training.ids([branch], first))
         if branch.filter.corrected_to > state.position:
             known.corrections |= await self._training.corrections(branch.filter.corrected_to)
         if notices is not None:
