@@ -22,6 +22,9 @@ from tailrace.stores import snapshot_file
 from tailrace.stores.snapshot_file import Expected
 from tailrace.wire.avro_codec import decode_manifest
 
+_NEVER = ("codec", "position", "digest", "compression", "log", "lineage")
+"""Reasons for which nothing is refused here: whatever is damaged or forged is found out by earlier steps."""
+
 
 def check_branches(world: World, counts: Counter[str], problems: Counter[str]) -> None:
     """Compare all that any process held, kept, published or served with folds of the log as it was written."""
@@ -30,6 +33,8 @@ def check_branches(world: World, counts: Counter[str], problems: Counter[str]) -
     rule.read(counted)
     _check_commands(world, counted, problems)
     seen = [*world.seen, *_kept(world, {*map(part_name, rule.definitions)}, problems)]
+    problems["refused too late"] += sum(world.refused[reason] for reason in _NEVER)
+    problems["skipped again"] += rule.skipped_again
     _check_agreement(seen, problems)
     _check_loop(world, seen, problems)
     problems["fold counts differ"] += world.live_outcomes != +counts

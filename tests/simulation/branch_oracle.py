@@ -63,6 +63,7 @@ class Rule:
         definitions: Lineage → definition, of every branch that was ever admitted.
         skips: Lineage → positions that the log says its model cannot learn.
         ids: Lineage → hashes of the ids that its filter leaves out.
+        skipped_again: Skips of what the log had said to skip before.
     """
 
     reigns: list[Reign] = field(default_factory=lambda: [Reign(0, "", 0)])
@@ -70,12 +71,15 @@ class Rule:
     definitions: dict[str, Branch] = field(default_factory=dict)
     skips: dict[str, set[Position]] = field(default_factory=dict)
     ids: dict[str, set[str]] = field(default_factory=dict)
+    skipped_again: int = 0
 
     def read(self, counted: Iterable[Counted]) -> None:
         """Take what counts into account, in order."""
         for offset, record in counted:
             if isinstance(record, Skip):
-                self.skips.setdefault(record.branch, set()).add(record.position)
+                known = self.skips.setdefault(record.branch, set())
+                self.skipped_again += record.position in known
+                known.add(record.position)
             elif isinstance(record, Admit):
                 self._admit(offset, record)
             elif isinstance(record, Command):

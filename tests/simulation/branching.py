@@ -11,6 +11,7 @@ from tests.simulation.world import CONTRACT, TARGET
 
 from tailrace.domain.branches import Branch, Filter, Kit
 from tailrace.domain.learning import Fold, skeletons
+from tailrace.domain.models.catalog import family_of
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.records import Features
 
@@ -92,7 +93,11 @@ _CODECS: dict[tuple[str, str | None], StateCodec] = {}
 
 def codec_of(model: str, rules: Rules) -> StateCodec:
     """Return the codec of a model; the table in it is made once."""
-    return _made(model, rules.plant, lambda: StateCodec([build(model, rules)], rules.family()))
+    def make() -> StateCodec:
+        skeleton = build(model, rules)
+        return StateCodec([skeleton], family_of(skeleton))
+
+    return _made(model, rules.plant, make)
 
 
 def _loop_codec() -> StateCodec:

@@ -16,7 +16,7 @@ from tailrace.streams import learn_agent, training_log, warming
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import Recorder
 
-_RECORDERS: list[Recorder] = []
+_INSTRUMENTS: list[Instruments] = []
 
 
 class _Id:
@@ -49,11 +49,18 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def recorder() -> Recorder:
-    """Return the recorder of every process; nobody reads it."""
-    if not _RECORDERS:
-        _RECORDERS.append(Recorder(Instruments(), "loop"))
-    return _RECORDERS[0]
+class SimRecorder(Recorder):
+    """The recorder of every process of a world; only refusals are looked at."""
+
+    def __init__(self, world: World) -> None:
+        if not _INSTRUMENTS:
+            _INSTRUMENTS.append(Instruments())
+        super().__init__(_INSTRUMENTS[0], "loop")
+        self._world = world
+
+    def snapshot_refused(self, reason: str) -> None:
+        """Count it."""
+        self._world.count_refusal(reason)
 
 
 class _Stopwatch:
@@ -64,7 +71,7 @@ class _Stopwatch:
         self._at_s = 0.0
 
     def __call__(self) -> float:
-        self._at_s += self._rng.choice([1e-6, 1e-4, 1e-2, 6.0])
+        self._at_s += 6.0 if self._rng.random() < 0.01 else self._rng.choice([1e-6, 1e-4, 1e-2])
         return self._at_s
 
 

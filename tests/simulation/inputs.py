@@ -91,6 +91,8 @@ class Case:
         labels: Per labels partition; None is a record that decoding rejects.
         model: The configured one.
         publish_ms, snapshot_ms: Intervals of the learner.
+        acts: How often people do something, at most.
+        others: Roles of which there is a process besides scorers, joiners and the learner.
     """
 
     partitions: int
@@ -103,6 +105,14 @@ class Case:
     model: str
     publish_ms: int
     snapshot_ms: int
+    acts: int
+    others: tuple[str, ...]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Every id of an event or a label."""
+        labels = {entry.value.id for topic in self.labels for entry in topic.entries if entry.value is not None}
+        return frozenset(labels | {entry.value.id for topic in self.events for entry in topic.entries})
 
     def spec(self, partition: int) -> JoinSpec:
         """Return what the join of a partition is told."""
@@ -170,6 +180,8 @@ def _make_settings(rng: Random) -> Case:
         model=rng.choice(["plain", "plain", "fragile"]),
         publish_ms=rng.choice([50, 150]),
         snapshot_ms=rng.choice([100, 400]),
+        acts=(acts := rng.choice([0, 2, 4, 8])),
+        others=tuple(role for role in ("serve", "watch", "vandal") if rng.random() < 0.5) + ("people",) * bool(acts),
     )
 
 

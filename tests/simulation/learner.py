@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from tests.simulation.branching import branch_of, fold_of
 from tests.simulation.broker import SimReader, SimSink, SimSource
-from tests.simulation.environment import recorder
+from tests.simulation.environment import SimRecorder
 from tests.simulation.keys import SimTrustFile
 from tests.simulation.kept import COMMANDS, MODEL_EVENTS, TRAINING
 from tests.simulation.processes import index_of
@@ -42,22 +42,22 @@ class Learner:
         self._name = name
         self._terms = 0
         version = world.version
-        self.machine = Machine()
+        self.machine, recorder = Machine(), SimRecorder(world)
         with self.machine.running():
             self._reader = SimReader(world, self.machine)
             self._source = SimSource(world, self.machine, SEAT, name)
             sink = SimSink(world, self.machine)
             fold = self._fold = fold_of(world.rules, world.rng, version)
             announcements = Announcements(sink, loop="loop", topic=MODEL_EVENTS, now_ms=world.now_ms)
-            self._report = RoleReport(Role.LEARN, recorder())
+            self._report = RoleReport(Role.LEARN, recorder)
             index = index_of(world, version, sink)
-            asked = CommandsParts(COMMANDS, "loop", self._reader, _verify, announcements, recorder())
+            asked = CommandsParts(COMMANDS, "loop", self._reader, _verify, announcements, recorder)
             self._writer = SnapshotWriter(
                 loop="loop",
                 fold=fold,
                 index=index,
                 announcements=announcements,
-                recorder=recorder(),
+                recorder=recorder,
                 versions={"fold": version},
                 publish_ms=world.case.publish_ms,
                 snapshot_ms=world.case.snapshot_ms,
@@ -75,7 +75,7 @@ class Learner:
                     writer=self._writer,
                     models=Models(),
                     announcements=announcements,
-                    recorder=recorder(),
+                    recorder=recorder,
                     report=self._report,
                     new_owner=self._new_owner,
                     now_ms=world.now_ms,
@@ -83,7 +83,7 @@ class Learner:
             )
             self._agent.attach(self._source)
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None, None, None]:
         """Learn until killed, refused, or asked to leave."""
         machine, world = self.machine, self._world
         machine.launch(self._live())

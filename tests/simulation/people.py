@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -20,7 +20,6 @@ from tailrace.stores.signing import SigningKey
 from tailrace.wire.avro_codec import Signed, encode_request, encode_signed
 
 SEAT: Final = Seat("people", 0)
-MOST_ACTS: Final = 10
 
 
 class People:
@@ -32,10 +31,10 @@ class People:
         self._made = 0
         self._waiting: list[tuple[Request, bytes]] = []
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None, None, None]:
         """Ask for something now and then, until the inputs have ended."""
         world = self._world
-        while not world.inputs_ended and world.acts < MOST_ACTS:
+        while not world.inputs_ended and world.acts < world.case.acts:
             if world.log.entries and world.faults.strikes("act", 0.06):
                 world.acts += 1
                 yield from world.rng.choice(self._acts)()
@@ -122,7 +121,7 @@ class People:
         world, rng = self._world, self._world.rng
         version = rng.choice([world.version, world.version, world.version, *VERSIONS])
         model = rng.choice([world.case.model, *MODELS])
-        end, ids = position_of(world.log.next_offset), tuple(f"e{rng.randrange(60)}" for _ in range(5))
+        end, ids = position_of(world.log.next_offset), tuple(f"e{rng.randrange(60)}" for _ in range(20))
         filters: list[tuple[Filter, tuple[str, ...]]] = [
             (Filter(), ()),
             (Filter(corrected_to=self._somewhere(end + rng.choice([0, 0, end]))), ()),

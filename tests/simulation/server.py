@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from tests.simulation.branching import branch_of, codec_of, fold_of
 from tests.simulation.broker import SimReader
@@ -42,7 +42,7 @@ class Server:
                 on_refused=world.count_refusal,
             )
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None, None, None]:
         """Follow until killed."""
         world, machine = self._world, self._machine
         machine.launch(self._live())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from tailrace.wire.avro_codec import decode_manifest, encode_manifest
 SEAT: Final = Seat("vandal", 0)
 
 
-def vandal(world: World, name: Owner) -> Iterator[None]:
+def vandal(world: World, name: Owner) -> Generator[None, None, None]:
     """Damage, replay, forge and delete index records until the inputs have ended."""
     while not world.inputs_ended:
         if world.genuine and world.faults.strikes("vandal", 0.04):

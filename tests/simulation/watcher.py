@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from tests.simulation.branching import fold_of
 from tests.simulation.world import Seat, Seen, World
@@ -28,13 +28,13 @@ class Watcher:
         self._state = self._fold.begin()
         self._notices = Notices()
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None, None, None]:
         """Fold what there is, wait, go on; where a model raises, wait until the log says so and begin again."""
         world = self._world
         while world.owns(self._seat, self._name):
-            records = self._records(offset_of(self._state.position), world.log.next_offset)
-            if records and world.rng.random() < 0.2:
-                self._go_on(records[: world.rng.choice([1, 20, 400])])
+            first, end = offset_of(self._state.position), world.log.next_offset
+            if first < end and world.rng.random() < 0.1:
+                self._go_on(self._records(first, min(end, first + world.rng.choice([5, 20, 400]))))
             world.finished[self._seat] = True
             yield
 
@@ -49,12 +49,13 @@ class Watcher:
         state = self._state
         try:
             self._fold.fold(state, records, self._notices)
-            for branch in self._fold.missing(state):
-                self._fold.hold(state, self._brought_up(branch, state).branches[branch.lineage])
+            if len(state.branches) < len(state.pointers.admitted):
+                for branch in self._fold.missing(state):
+                    self._fold.hold(state, self._brought_up(branch, state).branches[branch.lineage])
         except FoldError:
             self._begin_again()
             return
-        if self._world.rng.random() < 0.3:
+        if self._world.rng.random() < 0.2:
             self._tell()
 
     def _begin_again(self) -> None:

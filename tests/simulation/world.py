@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
@@ -34,7 +34,7 @@ CHAMPION: Final = "champion"
 SERVES: Final = "serves"
 """In place of the name of a part: the lineage of what a server serves."""
 
-Process: TypeAlias = Iterator[None]
+Process: TypeAlias = Generator[None, None, None]
 """An agent; it yields wherever its process may be killed or stopped for a while."""
 
 
