@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.records import Label
@@ -13,6 +13,9 @@ from tailrace.domain.times import JoinTimes
 
 SPAN_MS = 9_000
 """Event time that one run covers."""
+
+END_ID: Final = 10**6
+"""Ids from this number on are of the records that end the inputs."""
 
 Value = TypeVar("Value")
 
@@ -110,9 +113,10 @@ class Case:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Every id of an event or a label."""
-        labels = {entry.value.id for topic in self.labels for entry in topic.entries if entry.value is not None}
-        return frozenset(labels | {entry.value.id for topic in self.events for entry in topic.entries})
+        """Every id of an event or a label, before the inputs end."""
+        found = {entry.value.id for topic in self.events for entry in topic.entries}
+        found |= {entry.value.id for topic in self.labels for entry in topic.entries if entry.value is not None}
+        return frozenset(event_id for event_id in found if int(event_id[1:]) < END_ID)
 
     def spec(self, partition: int) -> JoinSpec:
         """Return what the join of a partition is told."""

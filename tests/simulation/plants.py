@@ -21,13 +21,14 @@ from tailrace.domain.notices import Lessons, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Pointers
 from tailrace.domain.positions import Position
-from tailrace.domain.records import Code, Command, Label, Owner, Request
+from tailrace.domain.records import Admit, Code, Command, Label, Owner, Request
 from tailrace.domain.snapshots import Manifest, Refusal
 from tailrace.domain.times import EventTimeMs
 from tailrace.stores.signing import Purpose, TrustList
 from tailrace.stores.snapshot_file import Packed
 from tailrace.streams import branch_keeper, snapshot_index, training_log
 from tailrace.streams.followers import Models, Serving
+from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -152,9 +153,36 @@ async def _no_ids(log: TrainingLog, branches: Any, end: int) -> Notices:
     return Notices()
 
 
+class _Nothing:
+    """An attribute that forgets what it is given."""
+
+    def __get__(self, state: object, kind: object) -> frozenset[str]:
+        return frozenset()
+
+    def __set__(self, state: object, value: object) -> None:
+        """Forget it."""
+
+
 def _hold_unsorted(fold: Fold, state: LoopState, branch: BranchState) -> None:
     del fold
     state.branches = {branch.lineage: branch, **state.branches}
+
+
+async def _confirm_anything(
+    part: LearnerPart, start: int, known: OwnershipState, skips: Iterable[tuple[str, Position]]
+) -> Notices:
+    found = await part._training.notices(start, (await part._training.range()).end, known)
+    for branch, position in skips:
+        found.skip(branch, position)
+    return found
+
+
+_REFUSAL_OF_ADMIT = Pointers._refusal_of_admit
+
+
+def _admit_whatever_it_corrects(pointers: Pointers, position: Position, record: Admit) -> str:
+    del position
+    return _REFUSAL_OF_ADMIT(pointers, 1 << 62, record)
 
 
 _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
@@ -174,6 +202,9 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "half_applied_learn": ((Fold, "_learn_each", _learn_half),),
     "forgotten_skip": ((training_log, "read_notices", _read_without_skips),),
     "untold_skip": ((branch_keeper, "_admit", _admit_as_asked),),
+    "unconfirmed_skip": ((LearnerPart, "confirmed", _confirm_anything),),
+    "retired_for_good": ((LoopState, "beside", _Nothing()),),
+    "corrections_to_come": ((Pointers, "_refusal_of_admit", _admit_whatever_it_corrects),),
     "stale_epoch": ((Pointers, "_refusal_of_command", _refuse_whatever_its_epoch),),
     "dropped_example_learned": ((notices, "_is_named", lambda *_: False),),
     "forgotten_ids": ((TrainingLog, "ids", _no_ids),),

@@ -23,6 +23,7 @@ class Result:
         happened: What happened in it, e.g. "kill" → times: faults, and records of the learner by kind.
         ids: Of events and labels in its inputs.
         faults: Names of those that struck.
+        steps: Of processes, until all was at rest.
     """
 
     seed: int
@@ -32,6 +33,7 @@ class Result:
     happened: dict[str, int]
     ids: frozenset[str]
     faults: tuple[str, ...]
+    steps: int
 
 
 def run(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> Result:
@@ -58,4 +60,5 @@ def run(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> Result:
         dict(happened),
         world.case.ids,
         tuple(world.faults.struck),
+        schedule.steps,
     )

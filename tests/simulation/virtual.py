@@ -7,6 +7,7 @@ alone for a while and turned again as a zombie. Nothing waits for real time, and
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import events
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -20,8 +21,6 @@ QUIET_ROUNDS: Final = 16
 
 _ROUNDS_OF_TIMERS: Final = 24
 """In a row, that the timers of a process which does nothing else may take."""
-
-_LAST_ROUNDS: Final = 4
 
 
 class _NothingToSelect:
@@ -146,10 +145,17 @@ class Machine:
         if self.is_dead:
             return
         self.is_dead = self.loop.is_dead = True
-        for _ in range(_LAST_ROUNDS):  # What was made and not begun yet begins, so that it can be closed.
-            self.loop.turn()
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+            _close(task.get_coro())
         self.loop.close()
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine, and those that it was given before it had begun: nobody will await them any more."""
+    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        for given in list(coroutine.cr_frame.f_locals.values()):
+            if inspect.iscoroutine(given):
+                _close(given)
+    with suppress(BaseException):
+        coroutine.close()

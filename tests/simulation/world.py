@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from tests.simulation.faults import WHOLE, Faults, Trim
-from tests.simulation.inputs import Case, InputEvent, Topic, add_label, make_case
+from tests.simulation.inputs import END_ID, Case, InputEvent, Topic, add_label, make_case
 from tests.simulation.kept import COMMANDS, SNAPSHOTS, TRAINING, ByteTopic, Kept, TrainingLog
 from tests.simulation.rules import Rules
 from tests.simulation.vault import Vault
@@ -127,6 +127,7 @@ class World:
         case = make_case(seed, trim.ids)
         rng = Random(seed * 31 + 7)
         faults = Faults(Random(seed * 17 + 3), trim)
+        case.others = tuple(role for role in case.others if faults.is_left(f"role:{role}"))
         return cls(
             case,
             rng,
@@ -216,7 +217,7 @@ class World:
         self.clock_ms = END_MS
         self.inputs_ended = True
         for partition in range(self.case.partitions):
-            event_id = next(f"e{n}" for n in range(10**6, 10**7) if self.case.home(f"e{n}") == partition)
+            event_id = next(f"e{n}" for n in range(END_ID, 10 * END_ID) if self.case.home(f"e{n}") == partition)
             self.scored[partition].append(score([InputEvent(event_id, END_MS)], [10**9 + partition], 0, self.rng))
             add_label(self.case.labels[partition], partition, Label(event_id, END_MS, 1.0, 0, 0, 0), END_MS)
 

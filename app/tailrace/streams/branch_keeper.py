@@ -72,6 +72,8 @@ class BranchKeeper:
             warmed = await self._warm(state, branch)
             for position, error in warmed.skips.items():
                 await self._parts.part.append(_skip(branch.lineage, position, error))
+            told = [(branch.lineage, position) for position in warmed.skips]
+            await self._parts.part.confirmed(offset_of(state.position), state.ownership, told)
         await self._parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:

@@ -8,7 +8,8 @@ anything is learned. What people ask for is appended to the log and takes effect
 An exception out of a model is a data outcome:
     1. The state is thrown away; the last published state serves meanwhile.
     2. A skip of that position is appended.
-    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first.
+    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first. If the skip is
+       not among them, another member has claimed the log meanwhile, and this one gives up.
 """
 
 from __future__ import annotations
@@ -168,7 +169,10 @@ class Term(Service):
                         await self._round()
                 except FoldError as failure:
                     await self._skip(failure)
-                    state = await self._newest_good()
+                    state = await self._newest_good()  # 3
+                    skipped = [(failure.branch, failure.position)]
+                    first = offset_of(state.position)
+                    self._notices.merge(await self._part.confirmed(first, state.ownership, skipped))
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
@@ -429,7 +433,6 @@ class Term(Service):
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
         await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
-        self._notices.skip(failure.branch, failure.position)
         await parts.announcements.skip(failure.position, cause)
 
     async def _serve_published(self) -> None:
