@@ -141,5 +141,3 @@ def _check_lines(world: World, rule: Rule, past: Past, seen: list[Seen], problem
         problems["skip without a reason"] += len(line.unexplained)
     known = {part_name(lineage) for lineage in rule.definitions} | rule.definitions.keys() | {LOOP, CHAMPION, SERVES}
     problems["state of a branch that was never admitted"] += sum(each.part not in known for each in seen)
-
-

@@ -230,5 +230,3 @@ def _fate(
     else:
         is_named = is_bounded
     return None if inside and is_named else y
-
-

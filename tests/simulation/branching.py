@@ -93,6 +93,7 @@ _CODECS: dict[tuple[str, str | None], StateCodec] = {}
 
 def codec_of(model: str, rules: Rules) -> StateCodec:
     """Return the codec of a model; the table in it is made once."""
+
     def make() -> StateCodec:
         skeleton = build(model, rules)
         return StateCodec([skeleton], family_of(skeleton))

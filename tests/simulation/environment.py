@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from tests.simulation.world import LOG_ID, World

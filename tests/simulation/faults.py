@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-
 KINDS: Final = {
     "role": "there is a process besides scorers, joiners and the learner",
     "kill": "a process is replaced: killed, or left to live on as a zombie",

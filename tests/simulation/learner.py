@@ -8,8 +8,8 @@ from typing import Final
 from tests.simulation.branching import branch_of, fold_of
 from tests.simulation.broker import SimReader, SimSink, SimSource
 from tests.simulation.environment import SimRecorder
-from tests.simulation.keys import SimTrustFile
 from tests.simulation.kept import COMMANDS, MODEL_EVENTS, TRAINING
+from tests.simulation.keys import SimTrustFile
 from tests.simulation.processes import index_of
 from tests.simulation.virtual import QUIET_ROUNDS, Machine
 from tests.simulation.world import CHAMPION, Seat, Seen, World, champion_text
@@ -144,12 +144,9 @@ class Learner:
             if name != BRANCHES:
                 world.seen.append(Seen(self._name, state.position, name, digest_of(body)))
         pointers = state.pointers
-        world.seen.append(
-            Seen(self._name, state.position, CHAMPION, champion_text(pointers.champion, pointers.epoch))
-        )
+        world.seen.append(Seen(self._name, state.position, CHAMPION, champion_text(pointers.champion, pointers.epoch)))
         world.live_outcomes = dict(state.outcomes)
 
 
 def _verify(signed: Signed, at_ms: int) -> Refusal | None:
     return verify_command(SimTrustFile().current(), signed.payload, signed.signature, signed.key_id, at_ms)
-

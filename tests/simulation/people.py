@@ -9,8 +9,8 @@ from typing import Final
 from tests.simulation.branch_oracle import Rule, counting
 from tests.simulation.branching import MODELS, VERSIONS, branch_of
 from tests.simulation.builder import Builder, Built
-from tests.simulation.keys import LEARNER_KEY, OPERATOR_KEY, UNKNOWN_OPERATOR_KEY
 from tests.simulation.kept import COMMANDS
+from tests.simulation.keys import LEARNER_KEY, OPERATOR_KEY, UNKNOWN_OPERATOR_KEY
 from tests.simulation.world import LOG_ID, Seat, World
 
 from tailrace.domain.branches import Branch, Filter, digest_of_ids, hash_of_id

@@ -209,8 +209,8 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "dropped_example_learned": ((notices, "_is_named", lambda *_: False),),
     "forgotten_ids": ((TrainingLog, "ids", _no_ids),),
     "correction_not_applied": ((notices, "_corrected", lambda examples, _rows, _targets: (examples.y, set())),),
-    "unsorted_set": ((Encoder, "_sorted", lambda encoder, values, depth=0: [encoder._value(v, depth) for v in values]),),
+    "unsorted_set": (
+        (Encoder, "_sorted", lambda encoder, values, depth=0: [encoder._value(v, depth) for v in values]),
+    ),
     "unsorted_branches": ((Fold, "hold", _hold_unsorted),),
 }
-
-

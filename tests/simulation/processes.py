@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.simulation.branching import lineage_of
 from tests.simulation.broker import SimSink
-from tests.simulation.keys import SimSigner, SimTrustFile
 from tests.simulation.kept import SNAPSHOTS
+from tests.simulation.keys import SimSigner, SimTrustFile
 from tests.simulation.world import World
 
 from tailrace.streams.snapshot_index import SnapshotIndex

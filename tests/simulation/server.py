@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from tests.simulation.branching import branch_of, codec_of, fold_of
 from tests.simulation.broker import SimReader
@@ -70,5 +70,7 @@ class Server:
         self._highest = max(self._highest, serving.position)
         if serving.position:
             codec = codec_of(self._fold.branches[serving.version].model, world.rules)
-            world.seen.append(Seen(self._name, serving.position, serving.version, digest_of(codec.encode(serving.model))))
+            world.seen.append(
+                Seen(self._name, serving.position, serving.version, digest_of(codec.encode(serving.model)))
+            )
             world.seen.append(Seen(self._name, serving.position, SERVES, serving.version))

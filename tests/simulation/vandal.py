@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Final
 
-from tests.simulation.keys import OPERATOR_KEY, REVOKED_KEY, UNKNOWN_KEY
 from tests.simulation.kept import SNAPSHOTS, Kept
+from tests.simulation.keys import OPERATOR_KEY, REVOKED_KEY, UNKNOWN_KEY
 from tests.simulation.vault import flipped
 from tests.simulation.world import Seat, World
 

@@ -79,7 +79,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 def _settle(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
         result = func(*args)
-    except Exception as error:  # noqa: BLE001 - whatever the function raises is the caller's
+    except Exception as error:
         future.set_exception(error)
     else:
         if not future.cancelled():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from tests.simulation.branching import fold_of
 from tests.simulation.world import Seat, Seen, World
