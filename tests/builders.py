@@ -106,9 +106,11 @@ def make_times(
     return JoinTimes(horizon_ms, disorder_ms, skew_ms, recall_ms, corrections_ms)
 
 
-def make_limits(max_rows: int = 500, max_bytes: int = 400_000, max_waiting: int = 1_000_000) -> JoinLimits:
+def make_limits(
+    max_rows: int = 500, max_bytes: int = 400_000, max_waiting: int = 1_000_000, max_early: int = 1_000_000
+) -> JoinLimits:
     """Return bounds that no test meets unless it asks for it."""
-    return JoinLimits(max_rows, max_bytes, max_waiting)
+    return JoinLimits(max_rows, max_bytes, max_waiting, max_early)
 
 
 def make_join_spec(

@@ -67,6 +67,14 @@ def run_a_loop(folder: Path, log: str = "embedded:./data", name: str = "phishing
         return RanLoop(folder, asyncio.run(_run(settings, name)))
 
 
+def run_it_again(folder: Path, name: str = "phishing") -> None:
+    """Run a worker on what a loop left until it has learned 60 more and published them, then stop it in order."""
+    settings = load(folder / "tailrace.toml", environ={})
+    with logs_left_alone():
+        logs.configure("critical")
+        asyncio.run(_run_again(settings, name))
+
+
 @contextmanager
 def logs_left_alone() -> Iterator[None]:
     """Give back what `telemetry.logs.configure` and commands that want quiet change: handlers, and levels of all loggers."""
@@ -98,6 +106,24 @@ async def _run(settings: Settings, name: str) -> int:
         finally:
             await process.stop()
     return learned
+
+
+async def _run_again(settings: Settings, name: str) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    async with opened(settings) as reading, reading.sink() as sink, asyncio.timeout(WITHIN_S):
+        process = main.Process(settings)
+        await process.start()
+        for index in range(100, 160):
+            event = {"page_id": f"page-{index}", "seen_at": now_ms, "age": float(index % 7)}
+            await _send(sink, f"{name}-pages", f"page-{index}", event)
+            label = {"page_id": f"page-{index}", "verdict": "phishing" if index % 7 > 3 else "fine"}
+            await _send(sink, f"{name}-verdicts", f"page-{index}", label)
+        is_done = False
+        while not is_done:
+            await asyncio.sleep(0.05)
+            counts = process.loops[name].recorder.counts if name in process.loops else {}
+            is_done = counts.get("learned", 0) >= 60 and counts.get("publications", 0) >= 1
+        await process.stop()
 
 
 async def _feed(sink: Sink, name: str) -> int:

@@ -12,6 +12,7 @@ from tests.builders import make_label
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, write_config
 from tests.settings.toml_builders import make_loop, make_toml
+from tests.stores.s3_server import s3_server
 
 from tailrace import main
 from tailrace.domain.errors import CodecError
@@ -102,6 +103,33 @@ def test_the_probe_leaves_nothing_in_the_store(run: Run, ran_loop: RanLoop):
     run("doctor")
 
     assert before == {path for path in (ran_loop.folder / "snapshots").rglob("*") if path.is_file()}
+
+
+def in_a_bucket(ran_loop: RanLoop, endpoint: str, secret: str = "hunter2") -> None:
+    file = ran_loop.folder / "tailrace.toml"
+    store = f'store = "s3://bucket/p"\nendpoint = "{endpoint}"\nkey_id = "me"\nsecret = "{secret}"'
+    file.write_text(file.read_text().replace("[snapshots]", f"[snapshots]\n{store}"))
+
+
+def test_a_bucket_is_written_read_and_left_as_it_was(run: Run, ran_loop: RanLoop):
+    with s3_server() as server:
+        in_a_bucket(ran_loop, server.endpoint)
+
+        found = findings(run("doctor", "-o", "json").out)["store"]
+
+        assert ("ok", []) == (found["verdict"], server.store().paths())
+    assert "s3://bucket/p takes, gives back and deletes" == found["found"]
+
+
+def test_a_bucket_that_cannot_be_reached_fails_with_the_next_step_and_without_its_secret(run: Run, ran_loop: RanLoop):
+    in_a_bucket(ran_loop, "http://127.0.0.1:1")
+
+    ran = run("doctor", "-o", "json")
+
+    found = findings(ran.out)["store"]
+    assert (1, "fail") == (ran.code, found["verdict"])
+    assert "[snapshots] endpoint" in found["next"]
+    assert "hunter2" not in ran.out + ran.err
 
 
 # ── labels ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ def test_a_table_of_dead_letters_tells_each_reason_below(run: Run, ran_loop: Ran
     ran = run("dlq", "list", "--code", "conflicting", "-o", "table")
 
     head, letter, why = ran.out.splitlines()
-    assert ["letter", "time", "code", "source"] == head.split()
+    assert ["letter", "time", "code", "source", "state"] == head.split()
     assert "conflicting" == letter.split()[2]
     assert "    another value was given for this event before; the first one counts" == why.rstrip()
 
@@ -287,3 +287,61 @@ def test_a_target_is_withdrawn_by_hand(run: Run, tmp_path: Path):
     read = label_decoder(settings).decode(SimpleNamespace(partition=0, offset=0, timestamp=5, value=made))
     assert isinstance(read, Label)
     assert (None, 3, "desk") == (read.y, read.revision, read.source)
+
+
+# ── dead letters sent back and given up ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_dry_run_says_what_would_go_back_and_sends_nothing(run: Run, ran_loop: RanLoop):
+    ran = run("dlq", "replay", "--dry-run", "-o", "json")
+    again = run("dlq", "replay", "--dry-run", "--code", "conflicting", "-o", "table")
+
+    rows = [json.loads(line) for line in ran.out.splitlines()]
+    assert {("feature_type", True), ("conflicting", True), ("not_an_object", True)} == {
+        (row["code"], row["goes"]) for row in rows
+    }
+    assert "nothing was sent" in ran.err
+    assert ["letter", "time", "code", "source", "attempt", "goes"] == again.out.splitlines()[0].split()
+    assert "    goes back" == again.out.splitlines()[2].rstrip()
+
+
+def test_letters_are_sent_back_once(run: Run, ran_loop: RanLoop):
+    first = run("dlq", "replay", "--code", "feature_type", "-o", "json")
+    second = run("dlq", "replay", "--code", "feature_type", "-o", "json")
+
+    assert (0, "sent back 1\n", 1) == (first.code, first.err, len(first.out.splitlines()))
+    assert (0, "sent back 0\n", "") == (second.code, second.err, second.out)
+    states = {row["code"]: row["state"] for row in lines(run("dlq", "list", "-o", "json"))}
+    assert {"feature_type": "done", "conflicting": "waits", "not_an_object": "waits"} == states
+
+
+def test_letters_are_given_up_only_with_yes(run: Run, ran_loop: RanLoop):
+    asked = run("dlq", "discard", "-o", "json")
+    done = run("dlq", "discard", "--yes", "-o", "json")
+    after = run("dlq", "replay", "-o", "json")
+
+    assert "nothing was given up; do it with --yes\n" == asked.err
+    assert ("gave up 3\n", 3) == (done.err, len(done.out.splitlines()))
+    assert ("sent back 0\n", "") == (after.err, after.out)
+
+
+@pytest.mark.parametrize("since", ["1h", "2020-01-01T00:00:00Z"])
+def test_letters_since_a_time_are_meant(run: Run, ran_loop: RanLoop, since: str):
+    assert 3 == len(run("dlq", "replay", "--dry-run", "--since", since, "-o", "json").out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--since", "soon"), "--since: found 'soon'; allowed: a duration such as 2h, or a time in RFC 3339"),
+        (("--rate", "0"), "--rate: found 0.0; allowed: a number above 0"),
+        (("--attempts", "0"), "--attempts: found 0"),
+        (("--limit", "0"), "--limit: found 0"),
+        (("--topic", "pages"), "--topic: found 'pages'"),
+    ],
+)
+def test_a_replay_that_cannot_be_meant_is_one_error(run: Run, ran_loop: RanLoop, words, why: str):
+    ran = run("dlq", "replay", *words)
+
+    assert (2, "") == (ran.code, ran.out)
+    assert why in ran.err

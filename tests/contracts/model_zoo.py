@@ -14,6 +14,8 @@ NUMBERS = "SelectType(float)"
 SCALED = "(SelectType(float) | StandardScaler())"
 ONE_HOT = "(SelectType(str) | OneHotEncoder())"
 TREE = "grace_period=40, delta=0.05"
+CLASSES = ("low", "middle", "high")
+"""Texts, whose order in a set differs between processes."""
 
 CONFIGURATIONS: dict[str, tuple[str, str]] = {
     "logistic, scaled and one-hot": ("binary", f"{ONE_HOT} + {SCALED} | LogisticRegression()"),
@@ -93,6 +95,86 @@ CONFIGURATIONS: dict[str, tuple[str, str]] = {
         f"{NUMBERS} | HoeffdingAdaptiveTreeRegressor({TREE}, drift_window_threshold=20, leaf_prediction='mean', "
         f"drift_detector=ADWIN(0.5), splitter=QOSplitter(0.1), seed=4)",
     ),
+    "neighbours": ("multiclass", f"{SCALED} | KNNClassifier(3, engine=LazySearch(window_size=60), softmax=True)"),
+    "neighbours, uniform": (
+        "binary",
+        f"{SCALED} | KNNClassifier(engine=LazySearch(window_size=40, min_distance_keep=0.5), weighted=False)",
+    ),
+    "neighbours of numbers": (
+        "regression",
+        f"{SCALED} | KNNRegressor(engine=LazySearch(window_size=60), aggregation_method='weighted_mean')",
+    ),
+    "neighbours of numbers, median": (
+        "regression",
+        f"{NUMBERS} | KNNRegressor(engine=LazySearch(window_size=60), aggregation_method='median')",
+    ),
+    "forest": ("multiclass", f"ARFClassifier(n_models=3, {TREE}, seed=1)"),
+    "forest, eager": (
+        "binary",
+        f"ARFClassifier(n_models=3, {TREE}, leaf_prediction='mc', max_features='log2', drift_detector=ADWIN(0.4), "
+        f"warning_detector=ADWIN(0.5), seed=2)",
+    ),
+    "forest, stationary": (
+        "multiclass",
+        f"{SCALED} | ARFClassifier(n_models=3, {TREE}, drift_detector=NoDrift(), warning_detector=NoDrift(), "
+        f"leaf_prediction='nb', disable_weighted_vote=True, seed=3)",
+    ),
+    "regression forest": ("regression", f"{NUMBERS} | ARFRegressor(n_models=3, {TREE}, seed=1)"),
+    "regression forest, eager": (
+        "regression",
+        f"ARFRegressor(n_models=3, {TREE}, leaf_prediction='mean', aggregation_method='mean', metric=metrics.MAE(), "
+        f"disable_weighted_vote=False, drift_detector=ADWIN(0.4), warning_detector=ADWIN(0.5), seed=2)",
+    ),
+    "bagging": ("binary", f"{SCALED} | BaggingClassifier(LogisticRegression(), n_models=3, seed=1)"),
+    "bagging of neighbours": (
+        "multiclass",
+        f"{SCALED} | ADWINBaggingClassifier(KNNClassifier(2, LazySearch(window_size=20), weighted=False), n_models=3, seed=1)",
+    ),
+    "bagging with ADWIN": (
+        "multiclass",
+        f"ADWINBaggingClassifier(HoeffdingTreeClassifier({TREE}), n_models=3, seed=2)",
+    ),
+    "bagging of adaptive trees": (
+        "multiclass",
+        f"ADWINBaggingClassifier(HoeffdingAdaptiveTreeClassifier({TREE}, drift_window_threshold=20, "
+        f"drift_detector=ADWIN(0.5), seed=5), n_models=2, seed=2)",
+    ),
+    "bagging, leveraged": (
+        "multiclass",
+        f"LeveragingBaggingClassifier(HoeffdingTreeClassifier({TREE}), n_models=3, adwin_delta=0.5, seed=3)",
+    ),
+    "bagging, leveraged, other draws": (
+        "binary",
+        f"LeveragingBaggingClassifier({SCALED} | LogisticRegression(), n_models=3, bagging_method='wt', seed=3)",
+    ),
+    "bagging, leveraged, few draws": (
+        "binary",
+        f"{SCALED} | LeveragingBaggingClassifier(Perceptron(), n_models=3, bagging_method='subag', seed=3)",
+    ),
+    "bagging of regressions": (
+        "regression",
+        f"BaggingRegressor({SCALED} | LinearRegression(), n_models=3, seed=1)",
+    ),
+    "random patches": ("multiclass", f"SRPClassifier(HoeffdingTreeClassifier({TREE}), n_models=3, seed=1)"),
+    "random patches, eager": (
+        "binary",
+        f"{NUMBERS} | SRPClassifier(GaussianNB(), n_models=3, subspace_size=3, drift_detector=ADWIN(0.4), "
+        f"warning_detector=ADWIN(0.5), seed=2)",
+    ),
+    "random subspaces": (
+        "binary",
+        "SRPClassifier(n_models=3, training_method='subspaces', disable_detector='warning', seed=2)",
+    ),
+    "random patches of numbers": (
+        "regression",
+        f"{NUMBERS} | SRPRegressor(HoeffdingTreeRegressor({TREE}), n_models=3, drift_detector=ADWIN(0.4), "
+        f"warning_detector=ADWIN(0.5), seed=1)",
+    ),
+    "random patches of numbers, median": (
+        "regression",
+        f"{SCALED} | SRPRegressor(LinearRegression(), n_models=3, training_method='resampling', "
+        f"aggregation_method='median', disable_detector='drift', seed=4)",
+    ),
 }
 """Name → (task, expression)."""
 
@@ -124,7 +206,7 @@ def examples(task: str, count: int, seed: int = 7) -> Iterator[tuple[dict[str, A
         shuffled = list(x.items())
         rng.shuffle(shuffled)
         arrived = json.loads(json.dumps(dict(shuffled)))
-        y: Any = {"binary": score > 0.5, "multiclass": int(score > 0) + int(score > 1), "regression": score}[task]
+        y: Any = {"binary": score > 0.5, "multiclass": CLASSES[(score > 0) + (score > 1)], "regression": score}[task]
         yield dict(sorted(arrived.items())), y
 
 

@@ -15,9 +15,9 @@ from tests.contracts.model_zoo import CONFIGURATIONS, examples, predict, spec_of
 
 from tailrace.domain.errors import CodecError, ExpressionError
 from tailrace.domain.models.allowed import CLASSES, MODULES
-from tailrace.domain.models.catalog import FAMILIES
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.expression import parse
+from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.models.rules import BANNED, parts_of, takes_seed
 
 REPOSITORY = Path(__file__).parents[2]

@@ -86,8 +86,13 @@ def test_absence_counts_features_of_every_type() -> None:
 
 
 def test_rows_of_two_contracts_have_no_common_columns() -> None:
+    rows = Rows(
+        [(make_scored_block(("a", 1), contract_id="old"), 0), (make_scored_block(("b", 1), contract_id="new"), 0)]
+    )
+
+    assert rows.ids() == ["a", "b"]
     with pytest.raises(ContractError, match="new, old"):
-        Rows([(make_scored_block(("a", 1), contract_id="old"), 0), (make_scored_block(("b", 1), contract_id="new"), 0)])
+        rows.x()
 
 
 def test_the_length_of_dropped_rows_is_that_of_their_ids() -> None:

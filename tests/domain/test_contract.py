@@ -144,6 +144,27 @@ def test_an_unlisted_category_goes_to_the_other_bucket_where_there_is_one() -> N
     assert [{"f": "other"}, {"f": "de"}] == [contract.read({"f": value}) for value in ("it", "de")]
 
 
+def test_an_open_category_takes_any_text_up_to_its_length_as_it_is() -> None:
+    """What a model knows of it is decided in the fold, so that a record is read by itself alone."""
+    contract = one("category", most=1, max_length=3)
+
+    assert [{"f": "de"}, {"f": "fr"}] == [contract.read({"f": value}) for value in ("de", "fr")]
+    assert [("de",), ("fr",)] == contract.read_many([{"f": "de"}, {"f": "fr"}]).x.strings  # type: ignore[union-attr]
+    assert Code.TEXT_TOO_LONG is code_of(contract.read({"f": "long"}))
+    assert Code.FEATURE_TYPE is code_of(contract.read({"f": 1}))
+    assert contract.read_many([{"f": "de"}, {"f": "long"}]).x is None
+
+
+def test_a_contract_names_its_open_categories_and_how_many_values_are_known() -> None:
+    specs = (
+        FeatureSpec("c", "category", values=("x",)),
+        FeatureSpec("b", "category", most=7),
+        FeatureSpec("a", "text"),
+    )
+
+    assert {"b": 7} == FeatureContract(specs).open_categories
+
+
 def test_a_text_that_is_too_long_is_rejected() -> None:
     assert {"f": "12345"} == one("text", max_length=5).read({"f": "12345"})
     assert Code.TEXT_TOO_LONG is code_of(one("text", max_length=5).read({"f": "123456"}))
@@ -335,9 +356,12 @@ def test_any_other_rule_gives_another_id() -> None:
         one("category", values=("a",), other=True).id,
         one("text").id,
         one("text", max_length=7).id,
+        one("category", most=200).id,
+        one("category", most=201).id,
+        one("category", most=200, max_length=7).id,
     }
 
-    assert 10 == len(ids)
+    assert 13 == len(ids)
 
 
 @pytest.mark.parametrize(
@@ -404,6 +428,10 @@ def test_the_id_says_what_targets_mean_too() -> None:
         (FeatureSpec("f", "text", max_length=0), "max_length"),
         (FeatureSpec("f", "number", missing="none"), "missing is no value"),
         (FeatureSpec("f", "category", values=("a",), missing="b"), "category_unknown"),
+        (FeatureSpec("a", "category", values=("b",), most=2), "max, a count of values, does not go with values"),
+        (FeatureSpec("a", "text", most=2), "another type than category"),
+        (FeatureSpec("a", "category", most=0), "from 1 to 10000"),
+        (FeatureSpec("a", "category", most=10_001), "from 1 to 10000"),
     ],
 )
 def test_a_specification_that_contradicts_itself_is_refused(spec: FeatureSpec, problem: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from river import base, preprocessing
+from river import base, compose, linear_model, preprocessing
 from tests.builders import make_corrections
 from tests.log_builders import (
     BRANCH,
@@ -34,6 +34,7 @@ from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import position_of
+from tailrace.domain.records import Features
 
 NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", "number")))
 
@@ -389,3 +390,58 @@ def test_what_is_no_state_is_refused() -> None:
     ):
         with pytest.raises(CodecError, match=said):
             fold.restore(damaged)
+
+
+def fold_of_words(most: int = 2) -> Fold:
+    """Return a fold whose model is one-hot on an open category."""
+
+    def build() -> Any:
+        words = compose.SelectType(str) | preprocessing.OneHotEncoder()
+        return words + compose.SelectType(float) | linear_model.LogisticRegression()
+
+    specs = (FeatureSpec("amount", "number"), FeatureSpec("country", "category", most=most))
+    return make_fold(build, contract=FeatureContract(specs))
+
+
+def block_of_words(fold: Fold, words: str, number: int = 1) -> TrainingBlock:
+    rows: list[Features] = [{"amount": row / 3, "country": word} for row, word in enumerate(words)]
+    examples = replace(make_examples(len(rows), seed=number), x=fold.contract.columns(rows))
+    return make_block(examples, number=number, contract_id=fold.contract.id)
+
+
+def test_a_model_learns_the_first_values_of_an_open_category_and_other_for_the_rest() -> None:
+    fold = fold_of_words()
+    state = begun(fold)
+
+    fold.fold(state, make_log(make_claim(), block_of_words(fold, "abacda")))
+
+    champion = state.branches[BRANCH.lineage]
+    assert ("a", "b") == champion.categories.known("country")
+    assert {"country_a", "country_b", "country_other"} <= set(champion.model["LogisticRegression"].weights)
+    assert "country_c" not in champion.model["LogisticRegression"].weights
+
+
+def test_known_values_are_of_the_state_however_it_was_sliced_and_restored() -> None:
+    fold = fold_of_words()
+    log = make_log(make_claim(), block_of_words(fold, "abacda"), block_of_words(fold, "cabd", 2))
+    straight, restored = begun(fold), begun(fold)
+
+    fold.fold(straight, log)
+    fold.fold(restored, log[:2])
+    restored = fold.restore(fold.parts(restored))
+    block = fold.open(restored, *log[2])
+    assert block is not None
+    for row in range(len(block.examples)):
+        fold.learn(restored, block, log[2].offset, row, row + 1)
+    fold.close(restored, log[2].offset)
+
+    assert fold.digest(straight) == fold.digest(restored)
+
+
+def test_a_skipped_example_teaches_no_category() -> None:
+    fold = fold_of_words()
+    state = begun(fold)
+
+    fold.fold(state, make_log(make_claim(), block_of_words(fold, "abc")), skipping(position_of(1)))
+
+    assert ("b", "c") == state.branches[BRANCH.lineage].categories.known("country")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from river import base, compose, dummy, linear_model, multiclass, preprocessing, tree
 
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task
 from tailrace.domain.scoring import last_step, score
@@ -210,3 +211,20 @@ def test_river_models_serve_what_their_predict_one_says(model: Callable[[], Any]
     y_pred = score(learner, rows, target).served.y_pred.tolist()
 
     assert [target.show(y) for y in y_pred] == [learner.predict_one(x) for x in rows]
+
+
+def test_a_model_is_asked_about_open_categories_as_it_knows_them() -> None:
+    categories = CategoriesState({"answer": 1})
+    categories.learn({"answer": "known"})
+    rows: list[Features] = [{"answer": "known"}, {"answer": "new"}]
+    seen = []
+
+    class Seeing(Numbering):
+        def predict_one(self, x: Any) -> Any:
+            seen.append(x["answer"])
+            return 1.0
+
+    score(Seeing(), rows, NUMBER, categories)
+
+    assert ["known", "other"] == seen
+    assert [{"answer": "known"}, {"answer": "new"}] == rows

@@ -11,6 +11,7 @@ import pytest
 from tailrace.domain.errors import SnapshotRefused
 from tailrace.domain.positions import position_of
 from tailrace.domain.snapshots import (
+    BRANCH_PART,
     MAX_MANIFEST_BYTES,
     MAX_PARTS,
     Kind,
@@ -26,6 +27,7 @@ from tailrace.domain.snapshots import (
     may_load,
     newest_first,
     next_number,
+    only_branch_of,
     replaced_by,
     replayed,
 )
@@ -182,6 +184,15 @@ def test_a_manifest_at_the_start_of_the_log_names_no_block():
 
 
 # ── the index ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_branch_has_one_place_in_the_index_named_by_its_part():
+    branch = make_manifest(17, kind=Kind.BRANCH, parts=(Part.of(f"{BRANCH_PART}12ab", b"weights"),))
+    without = make_manifest(17, kind=Kind.BRANCH, parts=(Part.of("loop", b"counters"),))
+
+    assert f"{'a' * 64}/{BRANCH_PART}12ab" == index_key(branch)
+    assert f"{'a' * 64}/branch" == index_key(without)
+    assert ("12ab", "") == (only_branch_of(branch), only_branch_of(without))
 
 
 def test_the_index_has_sixteen_places_for_snapshots_and_one_for_publications():

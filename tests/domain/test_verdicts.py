@@ -258,3 +258,13 @@ def test_a_picture_without_any_model_still_stands():
     status = look(make_member(model=None))
 
     assert (None, (), None, None) == (status.model, status.quality, status.snapshot, status.label_to_influence)
+
+
+def test_what_is_to_be_said_of_a_role_that_runs_is_a_warning():
+    reason = "2 snapshots wait: the store takes nothing since 40 s; learning and serving go on"
+    roles = (*make_member().roles[:2], RoleStatus(Role.LEARN, RoleState.RUNNING, reason))
+
+    status = look(make_member(roles=roles))
+
+    assert Finding("learn", Verdict.WARN, reason) == status.findings[0]
+    assert "1 of 1 running" not in {each.reason for each in status.findings if each.about == "learn"}

@@ -1,14 +1,20 @@
-"""Write docs/configuration.md and docs/metrics.md from the code; a test fails when they are out of date.
+"""Write docs/configuration.md, docs/metrics.md and docs/models.md from the code; a test fails when they are out of date.
 
 python tests/house/generate_docs.py
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
+from tailrace.domain.models import catalog, growth, rules
+from tailrace.domain.models.families import FAMILIES
+from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S
 from tailrace.settings import field_table
 from tailrace.telemetry import instruments
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+MEASURED = DOCS.parent / "benchmarks/models.json"
 
 
 def configuration() -> str:
@@ -50,6 +56,51 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def models() -> str:
+    """Return docs/models.md: the support list, and what benchmarks/models.py measured of it."""
+    lines = [
+        "# Models",
+        "",
+        "A loop runs any model of these families of [River](https://riverml.xyz) that fits its task, alone or in a",
+        "pipeline. They are proven: the same log gives the same state, byte for byte, after restores at any point and",
+        "whatever the process's hash seed, and scoring does not change it. Anything else of River runs with",
+        "`experimental = true`, without that promise; what cannot be folded at all is refused with what to use instead.",
+        "",
+        "| family | models |",
+        "|---|---|",
+    ]
+    lines += [f"| {each.name} | {', '.join(f'`{kind.__name__}`' for kind in each.heads)} |" for each in FAMILIES]
+    lines += [
+        "",
+        "## Bounds",
+        "",
+        f"All trees of a model together hold about {growth.MODEL_SIZE_MIB:g} MiB at most, whatever they are fed:",
+        "a full tree lets its least promising leaves stop looking for splits, and one that is all leaves grows no further.",
+        f"A leaf keeps at most {growth.MOST_VALUES:,} values of a feature apart, a branch gets no child for an unseen value",
+        f"once it has {growth.MOST_CHILDREN}, and no tree is deeper than {rules.GREATEST_MAX_DEPTH} levels",
+        f"({rules.DEFAULT_MAX_DEPTH} when `max_depth` is not given). An ensemble has at most {catalog.MOST_MEMBERS} models,",
+        f"a nearest-neighbour search keeps at most {catalog.MOST_NEIGHBOURS:,} examples. So a snapshot can always be taken.",
+        "",
+        "## What a snapshot costs",
+        "",
+        "A learner encodes the model's state at every publication and snapshot, and does not learn meanwhile. Measured by",
+        "`python -m benchmarks.models` on two cores (AMD EPYC, virtual machine, shared with other work), with ten numbers",
+        "and five categories an example. `tailrace check` measures the model of your own contract on your own machine, and",
+        f"flags one that takes more than {SLOW_ENCODE_S * 1_000:.0f} ms: {ADVICE}.",
+        "",
+        "| family | model | task | examples | size | encode | learn one |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [_cost_row(row) for row in json.loads(MEASURED.read_text())]
+    return "\n".join(lines) + "\n"
+
+
+def _cost_row(row: dict[str, Any]) -> str:
+    slow = " (slow)" if row["encode_s"] > SLOW_ENCODE_S else ""
+    figures = f"{row['examples']:,} | {row['size_bytes'] / 1_000:,.0f} kB | {row['encode_s'] * 1_000:.1f} ms{slow}"
+    return f"| {row['family']} | `{_cell(row['model'])}` | {row['task']} | {figures} | {row['learn_us']:.0f} us |"
+
+
 def _label(each: instruments.Instrument, name: str) -> str:
     values = each.closed.get(name)
     return f"`{name}`" if not values else f"`{name}` ({', '.join(sorted(values))})"
@@ -59,7 +110,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-FILES = {"configuration.md": configuration, "metrics.md": metrics}
+FILES = {"configuration.md": configuration, "metrics.md": metrics, "models.md": models}
 
 if __name__ == "__main__":
     DOCS.mkdir(exist_ok=True)

@@ -39,12 +39,11 @@ def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
         "features": FEATURES,
         "champion": {"model": "StandardScaler() | LogisticRegression()"},
     }
-    snapshots = changes.pop("snapshots", {"every": "1s", "publish": "200ms"})
+    snapshots = {"store": "file:./snapshots"} | changes.pop("snapshots", {"every": "1s", "publish": "200ms"})
     loop.update(changes)
     lines = [f'log = "{form.address}"', 'http = ""', "[kafka]", 'session_timeout = "2s"']
     lines += [
         "[snapshots]",
-        'store = "file:./snapshots"',
         *(f"{key} = {_toml(value)}" for key, value in snapshots.items()),
     ]
     lines.append(f"[loops.{name}]")

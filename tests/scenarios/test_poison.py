@@ -1,23 +1,26 @@
 """Bad input through the whole loop, on both forms of the log: one dead letter each, and nobody else notices.
 
-Every record of `tests/wire/poison.py` is sent between two good ones, events and labels alike, and the same good
+Every record of `tests/wire/poison.py`, and as Avro of `avro_poison.py`, is sent between two good ones, events and labels alike, and the same good
 records are sent to a loop that sees no bad one. What is compared is read from the topics.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 import pytest
 from tests.conftest import make_form
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario, running, until
-from tests.wire.poison import POISON, TIMESTAMP_MS, Kind, event, label
+from tests.wire import avro_poison
+from tests.wire.avro_poison import AVRO_POISON, SCHEMAS
+from tests.wire.poison import POISON, TIMESTAMP_MS, Kind, Poison, event, label
 
 from tailrace.domain.books import Books
 from tailrace.domain.ownership import OwnershipState
@@ -54,7 +57,22 @@ class Bad(NamedTuple):
     code: Code
 
 
-def envelopes(kind: Kind) -> Iterable[Bad]:
+@dataclass(frozen=True, eq=False)
+class Format:
+    """One format of user topics: its bad records and makers of good values."""
+
+    name: Literal["json", "avro"]
+    poison: Sequence[Poison]
+    event: Callable[..., bytes]
+    label: Callable[..., bytes]
+    not_decoded: Code
+
+
+JSON = Format("json", POISON, event, label, Code.NOT_JSON)
+AVRO = Format("avro", AVRO_POISON, avro_poison.event, avro_poison.label, Code.NOT_AVRO)
+
+
+def envelopes(kind: Kind, code: Code) -> Iterable[Bad]:
     """Yield records whose value is plain, and whose key, headers or timestamp are what Kafka allows at its edges."""
     plain = Outgoing(b"e-1", b"hello", (), TIMESTAMP_MS)
     cases = {
@@ -69,22 +87,28 @@ def envelopes(kind: Kind) -> Iterable[Bad]:
         "timestamp-of-the-past": plain._replace(timestamp_ms=1),
         "timestamp-of-the-future": plain._replace(timestamp_ms=TIMESTAMP_MS * 2),
     }
-    return (Bad(name, kind, record, Code.NOT_JSON) for name, record in cases.items())
+    return (Bad(name, kind, record, code) for name, record in cases.items())
 
 
-def of_table(kind: Kind) -> Iterable[Bad]:
+def of_table(kind: Kind, table: Sequence[Poison]) -> Iterable[Bad]:
     """Yield the table's records, each with a key and headers of its own."""
-    for number, poison in enumerate(each for each in POISON if each.kind == kind):
+    for number, poison in enumerate(each for each in table if each.kind == kind):
         headers = (("traceparent", b"00-%032x-%016x-01" % (number + 1, number + 1)), ("from", poison.name.encode()))
         record = Outgoing(poison.name.encode(), poison.value, headers, TIMESTAMP_MS)
         yield Bad(poison.name, kind, record, poison.code)
 
 
-BAD: tuple[Bad, ...] = tuple(
-    bad
-    for kind in ("events", "labels")
-    for bad in (*of_table(kind), *envelopes(kind))  # type: ignore[arg-type]
-)
+KINDS: tuple[Kind, ...] = ("events", "labels")
+
+
+def bad_of(format_: Format) -> tuple[Bad, ...]:
+    return tuple(
+        bad for kind in KINDS for bad in (*of_table(kind, format_.poison), *envelopes(kind, format_.not_decoded))
+    )
+
+
+BAD = bad_of(JSON)
+BAD_AVRO = bad_of(AVRO)
 
 
 @dataclass(frozen=True)
@@ -110,15 +134,15 @@ def is_vip(number: int) -> bool:
     return number % 3 == 0
 
 
-def good_event(number: int) -> Outgoing:
-    value = event(
+def good_event(number: int, format_: Format) -> Outgoing:
+    value = format_.event(
         id=f"g{number}", at=TIMESTAMP_MS + number, amount=number * 37 % 1000, score=number / 7, vip=is_vip(number)
     )
     return Outgoing(b"g%d" % number, value, (), TIMESTAMP_MS)
 
 
-def good_label(number: int) -> Outgoing:
-    value = label(id=f"g{number}", at=TIMESTAMP_MS + number, verdict="fraud" if number % 5 < 2 else "fine")
+def good_label(number: int, format_: Format) -> Outgoing:
+    value = format_.label(id=f"g{number}", at=TIMESTAMP_MS + number, verdict="fraud" if number % 5 < 2 else "fine")
     return Outgoing(b"g%d" % number, value, (), TIMESTAMP_MS)
 
 
@@ -128,38 +152,37 @@ def between(good: Sequence[Outgoing], bad: Sequence[Outgoing]) -> list[Outgoing]
     return [*mixed, *good[len(bad) :]]
 
 
-async def live(form: LogForm, folder: Path, bad: Sequence[Bad]) -> Ended:
+async def live(form: LogForm, folder: Path, bad: Sequence[Bad], format_: Format) -> Ended:
     """Run one loop: warm it, mix events, mix labels, ask once more; then read what it left behind."""
+    read_as: dict[Kind, dict[str, str]] = {kind: {} for kind in KINDS}
+    if format_ is AVRO:
+        for kind, schema in SCHEMAS.items():
+            (folder / f"{kind}.avsc").write_bytes(orjson.dumps(schema))
+            read_as[kind] = {"format": "avro", "schema_file": f"{kind}.avsc"}
+    targets = {"target": "verdict", "positive": "fraud", "negative": "fine", "revision": "version", "source": "by"}
     scenario = await Scenario.make(
         form,
         folder,
         partitions=1,
         features=FEATURES,
-        labels={
-            "topic": form.topic("labels"),
-            "id": "id",
-            "target": "verdict",
-            "revision": "version",
-            "source": "by",
-            "time": "at",
-            "positive": "fraud",
-            "negative": "fine",
-        },
+        events={"topic": form.topic("events"), "id": "id", "time": "at", **read_as["events"]},
+        labels={"topic": form.topic("labels"), "id": "id", "time": "at", **targets, **read_as["labels"]},
         corrections_within="0s",  # so that no target at all is one that is null
         champion={"model": MODEL},
     )
     try:
-        return await _live(scenario, bad)
+        return await _live(scenario, bad, format_)
     finally:
         await scenario.close()
 
 
-async def _live(scenario: Scenario, bad: Sequence[Bad]) -> Ended:
+async def _live(scenario: Scenario, bad: Sequence[Bad], format_: Format) -> Ended:
     user, topics = scenario.user, scenario.domain.topics
     await open_wide(scenario)
     process = await scenario.start()
-    mixed = {kind: [each for each in bad if each.kind == kind] for kind in ("events", "labels")}
-    numbers = range(WARM, WARM + len(BAD))
+    mixed = {kind: [each for each in bad if each.kind == kind] for kind in KINDS}
+    beside = len(bad_of(format_))
+    numbers = range(WARM, WARM + beside)
     offsets: dict[tuple[Kind, str], int] = {}
 
     async def answered(count: int) -> None:
@@ -168,18 +191,18 @@ async def _live(scenario: Scenario, bad: Sequence[Bad]) -> Ended:
 
         await until(are_there, f"{count} events are answered")
 
-    await user.raw(topics.events, 0, *map(good_event, range(WARM)))
-    await user.raw(topics.labels, 0, *map(good_label, range(WARM)))
+    await user.raw(topics.events, 0, *(good_event(number, format_) for number in range(WARM)))
+    await user.raw(topics.labels, 0, *(good_label(number, format_) for number in range(WARM)))
     await until(lambda: scenario.learned(process) == WARM, "the model is warm")
     for topic, make, kind in ((topics.events, good_event, "events"), (topics.labels, good_label, "labels")):
-        sent = between([make(number) for number in numbers], [each.record for each in mixed[kind]])
+        sent = between([make(number, format_) for number in numbers], [each.record for each in mixed[kind]])
         at = dict(zip(map(id, sent), await user.raw(topic, 0, *sent), strict=True))
         offsets |= {(each.kind, each.name): at[id(each.record)] for each in mixed[kind]}
-        await answered(WARM + len(BAD))
-    await until(lambda: scenario.learned(process) == WARM + len(BAD), "every good label is learned")
-    await user.raw(topics.events, 0, *(good_event(numbers.stop + number) for number in range(10)))
-    await answered(WARM + len(BAD) + 10)
-    books = await balanced(scenario, WARM + len(BAD) + 10 + len(mixed["events"]))
+        await answered(WARM + beside)
+    await until(lambda: scenario.learned(process) == WARM + beside, "every good label is learned")
+    await user.raw(topics.events, 0, *(good_event(numbers.stop + number, format_) for number in range(10)))
+    await answered(WARM + beside + 10)
+    books = await balanced(scenario, WARM + beside + 10 + len(mixed["events"]), WARM + beside)
     return Ended(
         offsets,
         await user.predictions(),
@@ -207,8 +230,8 @@ async def open_wide(scenario: Scenario) -> None:
     await admin.close()
 
 
-async def balanced(scenario: Scenario, events: int) -> Books:
-    """Return the books once all events are in them."""
+async def balanced(scenario: Scenario, events: int, examples: int) -> Books:
+    """Return the books once all events and examples are in them."""
     name, loop = next(iter(scenario.settings.loops.items()))
     found: list[Books] = []
 
@@ -216,24 +239,43 @@ async def balanced(scenario: Scenario, events: int) -> Books:
         async with running(scenario.log.reader()) as reader:
             found[:] = [(await account_of(Reading(scenario.settings, scenario.log, reader), name, loop)).books]
         lines = {balance.line: balance for balance in found[0].balances}
-        return lines["events"].total == events and lines.get("examples", lines["events"]).total >= WARM + len(BAD)
+        return lines["events"].total == events and lines.get("examples", lines["events"]).total >= examples
 
     await until(is_complete, "every event is in the books")
     return found[0]
 
 
+Made: TypeAlias = Callable[[Format], tuple[Ended, Ended]]
+
+
 @pytest.fixture(scope="module", params=["embedded", "kafka"])
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Ended]:
-    """A loop that was sent every bad record, and one that was sent none."""
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """For each format a loop that was sent every bad record, and one that was sent none."""
 
-    def lived(name: str, bad: Sequence[Bad]) -> Ended:
+    def lived(name: str, bad: Sequence[Bad], format_: Format) -> Ended:
         folder = tmp_path_factory.mktemp(name)
-        return asyncio.run(live(make_form(request, folder, request.param), folder, bad))
+        return asyncio.run(live(make_form(request, folder, request.param), folder, bad, format_))
 
-    return lived("poisoned", BAD), lived("clean", ())
+    @cache
+    def both(format_: Format) -> tuple[Ended, Ended]:
+        return lived("poisoned", bad_of(format_), format_), lived("clean", (), format_)
+
+    return both
 
 
-@pytest.mark.parametrize("bad", BAD, ids=lambda bad: f"{bad.kind}-{bad.name}")
+@pytest.fixture
+def ended(made: Made, format_: Format) -> tuple[Ended, Ended]:
+    """What the two loops of one format left behind."""
+    return made(format_)
+
+
+in_each_format = pytest.mark.parametrize("format_", [JSON, AVRO], ids=["json", "avro"])
+
+
+@pytest.mark.parametrize(
+    ("format_", "bad"),
+    [pytest.param(each, bad, id=f"{each.name}-{bad.kind}-{bad.name}") for each in (JSON, AVRO) for bad in bad_of(each)],
+)
 def test_a_bad_record_becomes_one_dead_letter_as_it_was_and_with_its_code(ended, bad):
     poisoned, _ = ended
     offset = poisoned.offsets[bad.kind, bad.name]
@@ -249,28 +291,32 @@ def test_a_bad_record_becomes_one_dead_letter_as_it_was_and_with_its_code(ended,
 
 
 def test_there_are_at_least_forty_kinds_of_bad_events_and_of_bad_labels():
-    assert all(len({bad.name for bad in BAD if bad.kind == kind}) >= 40 for kind in ("events", "labels"))
+    for table in (BAD, BAD_AVRO):
+        assert all(len({bad.name for bad in table if bad.kind == kind}) >= 40 for kind in KINDS)
 
 
-def test_there_are_no_other_dead_letters(ended):
+@in_each_format
+def test_there_are_no_other_dead_letters(ended, format_):
     poisoned, clean = ended
 
     assert {"events": 0, "labels": 0} == {kind: len(letters) for kind, letters in clean.letters.items()}
-    assert len(BAD) == sum(len(letters) for letters in poisoned.letters.values())
+    assert len(bad_of(format_)) == sum(len(letters) for letters in poisoned.letters.values())
 
 
-def test_the_neighbours_of_bad_records_are_answered_as_without_them(ended):
+@in_each_format
+def test_the_neighbours_of_bad_records_are_answered_as_without_them(ended, format_):
     poisoned, clean = ended
 
     def answers(predictions: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
         named = ("event_id", "event_time", "y_pred", "proba", "outcome", "model", "version")
         return sorted((each["event_id"], orjson.dumps([each.get(name) for name in named])) for each in predictions)
 
-    assert WARM + len(BAD) + 10 == len(clean.predictions)
+    assert WARM + len(bad_of(format_)) + 10 == len(clean.predictions)
     assert len({each["proba"] for each in clean.predictions}) > WARM
     assert answers(clean.predictions) == answers(poisoned.predictions)
 
 
+@in_each_format
 def test_no_role_restarts_and_all_still_run(ended):
     poisoned, clean = ended
 
@@ -280,10 +326,11 @@ def test_no_role_restarts_and_all_still_run(ended):
     assert clean.claims == poisoned.claims == 2
 
 
-def test_the_books_hold_and_name_the_rejected(ended):
+@in_each_format
+def test_the_books_hold_and_name_the_rejected(ended, format_):
     poisoned, _ = ended
 
     lines = {balance.line: balance for balance in poisoned.books.balances}
     assert poisoned.books.holds, [str(balance) for balance in poisoned.books.balances]
-    for kind in ("events", "labels"):
-        assert lines[kind].parts["rejected"] == sum(bad.kind == kind for bad in BAD)
+    for kind in KINDS:
+        assert lines[kind].parts["rejected"] == sum(bad.kind == kind for bad in bad_of(format_))

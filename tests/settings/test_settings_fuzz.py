@@ -20,7 +20,7 @@ FEATURES = "\n".join(
     + [f'h{n} = {{ type = "integer", min = 0, max = {n + 1}, missing = 0 }}' for n in range(30)]
 )
 LONG = make_toml(
-    make_loop(features=FEATURES, more='disorder = "10m"\nskew = "1s"\nmissing = "fine"\nmax_waiting = 5000'),
+    make_loop(features=FEATURES, more='disorder = "10m"\nskew = "1s"\nmissing = "fine"\njoin = { max_waiting = 5000 }'),
     make_loop(name="second", task="regression", labels='{ topic = "prices", id = "i", target = "t" }'),
     log="kafka://a:1,b:2",
     top='http = "127.0.0.1:1"',

@@ -108,7 +108,7 @@ def only(settings: Settings) -> LoopSettings:
         ("TAILRACE_KAFKA__REPLICATION", "3", lambda s: s.kafka.replication, 3),
         ("TAILRACE_LOOPS__PHISHING__HORIZON", "2h", lambda s: only(s).horizon, 7_200_000),
         ("TAILRACE_LOOPS__phishing__HORIZON", "2h", lambda s: only(s).horizon, 7_200_000),
-        ("TAILRACE_LOOPS__PHISHING__MAX_WAITING", "1_000", lambda s: only(s).max_waiting, 1_000),
+        ("TAILRACE_LOOPS__PHISHING__JOIN__MAX_WAITING", "1_000", lambda s: only(s).join.max_waiting, 1_000),
         ("TAILRACE_LOOPS__PHISHING__MISSING", "no", lambda s: only(s).missing, "no"),
         ("TAILRACE_LOOPS__PHISHING__EVENTS__ID", "5", lambda s: only(s).events.id, "5"),
         ("TAILRACE_LOOPS__PHISHING__EVENTS__TIME", "at", lambda s: only(s).events.time, "at"),

@@ -106,10 +106,43 @@ def test_an_address_that_is_none(log: str, shown: str):
     assert f"log: found {shown}; allowed: {allowed}" == problem_of(make_toml(log=log))
 
 
-def test_a_store_that_is_not_there_yet():
-    problem = problem_of(make_toml(below='[snapshots]\nstore = "s3://bucket"'))
+@pytest.mark.parametrize(
+    "store", ["http://bucket", "s3:bucket", "s3://", "s3://bucket/../other", "s3://user:key@bucket", "gs://b/a b"]
+)
+def test_a_store_of_no_known_form(store: str):
+    problem = problem_of(make_toml(below=f'[snapshots]\nstore = "{store}"'))
 
-    assert 'snapshots.store: found "s3://bucket"; allowed: "file:FOLDER"' == problem
+    assert problem.startswith("snapshots.store: found ")
+    assert problem.endswith(
+        'allowed: "file:FOLDER", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or "az://CONTAINER/PREFIX"'
+    )
+    assert "user:key" not in problem
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://a:1", "http://user:key@a:9000", "http://a:70000"])
+def test_an_endpoint_that_is_no_address_of_http(endpoint: str):
+    problem = problem_of(make_toml(below=f'[snapshots]\nstore = "s3://bucket"\nendpoint = "{endpoint}"'))
+
+    assert problem.startswith("snapshots.endpoint: found ")
+    assert "user:key" not in problem
+
+
+@pytest.mark.parametrize(
+    ("store", "given", "problem"),
+    [
+        ("file:x", 'endpoint = "http://a:1"', "none, or a store at s3:// or gs:// or az://"),
+        ("gs://bucket", 'region = "eu"', "none, or a store at s3://"),
+        ("s3://bucket", 'key_file = "x"', "none, or a store at gs://"),
+        ("s3://bucket", 'key_id = "x"', "the two come together"),
+        ("az://bucket", 'secret = "hunter2"', "a value, because secret has one"),
+    ],
+)
+def test_what_does_not_fit_the_store(store: str, given: str, problem: str):
+    found = problem_of(make_toml(below=f'[snapshots]\nstore = "{store}"\n{given}'))
+
+    assert found.startswith("snapshots.")
+    assert problem in found
+    assert "hunter2" not in found
 
 
 @pytest.mark.parametrize("topic", ["", "a b", ".", "..", "ä", "x" * 241])
@@ -172,6 +205,13 @@ def test_disorder_as_long_as_the_horizon_is_fine():
         ('{ type = "number", other = true }', "other", "only with type category"),
         ('{ type = "number", max_length = 3 }', "max_length", "only with type text"),
         ('{ type = "category" }', "values", "the list of its values, at least one"),
+        ('{ type = "category", values = ["a"], max = 5 }', "max", "either a list of values, or max"),
+        ('{ type = "category", max = 5, other = true }', "max", "either a list of values, or max"),
+        ('{ type = "category", max = 0 }', "max", "a whole number from 1 to 10000"),
+        ('{ type = "category", max = 2.5 }', "max", "a whole number from 1 to 10000"),
+        ('{ type = "category", max = 10001 }', "max", "a whole number from 1 to 10000"),
+        ('{ type = "category", min = 1, max = 5 }', "min", "only with type number or integer"),
+        ('{ type = "category", values = ["a"], max_length = 5 }', "max_length", "only without them, with max"),
         ('{ type = "category", values = [] }', "values", "the list of its values, at least one"),
         ('{ type = "category", values = ["a", "a"] }', "values", "each value once"),
         ('{ type = "category", values = [1] }', "values", "a list of text such as"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.settings.toml_builders import LABELS, make_loop, make_toml, read, read_loop
 
 from tailrace.domain.records import Task
-from tailrace.settings import LOOP_TOPICS, field_table, parse_duration, show_duration
+from tailrace.settings import LOOP_TOPICS, field_table, load_text, parse_duration, show_duration
 from tailrace.wire.topics import LoopTopics
 
 
@@ -91,6 +91,25 @@ def test_absolute_paths_stay_what_they_are():
     settings = read(make_toml(below='[snapshots]\nstore = "file:/var/snapshots"'))
 
     assert Path("/var/snapshots") == settings.snapshots.folder
+
+
+@pytest.mark.parametrize("store", ["s3://bucket", "gs://bucket/a/b.c", "az://container/p"])
+def test_a_bucket_is_no_folder(store: str):
+    snapshots = read(make_toml(below=f'[snapshots]\nstore = "{store}/"')).snapshots
+
+    assert (store, None) == (snapshots.store, snapshots.folder)
+
+
+def test_what_reaches_a_bucket_stands_beside_it_and_its_secret_comes_from_a_file(tmp_path: Path):
+    (tmp_path / "secret").write_text("hunter2\n")
+    below = '[snapshots]\nstore = "s3://bucket"\nendpoint = "http://127.0.0.1:9000/"\nkey_id = "me"'
+
+    environ = {"TAILRACE_SNAPSHOTS__SECRET_FILE": str(tmp_path / "secret")}
+    snapshots = load_text(make_toml(below=below), environ=environ).snapshots
+
+    assert "http://127.0.0.1:9000" == snapshots.endpoint
+    assert "hunter2" == snapshots.secret.get_secret_value()
+    assert "hunter2" not in repr(snapshots)
 
 
 def test_empty_http_is_off():
@@ -227,3 +246,10 @@ def test_what_is_no_duration_is_refused(text: object):
 @given(st.integers(0, 3_650 * 86_400_000))
 def test_a_shown_duration_reads_as_itself(duration_ms: int):
     assert duration_ms == parse_duration(show_duration(duration_ms))
+
+
+def test_a_category_without_values_is_open_up_to_max_of_them():
+    contract = read_loop(make_toml(make_loop(features='country = { type = "category", max = 200 }'))).contract
+
+    assert {"country": 200} == contract.open_categories
+    assert {"country": "any"} == contract.read({"country": "any"})

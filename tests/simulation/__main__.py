@@ -8,14 +8,18 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 from tests.simulation.faults import Trim
 from tests.simulation.rules import PLANTS
 from tests.simulation.run import Result, run
 from tests.simulation.shrink import shrink
+
+from tailrace.stores.waiting_folders import WaitingFolders
 
 
 def main() -> int:
@@ -28,10 +32,18 @@ def main() -> int:
     begun = time.monotonic()
     results: list[Result] = []
     with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:
-        for result in pool.imap_unordered(partial(run, plant=asked.plant, trim=trim), seeds, 4):
+        work = partial(_run, plant=asked.plant, trim=trim, on_disk=asked.disk)
+        for result in pool.imap_unordered(work, seeds, 4):
             results.append(result)
-            _tell(result, len(results), len(seeds), asked.plant, time.monotonic() - begun)
+            _tell(result, len(results), len(seeds), asked, time.monotonic() - begun)
     return _sum_up(results, time.monotonic() - begun)
+
+
+def _run(seed: int, plant: str | None, trim: Trim, *, on_disk: bool) -> Result:
+    if not on_disk:
+        return run(seed, plant, trim)
+    with tempfile.TemporaryDirectory(prefix="tailrace-simulation-") as folder:
+        return run(seed, plant, trim, WaitingFolders(Path(folder)))
 
 
 def _sum_up(results: list[Result], seconds: float) -> int:
@@ -69,6 +81,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--shrink", action="store_true", help="make the failing seed smaller")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="run with this bug")
+    parser.add_argument("--disk", action="store_true", help="keep what waits on disk")
     parser.add_argument("--ids", help="send only events and labels of these ids; none: nothing")
     parser.add_argument("--faults", help="let only these faults strike; none: nothing")
     return parser.parse_args()
@@ -80,9 +93,9 @@ def _names(text: str | None) -> frozenset[str] | None:
     return frozenset() if text == "none" else frozenset(text.split(","))
 
 
-def _tell(result: Result, done: int, seeds: int, plant: str | None, seconds: float) -> None:
+def _tell(result: Result, done: int, seeds: int, asked: argparse.Namespace, seconds: float) -> None:
     if result.problems:
-        planted = f" --plant {plant}" if plant else ""
+        planted = (f" --plant {asked.plant}" if asked.plant else "") + (" --disk" if asked.disk else "")
         print(f"seed {result.seed}: {result.problems}", file=sys.stderr)
         print(f"  rerun: python -m tests.simulation --seed {result.seed}{planted}", file=sys.stderr)
     if done % 50 == 0 or done == seeds:

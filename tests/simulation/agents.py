@@ -13,10 +13,12 @@ from typing import Final, TypeAlias, cast
 from tests.simulation.inputs import Entry, InputEvent
 from tests.simulation.world import CONTRACT, LOG_ID, DeadLetter, Seat, World, score
 
-from tailrace.domain.blocks import Vector
-from tailrace.domain.join import Batch, LabelJoin, recover
+from tailrace.domain.blocks import TrainingBlock, Vector
+from tailrace.domain.join import Batch, Kept, LabelJoin, recover, starts
+from tailrace.domain.join.state import JoinState
 from tailrace.domain.positions import offset_of, position_of, row_of
 from tailrace.domain.records import Claim, Label, Mark, Owner
+from tailrace.stores.waiting_room import DiskRoom
 from tailrace.streams.completion import Completion
 from tailrace.streams.log import Record, RecordBatch, TopicPartition
 
@@ -103,6 +105,7 @@ class Joiner:
     relabelled_at: int = 0
     sent_mark: Mark | None = None
     join: LabelJoin = field(init=False)
+    room: DiskRoom | None = None
 
     @property
     def seat(self) -> Seat:
@@ -111,6 +114,13 @@ class Joiner:
 
     def run(self) -> Steps:
         """Claim, recover, then join until killed or refused."""
+        try:
+            yield from self._run()
+        finally:
+            if self.room is not None:
+                self.room.close()
+
+    def _run(self) -> Steps:
         claimed_at = yield from claim(self.world, self.seat, self.name)
         if claimed_at is None:
             return
@@ -129,35 +139,76 @@ class Joiner:
             if idled and not committed and not self.world.rules.is_planted("labels_after_refused_idle"):
                 return  # What the idle move decides must not be seen by anybody before a commit followed it.
             if committed:
+                yield from self._follow()
                 yield from self._send_mark()
             self._report(busy=took or idled or more or not committed)
             yield
+
+    def _follow(self) -> Steps:
+        """Let the waiting room on disk follow what was acknowledged before the commit."""
+        while self.room is not None and self.room.is_behind:
+            assert self.room.write()
+            yield
+
+    def _open_room(self, blocks: Sequence[tuple[int, TrainingBlock]]) -> Kept | None:
+        """Open the room of the partition; return what it holds, if the log knows its block and any of it waits."""
+        rooms = self.world.rooms
+        if rooms is None:
+            return None
+        self.room = rooms.open(self.partition)
+        standing, vector = self.room.standing, None
+        if standing is not None:
+            # By its place alone, as the product does: that it counts must follow from when the room was written.
+            record = next(self.world.log.read(standing.offset, standing.offset + 1)).value
+            assert isinstance(record, TrainingBlock)
+            assert standing.is_of(LOG_ID, record.vector)
+            assert any(offset == standing.offset for offset, _ in blocks), "a room stands as of a fenced block"
+            if blocks[-1][1].vector.scored_low.position <= record.vector.scored_next:
+                vector = record.vector
+        if vector is None and not self.room.is_empty:
+            self.room = rooms.renew(self.room, self.partition)
+        state = JoinState.empty(self.world.case.spec(self.partition), self.room, self.room.early)
+        if vector is not None and standing is not None:
+            self.world.rooms_used += 1
+            state.acknowledged = standing.offset
+        self.room.remake()
+        return Kept(state, vector)
 
     def _recover(self, end: int) -> None:
         world, partition = self.world, self.partition
         blocks = list(world.accepted(partition, end))
         vector = blocks[-1][1].vector if blocks else Vector()
+        kept = self._open_room(blocks)
+        start = starts(vector, kept.vector if kept else None)
+        after = kept.state.acknowledged if kept and kept.vector else vector.oldest_row - 1
         scored, labels = world.scored[partition], world.case.labels[partition]
         self.scored_at, self.labels_at = vector.scored_next, vector.labels_next
         self.relabelled_at = vector.relabelled_next
         self.join = recover(
             world.case.spec(partition),
             vector,
-            rows=[(offset, block) for offset, block in blocks if offset >= vector.oldest_row],
+            rows=[(offset, block) for offset, block in blocks if offset > after],
             scored=[
                 (entry.offset, entry.value)
-                for entry in scored.read(offset_of(vector.scored_low.position), offset_of(vector.scored_next) + 1)
+                for entry in scored.read(offset_of(start.scored.position), offset_of(vector.scored_next) + 1)
             ],
             labels=[
                 (entry.value, world.case.home(entry.value.id))
-                for entry in labels.read(vector.labels_low.position, vector.labels_next)
+                for entry in labels.read(start.labels.position, vector.labels_next)
                 if entry.value is not None
             ],
             relabelled=[
                 (entry.offset, entry.value)
                 for entry in world.relabelled[partition].read(vector.relabelled_low, vector.relabelled_next)
             ],
+            kept=kept,
         )
+        if self.room is not None:
+            self.room.made()
+            if blocks:
+                self.room.seal(vector)
+                last = blocks[-1][1]
+                self.room.acknowledged(LOG_ID, blocks[-1][0], last.owner, last.number, "")
 
     def _take_inputs(self) -> Generator[None, None, bool]:
         took, rng = False, self.world.rng
@@ -230,7 +281,10 @@ class Joiner:
         after = world.rules.is_planted("dead_letter_after_block")
         if not after:
             yield from self._send_sides(batch)
-        self.join.acknowledged(world.append_record(block))
+        offset = world.append_record(block)
+        self.join.acknowledged(offset)
+        if self.room is not None:
+            self.room.acknowledged(LOG_ID, offset, self.name, self.number, "")
         yield
         if world.faults.strikes("block_again", 0.05):
             world.append_record(block)  # sent again by a new producer

@@ -59,6 +59,7 @@ class Learner:
                 announcements=announcements,
                 recorder=recorder,
                 versions={"fold": version},
+                store_address=world.vault.address,
                 publish_ms=world.case.publish_ms,
                 snapshot_ms=world.case.snapshot_ms,
                 clock_ms=lambda: int(1_000 * self.machine.loop.time()),

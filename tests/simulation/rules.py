@@ -115,6 +115,7 @@ class ShuffledContract:
         self.id = contract.id
         self._contract = contract
         self.names = list(contract.names)
+        self.open_categories = contract.open_categories
         rng.shuffle(self.names)
 
     def rows(self, x: XColumns) -> list[Features]:

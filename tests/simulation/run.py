@@ -13,6 +13,8 @@ from tests.simulation.plants import planted
 from tests.simulation.schedule import Schedule
 from tests.simulation.world import World
 
+from tailrace.stores.waiting_folders import WaitingFolders
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -24,6 +26,7 @@ class Result:
         ids: Of events and labels in its inputs.
         faults: Names of those that struck.
         steps: Of processes, until all was at rest.
+        rooms_used: How often a join found what waits on disk.
     """
 
     seed: int
@@ -34,13 +37,14 @@ class Result:
     ids: frozenset[str]
     faults: tuple[str, ...]
     steps: int
+    rooms_used: int
 
 
-def run(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> Result:
-    """Run one seed, or what is left of it, with one planted bug if wanted."""
+def run(seed: int, plant: str | None = None, trim: Trim = WHOLE, rooms: WaitingFolders | None = None) -> Result:
+    """Run one seed, or what is left of it, with one planted bug if wanted, and what waits on disk if there is a place."""
     problems: Counter[str] = Counter()
     with planted(plant) as rules:
-        world = World.of(seed, rules, trim)
+        world = World.of(seed, rules, trim, rooms)
         schedule = Schedule(world)
         with surrounded(world):
             came_to_rest = schedule.run()
@@ -61,4 +65,5 @@ def run(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> Result:
         world.case.ids,
         tuple(world.faults.struck),
         schedule.steps,
+        world.rooms_used,
     )

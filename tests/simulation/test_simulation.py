@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.simulation.rules import PLANTS
 from tests.simulation.run import run
+
+from tailrace.stores.waiting_folders import WaitingFolders
 
 SEEDS = 100
 MOST_SEEDS = 200
@@ -19,6 +22,15 @@ def test_every_invariant_holds_after_kills_zombies_and_damage(first: int) -> Non
 
     assert [] == [(result.seed, result.problems) for result in results if result.problems]
     assert sum(result.kills for result in results) > 10
+
+
+@pytest.mark.parametrize("first", range(200, 240, 10))
+def test_every_invariant_holds_with_what_waits_on_disk(first: int, tmp_path: Path) -> None:
+    """Fails when the disk follows a block before a commit has proved that it counts, or is believed when it is old."""
+    results = [run(seed, rooms=WaitingFolders(tmp_path / str(seed))) for seed in range(first, first + 10)]
+
+    assert [] == [(result.seed, result.problems) for result in results if result.problems]
+    assert sum(result.rooms_used for result in results) > 10
 
 
 def test_everything_that_the_simulation_is_about_comes_up_in_a_few_seeds() -> None:

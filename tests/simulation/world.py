@@ -21,6 +21,7 @@ from tailrace.domain.notices import LogRecord
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Claim, Features, Forward, Label, Mark, Owner, Request, Task
+from tailrace.stores.waiting_folders import WaitingFolders
 
 CONTRACT: Final = FeatureContract((FeatureSpec("a", "number"), FeatureSpec("b", "number"), FeatureSpec("c", "number")))
 TARGET: Final = TargetContract(Task.BINARY, positive="yes")
@@ -87,6 +88,7 @@ class World:
         asked: Offset in the commands topic → what a person who may do so asked for.
         acts: How often people did something.
         genuine: Values in the snapshots topic that a learner wrote.
+        rooms: Where the joins keep what waits on disk; None: in memory.
         seen: Digests of states wherever they came to be known.
     """
 
@@ -117,12 +119,14 @@ class World:
     live_outcomes: dict[str, int] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    rooms: WaitingFolders | None = None
+    rooms_used: int = 0
 
     def __post_init__(self) -> None:
         self.training = TrainingLog(self.log)
 
     @classmethod
-    def of(cls, seed: int, rules: Rules, trim: Trim = WHOLE) -> World:
+    def of(cls, seed: int, rules: Rules, trim: Trim = WHOLE, rooms: WaitingFolders | None = None) -> World:
         """Make the world of a seed, or what is left of it."""
         case = make_case(seed, trim.ids)
         rng = Random(seed * 31 + 7)
@@ -136,6 +140,7 @@ class World:
             scored=[Topic(gaps=Random(rng.random())) for _ in range(case.partitions)],
             relabelled=[Topic(gaps=Random(rng.random())) for _ in range(case.partitions)],
             vault=Vault(faults),
+            rooms=rooms,
         )
 
     # Clocks and members

@@ -284,8 +284,12 @@ def test_100_things_that_are_no_files(gate: Gate):
         path.write_bytes(newest.file)
         os.truncate(path, 10 << 30)
 
+    def as_large_as_snapshots_may_be() -> None:
+        path.write_bytes(newest.file)
+        os.truncate(path, 900 << 20)
+
     acts = [
-        lambda: path.write_bytes(b""),
+        as_large_as_snapshots_may_be,
         huge,
         huge_with_a_good_beginning,
         path.mkdir,
@@ -294,7 +298,7 @@ def test_100_things_that_are_no_files(gate: Gate):
         lambda: path.symlink_to(gate.folder / "nowhere"),
         lambda: path.symlink_to("/dev/zero"),
         lambda: path.symlink_to(path),
-        lambda: None,
+        lambda: path.write_bytes(b""),
     ]
 
     async def all_of_them() -> None:
@@ -310,7 +314,7 @@ def test_100_things_that_are_no_files(gate: Gate):
 
     asyncio.run(all_of_them())
 
-    assert_all_refused(gate, 100, "magic", "too_large", "not_a_file", "missing")
+    assert_all_refused(gate, 100, "magic", "too_large", "not_a_file")
 
 
 def test_1800_index_records_that_somebody_damaged(gate: Gate):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -269,6 +270,25 @@ def test_a_body_that_shrinks_beyond_reason_is_stored_as_it_is():
     (part,) = pack({"zeros": bytes(1_000_000)}, compress=True).parts
 
     assert not part.is_compressed
+
+
+def test_a_body_that_is_refused_has_taken_no_memory():
+    """It is looked at piece by piece before it is put together: what a lie costs is not the size that it announces."""
+    rng = random.Random(1)
+    body = (rng.randbytes(600) + bytes(60_000)) * 500
+    stored = zlib.compress(body)
+    content = made_of(Part("champion", "1" * 64, len(body), digest_of(stored), len(stored)), stored)
+    assert len(body) < MAX_GROWTH * len(stored)
+
+    tracemalloc.start()
+    try:
+        reason = refusal_of(content, expecting()).reason
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert "digest" == reason
+    assert peak_bytes < 1_000_000
 
 
 def test_a_part_that_is_said_to_grow_beyond_reason_is_not_decompressed():

@@ -164,6 +164,31 @@ async def test_a_commit_carries_text(log_form):
     assert from_outside == {partition: Commit(0, "vector of block 7")}
 
 
+async def test_a_group_without_members_keeps_a_position_and_a_text_for_commands(log_form):
+    topic = await log_form.create(partitions=2)
+    group, first, second = f"{log_form.prefix}.kept", TopicPartition(topic, 0), TopicPartition(topic, 1)
+    admin = log_form.open().admin()
+
+    await admin.commit(group, {first: Commit(3, "2+1")})
+    await admin.commit(group, {first: Commit(5), second: Commit(1, "x" * 4_000)})
+    await admin.close()
+
+    async with running(log_form.open().reader()) as reader:
+        assert {first: Commit(5), second: Commit(1, "x" * 4_000)} == await reader.group_offsets(group)
+
+
+async def test_nobody_commits_for_a_group_that_reads(kafka_form):
+    topic = await kafka_form.create()
+    spec, inbox = kafka_form.spec(topic), Inbox()
+    admin = kafka_form.open().admin()
+
+    async with running(open_source(kafka_form, spec, inbox)) as source:
+        await until(lambda: bool(source.assigned))
+        with pytest.raises(LogError, match="the group has a member"):
+            await admin.commit(spec.group, {TopicPartition(topic, 0): Commit(0)})
+    await admin.close()
+
+
 class Recorder:
     """Writes down what it is told, and the generation at that moment."""
 

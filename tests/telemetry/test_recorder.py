@@ -68,6 +68,9 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     for kind in Kind:
         recorder.snapshot_done(kind, size_bytes=9, now_ms=9_000)
         recorder.snapshot_failed(kind)
+        recorder.snapshot_replaced(kind)
+        recorder.snapshot_retried(kind)
+        recorder.snapshots_waiting(kind, 2)
     recorder.snapshot_refused("digest")
     for phase in declared.SNAPSHOT_PHASES:
         recorder.snapshot_phase(phase, 0.1)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.records import Code, Rejection, Stage
-from tailrace.wire.dead_letter import BlockName, encode, parse
+from tailrace.wire.dead_letter import ATTEMPT, BlockName, encode, parse, without_record
 
 
 class Record(NamedTuple):
     topic: str = "pages"
     partition: int = 3
     offset: int = 42
-    headers: Sequence[tuple[str, bytes]] = (("traceparent", b"00-ab"), ("x", b"\xff"))
+    headers: Sequence[tuple[str, bytes | None]] = (("traceparent", b"00-ab"), ("x", b"\xff"))
 
 
 REJECTION = Rejection(Code.NOT_JSON, Stage.DECODE, "the value is not JSON")
@@ -90,3 +90,24 @@ def test_headers_of_another_program_are_refused(name: str, value: bytes | None) 
 
     with pytest.raises(CodecError):
         parse([(key, text) for key, text in headers.items() if text is not None])
+
+
+def test_a_record_that_is_sent_back_counts_how_often() -> None:
+    first = parse(encode(Record(headers=[("a", b"1")]), REJECTION, "loop", "member"))
+    second = parse(encode(Record(headers=first.headers_again), REJECTION, "loop", "member"))
+
+    assert [("a", b"1"), (ATTEMPT, b"1")] == first.headers_again
+    assert [("a", b"1"), (ATTEMPT, b"2")] == second.headers_again
+    assert [0, 1] == [first.attempt, second.attempt]
+
+
+@pytest.mark.parametrize("text", [b"", None, b"-1", b"x", b"1.5", b"9" * 10, "²".encode()])
+def test_a_count_that_is_none_is_none(text: bytes | None) -> None:
+    assert 0 == parse(encode(Record(headers=[(ATTEMPT, text)]), REJECTION, "loop", "member")).attempt
+
+
+def test_a_letter_says_whether_its_record_goes_along() -> None:
+    headers = encode(Record(), REJECTION, "loop", "member")
+
+    assert parse(headers).is_whole
+    assert not parse(without_record(headers)).is_whole

@@ -26,6 +26,7 @@ GROUPS: Final = (
     "books",
     "verify",
     "at",
+    "snapshots",
     "doctor",
     "check",
     "init",

@@ -233,13 +233,13 @@ async def _served_x(reading: Reading, domain: LoopDomain, event_id: str) -> dict
 def _predicted(domain: LoopDomain, past: Past, x: Mapping[str, Any]) -> dict[str, Any]:
     from tailrace.inspection.story import answered  # noqa: PLC0415 - loads River
 
-    return answered(past.branch.model, dict(x), domain.target)
+    return answered(past.branch.model, past.branch.categories.view(dict(x)), domain.target)
 
 
 def _explained(domain: LoopDomain, past: Past, x: Mapping[str, Any]) -> dict[str, Any]:
     from tailrace.domain.explanation import explain  # noqa: PLC0415 - loads River
 
-    found = explain(past.branch.model, dict(x), domain.target)
+    found = explain(past.branch.model, past.branch.categories.view(dict(x)), domain.target)
     return _predicted(domain, past, x) | _reasons(found)
 
 
@@ -306,17 +306,21 @@ def _answer(row: Mapping[str, Any]) -> str:
         return "nothing, it had not learned enough"
     proba = row.get("proba")
     shown = proba[0] if isinstance(proba, list) and len(proba) == 1 else proba
-    return f"{row['y_pred']}" + ("" if shown in (None, []) else f", probability {shown}")
+    return _value(row["y_pred"]) + ("" if shown in (None, []) else f", probability {_value(shown)}")
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _logged(row: Mapping[str, Any]) -> str:
     place = f"at {row['position']} of the training log, {row['logged_at']}"
     source = f" from {row['source']}" if row.get("source") else ""
     words = {
-        "joined": f"Its label{source} ({row.get('label')}) was {row.get('y')}; it was learned {place}.",
-        "implicit": f"No label came within the horizon; it was learned as {row.get('y')} {place}.",
+        "joined": f"Its label{source} ({row.get('label')}) was {_value(row.get('y'))}; it was learned {place}.",
+        "implicit": f"No label came within the horizon; it was learned as {_value(row.get('y'))} {place}.",
         "dropped": f"No label came within the horizon; it was dropped {place}.",
-        "corrected": f"Its label was corrected{source} ({row.get('label')}) to {row.get('y')} {place}.",
+        "corrected": f"Its label was corrected{source} ({row.get('label')}) to {_value(row.get('y'))} {place}.",
         "withdrawn": f"Its label was withdrawn{source} ({row.get('label')}) {place}.",
     }
     return words[row["kind"]]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from cyclopts import App
 
 from tailrace.cli import output
-from tailrace.cli.model_check import canonical_model, model_check
+from tailrace.cli.model_check import canonical_model, check_texts, cost_note, cost_of_model, model_check
 from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.records import Task
@@ -25,6 +28,12 @@ from tailrace.settings import (
     load,
     show_duration,
 )
+
+if TYPE_CHECKING:
+    from tailrace.inspection.encode_cost import EncodeCost
+
+Costs: TypeAlias = "dict[str, EncodeCost]"
+"""Loop → what its champion costs."""
 
 GUARANTEES: Final = (
     "every event that is read ends as a prediction or as a dead letter with its reason, at least once",
@@ -49,21 +58,36 @@ def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> N
     """
     try:
         settings = load(config, check_model=model_check(find_file(config).parent))
+        check_schemas(settings)
+        check_texts(settings)
+        _check_store(settings)
     except SettingsError as error:
         if output_format == "json":
             output.json_line({"ok": False, "problems": error.problems})
         raise
     if output_format == "json":
-        output.json_line({"ok": True, "file": str(find_file(config)), **_described(settings)})
+        output.json_line({"ok": True, "file": str(find_file(config)), **_described(settings, _costs(settings))})
         return
     print(f"{find_file(config)}: no problem found")
-    for line in _lines(settings):
+    for line in _lines(settings, _costs(settings)):
         print(line)
 
 
-def notes(settings: Settings) -> list[str]:
+def _check_store(settings: Settings) -> None:
+    if settings.snapshots.folder is None:
+        from tailrace.opening import open_store  # noqa: PLC0415 - loads the client of Kafka
+
+        open_store(settings)
+
+
+def notes(settings: Settings, costs: Costs) -> list[str]:
     """Return what is allowed and still worth a second look."""
-    return list(_notes(settings))
+    of_models = [note for name, cost in costs.items() if (note := cost_note(name, cost))]
+    return [*_notes(settings), *of_models]
+
+
+def _costs(settings: Settings) -> Costs:
+    return {name: cost_of_model(loop, settings.folder) for name, loop in settings.loops.items()}
 
 
 def _notes(settings: Settings) -> Iterator[str]:
@@ -74,6 +98,11 @@ def _notes(settings: Settings) -> Iterator[str]:
         path = getattr(settings.kafka, key)
         if path is not None and not path.is_file():
             yield f"kafka.{key} names {path}, which is no file here"
+    snapshots = settings.snapshots
+    if snapshots.scheme == "s3" and snapshots.key_id is None:
+        yield f"{snapshots.store} is opened with AWS_* variables or the rights of the machine: no key_id is set"
+    if (snapshots.endpoint or "").startswith("http://") and not _is_here(snapshots.endpoint or ""):
+        yield f"{snapshots.endpoint} is plain HTTP beyond this machine: whoever is in between reads the models"
     for name, loop in settings.loops.items():
         if loop.labels.target in loop.features:
             yield f"loops.{name}: the feature {loop.labels.target} is named like the target; is it known so early?"
@@ -83,19 +112,27 @@ def _notes(settings: Settings) -> Iterator[str]:
             yield f"loops.{name}: the model is experimental; its restores may not be exact"
 
 
-def _described(settings: Settings) -> dict[str, Any]:
+def _is_here(endpoint: str) -> bool:
+    return urlsplit(endpoint).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
+def _described(settings: Settings, costs: Costs) -> dict[str, Any]:
     snapshots = settings.snapshots
     return {
         "log": settings.log,
         "http": settings.http or None,
+        "keys": str(settings.keys.folder),
         "snapshots": {
             "store": snapshots.store,
             "every_ms": snapshots.every,
             "publish_ms": snapshots.publish,
         },
-        "loops": {name: _described_loop(name, loop, settings.folder) for name, loop in settings.loops.items()},
+        "loops": {
+            name: _described_loop(name, loop, settings.folder) | {"model_cost": asdict(costs[name])}
+            for name, loop in settings.loops.items()
+        },
         "guarantees": [*GUARANTEES, *([] if settings.servers else [_EMBEDDED])],
-        "notes": notes(settings),
+        "notes": notes(settings, costs),
     }
 
 
@@ -103,8 +140,8 @@ def _described_loop(name: str, loop: LoopSettings, folder: Path) -> dict[str, An
     return {
         "task": loop.task.value,
         "target": _target_in_words(loop),
-        "events": loop.events.model_dump(),
-        "labels": {key: getattr(loop.labels, key) for key in ("topic", "id", "target", "time", "time_unit")},
+        "events": loop.events.model_dump(mode="json"),
+        "labels": loop.labels.model_dump(mode="json", exclude={"positive", "negative", "classes"}),
         "horizon_ms": loop.horizon,
         "missing": loop.missing,
         "disorder_ms": loop.disorder,
@@ -128,33 +165,36 @@ def groups_of(name: str) -> list[str]:
     return [f"tailrace.{name}.{role}" for role in ("score", "join", "learn")]
 
 
-def _lines(settings: Settings) -> Iterator[str]:
+def _lines(settings: Settings, costs: Costs) -> Iterator[str]:
     snapshots = settings.snapshots
     yield ""
     yield _line("log", settings.log)
     yield _line("http", settings.http or "off")
     yield _line("snapshots", f"every {show_duration(snapshots.every)} into {snapshots.store}, the last 16 kept")
     yield _line("", f"published to other processes every {show_duration(snapshots.publish)}")
+    yield _line("keys", f"in {settings.keys.folder}")
     for name, loop in settings.loops.items():
         yield f"\nloop {name}"
-        yield from _loop_lines(name, loop, settings.folder)
+        yield from _loop_lines(name, loop, settings.folder, costs[name])
     yield "\nwhat holds"
     for sentence in (*GUARANTEES, *(() if settings.servers else (_EMBEDDED,))):
         yield f"  {sentence}"
-    for index, note in enumerate(notes(settings)):
+    for index, note in enumerate(notes(settings, costs)):
         yield f"{'' if index else chr(10)}note: {note}"
 
 
-def _loop_lines(name: str, loop: LoopSettings, folder: Path) -> Iterator[str]:
+def _loop_lines(name: str, loop: LoopSettings, folder: Path, cost: EncodeCost) -> Iterator[str]:
     yield _line("  task", _target_in_words(loop))
-    yield _line("  events", f"{loop.events.topic}: id in {loop.events.id}, {_time_in_words(loop.events)}")
+    events = f"{loop.events.topic}: id in {loop.events.id}, {_time_in_words(loop.events)}"
+    yield _line("  events", f"{events}{_format_in_words(loop.events)}")
     labels = f"{loop.labels.topic}: id in {loop.labels.id}, target in {loop.labels.target}"
-    yield _line("  labels", f"{labels}, {_time_in_words(loop.labels)}")
+    yield _line("  labels", f"{labels}, {_time_in_words(loop.labels)}{_format_in_words(loop.labels)}")
     yield _line("  horizon", f"{show_duration(loop.horizon)}, then {_missing_in_words(loop)}")
     yield _line("", f"events may be {show_duration(loop.disorder)} behind, labels {show_duration(loop.skew)} early")
     yield _line("  writes", "\n".join(topics_of(name, loop)))
     yield _line("  groups", "\n".join(groups_of(name)))
     yield _line("  model", canonical_model(loop, folder))
+    yield _line("", cost.in_words())
     yield _line("  contract", f"{loop.contract.id}, {len(loop.contract.features)} features")
     for spec in loop.contract.features:
         yield _line("", _feature_in_words(spec))
@@ -166,6 +206,10 @@ def _line(head: str, text: str) -> str:
 
 def _time_in_words(side: EventsSettings | LabelsSettings) -> str:
     return f"time in {side.time} (numbers in {side.time_unit})" if side.time else "time of the Kafka record"
+
+
+def _format_in_words(side: EventsSettings | LabelsSettings) -> str:
+    return f", Avro of {side.schema_file.name}" if side.schema_file else ""
 
 
 def _missing_in_words(loop: LoopSettings) -> str:
@@ -196,7 +240,9 @@ def _feature_in_words(spec: FeatureSpec) -> str:
         parts.append(f"from {spec.minimum:g}")
     if spec.maximum is not None:
         parts.append(f"up to {spec.maximum:g}")
-    if spec.type == "text":
+    if spec.most is not None:
+        parts.append(f'the first {spec.most} values learned, others as "other"')
+    if spec.type == "text" or spec.is_open:
         parts.append(f"at most {spec.max_length} characters")
     if spec.missing != "reject":
         parts.append("may be absent" if spec.missing == "absent" else f"{_shown(spec.missing)} when missing")

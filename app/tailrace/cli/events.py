@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from tailrace.cli import output
 from tailrace.cli.files import lines_of
 from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.schema_check import json_only
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of
 from tailrace.settings import load
 
@@ -48,6 +49,7 @@ def send(
     """
     settings = load(config)
     _, chosen = loop_of(settings, loop)
+    json_only(chosen.events, "`events send`")
 
     async def act(reading: Reading) -> Sent:
         from tailrace.inspection import sending  # noqa: PLC0415 - loads the client of Kafka

@@ -10,6 +10,7 @@ from tailrace.domain.errors import (
     OwnershipLost,
     SettingsError,
     SnapshotRefused,
+    StoreUnavailable,
     TailraceError,
 )
 
@@ -32,6 +33,7 @@ _EXITS: tuple[tuple[type[TailraceError], Exit], ...] = (
     (LogUnavailable, Exit.UNREACHABLE),
     (LogError, Exit.REFUSED),
     (SnapshotRefused, Exit.REFUSED),
+    (StoreUnavailable, Exit.UNREACHABLE),
     (OwnershipLost, Exit.UNEXPLAINED),
 )
 

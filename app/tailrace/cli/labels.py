@@ -13,6 +13,7 @@ from tailrace.cli.events import print_sent
 from tailrace.cli.exits import UsageError
 from tailrace.cli.files import lines_of
 from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.schema_check import json_only
 from tailrace.cli.session import LoopName, ask, loop_of, now_ms
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.records import Rejection
@@ -68,6 +69,7 @@ def send(
     if withdraw and not chosen.takes_withdrawals:
         raise UsageError("--withdraw: this loop takes none; it needs labels.revision and corrections_within above 0s")
     words = words_of(chosen.labels, revision, source)
+    json_only(chosen.labels, "`labels send`")
 
     async def act(reading: Reading) -> Sent:
         from tailrace.inspection import sending  # noqa: PLC0415 - loads the client of Kafka

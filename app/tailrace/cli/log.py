@@ -1,7 +1,8 @@
-"""`tailrace log cat`: the internal topics, blocks printed as rows."""
+"""`tailrace log`: the internal topics, blocks printed as rows; and the training log written anew."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -9,13 +10,14 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.exits import UsageError
-from tailrace.cli.options import ConfigFile, OutputFormat
-from tailrace.cli.session import LoopName, ask, at_least_one, loop_of
+from tailrace.cli.options import ConfigFile, OutputFormat, Yes
+from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, now_ms
 from tailrace.domain.positions import Position, parse
 from tailrace.settings import load
 
 if TYPE_CHECKING:
     from tailrace.inspection.reading import Reading
+    from tailrace.wire.topics import LoopTopics
 
 Topic = Literal["training", "scored", "relabelled"]
 
@@ -24,6 +26,7 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "scored": ("position", "partition", "id", "time", "event", "model", "state"),
     "relabelled": ("position", "partition", "kind", "id", "time", "label", "watermark"),
 }
+_SILENT_MS: Final = 5_000  # a process that beat later than this still runs
 _VALUES: Final[dict[str, tuple[str, ...]]] = {
     "training": ("y", "y_pred", "proba", "x"),
     "scored": ("y_pred", "proba", "x"),
@@ -35,6 +38,7 @@ def register(app: App) -> None:
     """Add the commands."""
     group = App(name="log", help="The topics that Tailrace writes for itself.")
     group.command(cat)
+    group.command(rewrite)
     app.command(group)
 
 
@@ -86,6 +90,72 @@ def cat(
     rows = ask(settings, look)
     if not is_json:
         output.rows(rows, [*_COLUMNS[topic], *(_VALUES[topic] if values else ())], "table")
+
+
+def rewrite(
+    *, yes: Yes = False, loop: LoopName = None, config: ConfigFile = None, output_format: OutputFormat = None
+) -> None:
+    """Write the training log anew without what the branch that serves leaves out, and forget old snapshots.
+
+    With `tailrace repair` before it this is erasure. Without --yes it says what would
+    be erased. Stop every process of the loop first; the next start folds the new
+    log from its beginning. Whenever it is interrupted, the same command goes on. At
+    its end it lists every other topic that still holds the events, and for how long.
+
+    tailrace log rewrite
+    tailrace log rewrite --yes
+    """
+    from tailrace import main  # noqa: PLC0415 - loads River
+
+    settings = load(config)
+    name, settings_of_loop = loop_of(settings, loop)
+    domain = next(domain for domain in main.loops_of(settings) if domain.name == name)
+
+    async def work(reading: Reading) -> dict[str, Any]:
+        from tailrace.inspection.erasing import Eraser  # noqa: PLC0415 - loads the client of Kafka
+        from tailrace.inspection.past import open_index  # noqa: PLC0415
+        from tailrace.inspection.places import places_of  # noqa: PLC0415
+        from tailrace.opening import open_store  # noqa: PLC0415
+
+        index = open_index(reading, domain.topics, domain.lineage)
+        eraser = Eraser(reading, domain.topics, domain.fold(), index, open_store(settings))
+        if yes:
+            await _refuse_if_alive(reading, domain.topics)
+            async with reading.sink() as sink:
+                found = await eraser.erase(sink, output.talk, _tell)
+        else:
+            _, found = await eraser.look(_tell)
+        places = await places_of(reading, domain.topics, settings_of_loop, found.events)
+        return {
+            "loop": name,
+            "done": yes,
+            "branch": found.branch[:12],
+            "branch_in_the_new_log": found.survivor[:12],
+            "records": found.records,
+            "rows_erased": found.rows,
+            "new_log_id": found.log_id or None,
+            "still_held_by": {place.topic: f"{place.mentions} rows or records, kept {place.kept}" for place in places},
+        }
+
+    output.record(ask(settings, work), output_format)
+
+
+async def _refuse_if_alive(reading: Reading, topics: LoopTopics) -> None:
+    from tailrace.inspection.erasing import ErasingRefused  # noqa: PLC0415 - loads the client of Kafka
+    from tailrace.inspection.status import heartbeats  # noqa: PLC0415
+
+    last = [heard[-1] for heard in await heartbeats(reading, topics)]
+    alive = [member.member for member in last if now_ms() - member.time_ms < _SILENT_MS]
+    if alive:
+        raise ErasingRefused(
+            f"{', '.join(alive)} still runs this loop; a log that is written to cannot be written anew. Stop every "
+            "process of it, then repeat"
+        )
+
+
+def _tell(done: int, total: int) -> None:
+    if total and done == total and sys.stderr.isatty():
+        output.talk(f"folded {total} records")
 
 
 def _position(option: str, text: str | None) -> Position | None:

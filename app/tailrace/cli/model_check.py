@@ -6,9 +6,18 @@ River takes two seconds to load, so it is imported where it is needed: help and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from tailrace.domain.records import Task
-from tailrace.settings import LoopSettings, ModelCheck, importer
+from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
+from tailrace.domain.errors import SettingsError
+from tailrace.domain.records import Task, Value
+from tailrace.settings import LoopSettings, ModelCheck, Settings, importer
+
+if TYPE_CHECKING:
+    from tailrace.inspection.encode_cost import EncodeCost
+
+_LIMIT_S: Final = 1.0
+"""Longer than this `tailrace check` teaches no model."""
 
 
 def model_check(folder: Path) -> ModelCheck:
@@ -34,3 +43,70 @@ def canonical_model(loop: LoopSettings, folder: Path) -> str:
     champion = loop.champion
     spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
     return spec.model
+
+
+def check_texts(settings: Settings) -> None:
+    """Return if no model grows with every new text that strangers send.
+
+    Raises:
+        SettingsError: With one problem per loop.
+    """
+    problems = [
+        f"loops.{name}.features.{texts[0]}: found text, of which the model keeps every value for ever; allowed is a "
+        'bounded one: { type = "category", max = 200 }, or FeatureHasher(seed=1) before the model'
+        for name, loop in settings.loops.items()
+        if (texts := [spec.name for spec in loop.contract.features if spec.type == "text"])
+        and _keeps_texts(loop, settings.folder, texts)
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _keeps_texts(loop: LoopSettings, folder: Path, texts: list[str]) -> bool:
+    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.domain.models.vocabulary import grows_with_texts  # noqa: PLC0415 - see above
+
+    champion = loop.champion
+    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    return grows_with_texts(spec.build, spec.codec(), _row(loop.contract), texts, _targets(loop.target))
+
+
+def _row(contract: FeatureContract) -> dict[str, Value]:
+    return {spec.name: _value(spec) for spec in contract.features}
+
+
+def _value(spec: FeatureSpec) -> Value:
+    if spec.type in {"category", "text"}:
+        return spec.values[0] if spec.values else "a"
+    if spec.type == "boolean":
+        return True
+    low, high = spec.minimum, spec.maximum
+    number = low if low is not None else high if high is not None else 1
+    return int(number) if spec.type == "integer" else float(number)
+
+
+def _targets(target: TargetContract) -> list[object]:
+    count = {Task.BINARY: 2, Task.MULTICLASS: len(target.classes), Task.REGRESSION: 10}[target.task]
+    return [target.river(float(number)) for number in range(count)]
+
+
+def cost_of_model(loop: LoopSettings, folder: Path) -> EncodeCost:
+    """Measure on this machine what one encoding of the champion's state takes."""
+    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.inspection.encode_cost import encode_cost  # noqa: PLC0415 - see above
+
+    champion = loop.champion
+    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    return encode_cost(spec, loop.contract, loop.target, limit_s=_LIMIT_S)
+
+
+def cost_note(name: str, cost: EncodeCost) -> str | None:
+    """Return what to do about a model that costs much, or None."""
+    from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S  # noqa: PLC0415 - see above
+
+    if cost.problem is not None:
+        return f"loops.{name}: the model could not be tried: {cost.problem}"
+    if not cost.is_slow:
+        return None
+    took_ms, most_ms = cost.encode_s * 1_000, SLOW_ENCODE_S * 1_000
+    return f"loops.{name}: a snapshot of the model takes {took_ms:.0f} ms, more than {most_ms:.0f} ms; {ADVICE}"

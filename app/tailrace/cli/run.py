@@ -12,9 +12,10 @@ from cyclopts import App, Parameter
 
 from tailrace.cli.check import groups_of, topics_of
 from tailrace.cli.exits import Exit, UsageError
-from tailrace.cli.model_check import canonical_model, model_check
+from tailrace.cli.model_check import canonical_model, check_texts, model_check
 from tailrace.cli.options import ConfigFile
 from tailrace.cli.output import talk
+from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, find_file, free_port, load
@@ -107,6 +108,8 @@ def _settings(config: Path | None, http: str | None) -> Settings:
     """
     environ = dict(os.environ) if http is None else {**os.environ, "TAILRACE_HTTP": http}
     settings = load(config, environ=environ, check_model=model_check(find_file(config).parent))
+    check_schemas(settings)
+    check_texts(settings)
     if settings.http_address is None:
         return settings
     host, port = settings.http_address

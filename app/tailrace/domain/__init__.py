@@ -5,10 +5,11 @@ passed in. The arrows inside, bottom to top; a module may import those above its
 
     errors, positions, times
     records, drift, snapshots, status
+    categories
     branches
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
-    features
+    features, erasure
     contract
     scoring, learning
     explanation
@@ -23,10 +24,11 @@ from typing import Final
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
     frozenset({"records", "drift", "snapshots", "status"}),
+    frozenset({"categories"}),
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),
-    frozenset({"features"}),
+    frozenset({"features", "erasure"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),
     frozenset({"explanation"}),

@@ -27,6 +27,7 @@ JOINED = 0
 IMPLICIT = 1
 CORRECTED = 2
 WITHDRAWN = 3
+ERASED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Examples:
     """Joined and implicit rows: what the model learns from.
 
     Attributes:
-        kinds: n of JOINED or IMPLICIT.
+        kinds: n of JOINED, IMPLICIT or ERASED. Of an erased row (`erasure`) the positions are left, and nothing else.
         y: n targets, as in `records.Label.y`.
         source_partitions, source_offsets: n positions in the events topic.
         label_partitions, label_offsets: n positions in the labels topic; -1 for implicit rows.
@@ -236,9 +237,6 @@ class Rows:
     """Rows of many scored blocks, gathered into columns in the order given.
 
     Rows of one block are copied together, so that neighbours cost little.
-
-    Raises:
-        ContractError: The rows are of more than one contract, so they have no common layout.
     """
 
     def __init__(self, rows: Sequence[tuple[ScoredBlock, int]]) -> None:
@@ -253,7 +251,6 @@ class Rows:
         self._groups = [(block, _index(taken)) for block, taken, _ in places.values()]
         self._order = np.empty(len(rows), dtype=np.intp)
         self._order[[place for _, _, group in places.values() for place in group]] = np.arange(len(rows))
-        _one_contract({block.contract_id for block, _ in self._groups})
 
     def ids(self) -> list[str]:
         """Return the event ids."""
@@ -283,7 +280,12 @@ class Rows:
         )
 
     def x(self) -> XColumns:
-        """Return the features; no rows have matrices of no columns."""
+        """Return the features; no rows have matrices of no columns.
+
+        Raises:
+            ContractError: The rows are of more than one contract, so they have no common layout.
+        """
+        _one_contract({block.contract_id for block, _ in self._groups})
         absent = None
         if any(block.x.absent is not None for block, _ in self._groups):
             absent = self._column(_absent, _NO_BOOL_ROWS)

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from tailrace.domain.blocks import JOINED, WITHDRAWN, Corrections, Dropped, Examples, ScoredBlock, TrainingBlock
+from tailrace.domain.blocks import ERASED, JOINED, WITHDRAWN, Corrections, Dropped, Examples, ScoredBlock, TrainingBlock
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, position_of
 from tailrace.domain.records import Claim, Code, Forward, Label, LearnerRecord, Mark, Owner
@@ -272,6 +272,7 @@ class _Log:
         self.by_label: dict[Source, Counter[str]] = {}
         self.words: dict[tuple[int, Identity], list[Word]] = {}
         self.idle_moves: dict[int, dict[int, EventTimeMs]] = {}
+        self.erased: set[Source] = set()
         self._positions: dict[Identity, list[Position]] = {}
         ownership = OwnershipState()
         for offset, record in records:
@@ -286,7 +287,8 @@ class _Log:
 
     def learned_twice(self) -> tuple[Twice, ...]:
         """Return the identities of which there is more than one example."""
-        return tuple(Twice(*identity, tuple(at)) for identity, at in self._positions.items() if len(at) > 1)
+        twice = ((identity, at) for identity, at in self._positions.items() if len(at) > 1)
+        return tuple(Twice(*identity, tuple(at)) for identity, at in twice if identity[0])  # an erased row has no id
 
     def _read(self, offset: int, block: TrainingBlock) -> None:
         self.blocks.add((block.partition, block.owner, block.number))
@@ -297,9 +299,12 @@ class _Log:
         rows = zip(_identities(examples), examples.kinds.tolist(), _sources(examples), _words(examples), strict=True)
         for row, (identity, kind, source, word) in enumerate(rows):
             self._positions.setdefault(identity, []).append(position_of(offset, row))
-            self._settle(source, "joined" if kind == JOINED else "implicit")
-            if kind == JOINED:
+            is_joined = kind == JOINED or (kind == ERASED and word.source[1] >= 0)
+            self._settle(source, "joined" if is_joined else "implicit")
+            if is_joined:
                 self._hear(block.partition, identity, "joined", word)
+            if kind == ERASED:
+                self.erased.add(source)
         for source in _sources(dropped):
             self._settle(source, "dropped")
         said = zip(_identities(corrections), corrections.kinds.tolist(), _words(corrections), strict=True)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.positions import Position
 from tailrace.domain.snapshots import BRANCH_PART
@@ -136,6 +137,7 @@ class BranchState:
         skipped: Examples that were left out because the model raised at them.
         left_out: Examples before the branch's start, and those that its filter names.
         foreign: Examples recorded under another feature contract.
+        categories: Which values of open categories the model knows.
     """
 
     model: Any
@@ -145,10 +147,11 @@ class BranchState:
     skipped: int = 0
     left_out: int = 0
     foreign: int = 0
+    categories: CategoriesState = field(default_factory=CategoriesState)
 
     def dump(self) -> dict[str, Any]:
         """Return the plain form, for the codec; the model in it is the live one."""
-        return {name: getattr(self, name) for name in _STATE_FIELDS}
+        return {name: getattr(self, name) for name in _STATE_FIELDS} | {"categories": self.categories.dump()}
 
     @classmethod
     def load(cls, plain: Mapping[str, Any], lineage: str) -> BranchState:
@@ -163,7 +166,8 @@ class BranchState:
                 f"the body is of lineage {plain['lineage']}, expected was {lineage}; model, contract or library "
                 "versions differ. Restore the configuration that it was folded with, or fold the log from its start.",
             )
-        return cls(**{name: plain[name] for name in _STATE_FIELDS})
+        categories = CategoriesState.load(plain["categories"])
+        return cls(**{name: plain[name] for name in _STATE_FIELDS}, categories=categories)
 
 
 def _is_typed(branch: Branch) -> bool:

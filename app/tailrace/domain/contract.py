@@ -106,6 +106,8 @@ class FeatureContract:
         plain = [asdict(spec) for spec in self.features]
         for spec in plain:
             spec["values"] = sorted(spec["values"])
+            if spec["most"] is None:
+                del spec["most"]
             spec["minimum"], spec["maximum"] = _as_float(spec["minimum"]), _as_float(spec["maximum"])
         return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
@@ -113,6 +115,11 @@ class FeatureContract:
     def names(self) -> tuple[str, ...]:
         """Feature names in the order of `x`."""
         return tuple(spec.name for spec in self.features)
+
+    @cached_property
+    def open_categories(self) -> Mapping[str, int]:
+        """Category without a list → how many of its values a model comes to know at most."""
+        return {spec.name: spec.most for spec in self.features if spec.most is not None}
 
     @cached_property
     def roots(self) -> frozenset[str]:

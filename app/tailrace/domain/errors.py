@@ -7,6 +7,7 @@
     ├── CodecError             bytes are not what their format promises
     ├── SnapshotRefused        a snapshot failed one step of the load order
     ├── StoreUnavailable       the snapshot store takes or gives nothing (retriable)
+    ├── WaitingRoomError       the waiting room on disk is damaged, locked or full (retriable: it is made again)
     ├── FoldError              a model raised while it learned one example
     ├── LogError               the log cannot be used as it is
     │   ├── ForeignLogError    truncated, recreated or another log than the one that was folded
@@ -86,6 +87,22 @@ class StoreUnavailable(TailraceError):
     """The snapshot store takes or gives nothing: no space, no permission, not mounted."""
 
     retriable = True
+
+
+class WaitingRoomError(TailraceError):
+    """The waiting room on disk cannot be used: damaged, locked by another process, no space.
+
+    Nothing is lost with it: the join makes it again from the topics.
+
+    Attributes:
+        is_locked: Another process, or another part of this one, has it.
+    """
+
+    retriable = True
+
+    def __init__(self, message: str, *, is_locked: bool = False) -> None:
+        super().__init__(message)
+        self.is_locked = is_locked
 
 
 class FoldError(TailraceError):

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from tailrace.domain.blocks import Floats, Ints
+from tailrace.domain.categories import OTHER
 from tailrace.domain.layout import FeatureType, Getter, getter, matrix
 from tailrace.domain.records import Code, Rejection, Stage, Value
 
@@ -23,10 +24,11 @@ Reader: TypeAlias = Callable[[object], Value | Rejection]
 
 REJECT: Final = "reject"
 ABSENT: Final = "absent"
-OTHER: Final = "other"
-"""The category that stands for every value that the contract does not list."""
-
 MAX_TEXT_CHARS: Final = 1000
+
+MAX_CATEGORIES: Final = 10_000
+"""Known values of one category: each may cost a model a weight, a column or a branch, in every snapshot."""
+
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
 
@@ -41,10 +43,11 @@ class FeatureSpec:
     Attributes:
         name: Field of the event, or a dotted path into nested objects; a field whose own name has the dots wins.
         minimum, maximum: Inclusive bounds of a number or integer.
-        values: What a category may be.
+        values: What a category may be; none: any text, and the fold keeps the set of values (`categories`).
         other: Read every unlisted category as "other" instead of rejecting it.
+        most: Of a category without values: how many of them are known at most, the rest is "other" to the model.
         missing: "reject", "absent", or the value to read where the field is missing or null.
-        max_length: Longest text, in characters.
+        max_length: Longest text, or value of an open category, in characters.
     """
 
     name: str
@@ -55,6 +58,12 @@ class FeatureSpec:
     other: bool = False
     missing: Value = REJECT
     max_length: int = MAX_TEXT_CHARS
+    most: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a category whose values the contract does not list."""
+        return self.type == "category" and self.most is not None
 
     def problems(self) -> list[str]:
         """Return what makes this specification unusable, one sentence each."""
@@ -77,14 +86,21 @@ class FeatureSpec:
             yield "minimum and maximum must be finite, and minimum not above maximum"
         elif self.type == "integer" and not _has_integers(self):
             yield "no whole number of 64 bits lies from minimum to maximum"
-        if (self.values or self.other) and self.type != "category":
-            yield f"values and other do not go with type {self.type}; they go with category"
-        if self.type == "category" and not self.values:
-            yield 'a category needs values = ["…"]; for open text write type = "text"'
-        if len(set(self.values)) != len(self.values):
-            yield "values names one category twice; name each once"
+        yield from self._category_contradictions()
         if self.max_length < 1:
             yield "max_length is below 1; no text could be accepted"
+
+    def _category_contradictions(self) -> Iterable[str]:
+        if (self.values or self.other) and self.type != "category":
+            yield f"values and other do not go with type {self.type}; they go with category"
+        if self.type == "category" and not self.values and self.most is None:
+            yield 'a category needs values = ["…"], or max = how many values are known at most'
+        if self.most is not None and (self.type != "category" or self.values or self.other):
+            yield "max, a count of values, does not go with values, with other or with another type than category"
+        if self.most is not None and not 1 <= self.most <= MAX_CATEGORIES:
+            yield f"max is {self.most}; a model knows from 1 to {MAX_CATEGORIES} values of one category"
+        if len(set(self.values)) != len(self.values):
+            yield "values names one category twice; name each once"
 
 
 def find(raw: Raw, path: str) -> object:
@@ -177,7 +193,7 @@ class StringColumns:
         if not set(map(type, chain.from_iterable(rows))) <= _STRINGS:
             return None
         for column, spec, values in zip(zip(*rows, strict=True), self._specs, self._values, strict=False):
-            if spec.type == "text":
+            if spec.type == "text" or spec.is_open:
                 if max(map(len, column)) > spec.max_length:
                     return None
             elif not values.issuperset(column):
@@ -224,6 +240,8 @@ def _boolean(spec: FeatureSpec) -> Reader:
 
 
 def _category(spec: FeatureSpec) -> Reader:
+    if spec.is_open:
+        return _text(spec)
     values = frozenset(spec.values)
 
     def read(value: object) -> Value | Rejection:

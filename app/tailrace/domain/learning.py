@@ -28,15 +28,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from tailrace.domain.blocks import CORRECTED, JOINED, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import CORRECTED, ERASED, JOINED, Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
 from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
-from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, lessons_of
+from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Decision, Pointers
 from tailrace.domain.positions import Position, offset_of, position_of, show
@@ -58,7 +59,7 @@ class FoldCounts:
 
     Attributes:
         blocks, examples, dropped: In accepted blocks.
-        joined, implicit: The examples by kind.
+        joined, implicit, erased: The examples by kind.
         corrected, withdrawn: Corrections in accepted blocks; only a branch whose filter says so learns by them.
         foreign: Examples recorded under another feature contract; not judged.
         fenced_blocks, fenced_rows: Blocks that do not count and the rows of every kind in them.
@@ -71,6 +72,7 @@ class FoldCounts:
     dropped: int = 0
     joined: int = 0
     implicit: int = 0
+    erased: int = 0
     corrected: int = 0
     withdrawn: int = 0
     foreign: int = 0
@@ -165,7 +167,8 @@ class Fold:
         kit = self.kit(branch)
         if kit is None:
             raise ContractError(f"this process cannot fold the branch {branch.lineage[:12]}; ask kit() first")
-        return BranchState(kit.build_model(), branch.lineage, branch.start)
+        categories = CategoriesState(self.contract.open_categories)
+        return BranchState(kit.build_model(), branch.lineage, branch.start, categories=categories)
 
     def hold(self, state: LoopState, branch: BranchState) -> None:
         """Let a branch learn with the others from here on.
@@ -379,11 +382,13 @@ class Fold:
             return False
         corrected = int(np.count_nonzero(block.corrections.kinds == CORRECTED))
         joined = int(np.count_nonzero(block.examples.kinds == JOINED))
+        erased = int(np.count_nonzero(block.examples.kinds == ERASED))
         counts.blocks += 1
         counts.examples += rows
         counts.dropped += len(block.dropped)
         counts.joined += joined
-        counts.implicit += rows - joined
+        counts.implicit += rows - joined - erased
+        counts.erased += erased
         counts.corrected += corrected
         counts.withdrawn += len(block.corrections) - corrected
         for outcome, times in block.vector.counts.items():
@@ -429,7 +434,8 @@ class Fold:
         branch.position = end
 
     def _learn(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learner = learner_of(branch.model) if lessons.is_whole and examples.x.absent is None else None
+        is_plain = lessons.is_whole and examples.x.absent is None and not branch.categories
+        learner = learner_of(branch.model) if is_plain else None
         if learner is None:
             self._learn_each(branch, examples, first, lessons)
             return
@@ -442,13 +448,13 @@ class Fold:
             raise FoldError(first + learner.learned, error, branch.lineage) from error
 
     def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learn_one, river = branch.model.learn_one, self.target.river
+        learn_one, river, categories = branch.model.learn_one, self.target.river, branch.categories
         missed = lessons.skipped | lessons.left_out
         row = 0
         try:
             for row, (x, y) in enumerate(zip(self.contract.rows(examples.x), lessons.y.tolist(), strict=True)):
                 if row not in missed:
-                    learn_one(x, river(y))
+                    learn_one(categories.learn(x) if categories else x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise
@@ -490,8 +496,12 @@ def _count_claim(state: LoopState, record: Claim) -> None:
 
 
 def _judge(state: LoopState, examples: Examples, first: Position) -> list[DriftSignal]:
-    judged = state.quality.update_many(examples.y, examples.served)
-    return state.drift.update_many([first + row for row in judged.rows], judged.losses)
+    if not erased_rows(examples):
+        judged = state.quality.update_many(examples.y, examples.served)
+        return state.drift.update_many([first + row for row in judged.rows], judged.losses)
+    kept, served = np.flatnonzero(examples.kinds != ERASED), examples.served
+    judged = state.quality.update_many(examples.y[kept], Served(served.y_pred[kept], served.proba[kept]))
+    return state.drift.update_many([first + int(kept[row]) for row in judged.rows], judged.losses)
 
 
 def _unusable(part: str, problem: str) -> CodecError:

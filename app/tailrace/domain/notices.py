@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tailrace.domain.blocks import WITHDRAWN, Examples, Floats, TrainingBlock
+from tailrace.domain.blocks import ERASED, WITHDRAWN, Examples, Floats, TrainingBlock
 from tailrace.domain.branches import Filter, hash_of_id
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, position_of
@@ -85,6 +85,7 @@ class Notices:
 
 
 _NOTHING: Final = BranchNotices()
+_NONE: Final = frozenset[int]()
 
 
 def read_notices(records: Iterable[Logged], ownership: OwnershipState) -> Notices:
@@ -166,12 +167,22 @@ def lessons_of(
     last = first + len(examples)
     skipped = frozenset(position - first for position in notices.skips if first <= position < last)
     y, withdrawn = _corrected(examples, min(len(examples), max(0, drop.corrected_to - first)), corrections)
-    left_out = withdrawn
-    if drop.drops:
-        left_out |= {
-            row for row in range(len(examples)) if drop.covers(first + row) and _is_named(examples, row, drop, notices)
-        }
-    return Lessons(y, skipped - left_out, frozenset(left_out))
+    left_out = withdrawn | dropped_rows(examples, first, drop, notices) | erased_rows(examples)
+    return Lessons(y, skipped - left_out, left_out)
+
+
+def dropped_rows(examples: Examples, first: Position, drop: Filter, notices: BranchNotices) -> frozenset[int]:
+    """Return the rows, of examples at positions from `first` on, that a filter leaves out by source, id or place."""
+    if not drop.drops:
+        return _NONE
+    rows = range(len(examples))
+    return frozenset(row for row in rows if drop.covers(first + row) and _is_named(examples, row, drop, notices))
+
+
+def erased_rows(examples: Examples) -> frozenset[int]:
+    """Return the rows of which nothing is left but that they were there."""
+    found = np.flatnonzero(examples.kinds == ERASED)
+    return frozenset(found.tolist()) if len(found) else _NONE
 
 
 def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
@@ -185,10 +196,12 @@ def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
         mine.ids |= frozenset(record.ids)
 
 
-def _corrected(examples: Examples, rows: int, corrections: Mapping[Identity, float | None]) -> tuple[Floats, set[int]]:
+def _corrected(
+    examples: Examples, rows: int, corrections: Mapping[Identity, float | None]
+) -> tuple[Floats, frozenset[int]]:
     """Return the targets with the first `rows` of them corrected, and which of these were withdrawn."""
     if not rows or not corrections:
-        return examples.y, set()
+        return examples.y, _NONE
     y, withdrawn = examples.y, set[int]()
     for row, identity in enumerate(zip(examples.ids[:rows], examples.times_ms[:rows].tolist(), strict=True)):
         if identity not in corrections:
@@ -199,7 +212,7 @@ def _corrected(examples: Examples, rows: int, corrections: Mapping[Identity, flo
         else:
             y = np.array(examples.y) if y is examples.y else y
             y[row] = target
-    return y, withdrawn
+    return y, frozenset(withdrawn)
 
 
 def _is_named(examples: Examples, row: int, drop: Filter, notices: BranchNotices) -> bool:

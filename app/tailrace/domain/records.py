@@ -39,6 +39,7 @@ class Code(StrEnum):
     EMPTY_VALUE = "empty_value"  # a tombstone
     TOO_LARGE = "too_large"  # more bytes, or deeper, than an input record may have
     NOT_JSON = "not_json"
+    NOT_AVRO = "not_avro"  # no value of the pinned schema, to the last byte
     NOT_AN_OBJECT = "not_an_object"
     ID_MISSING = "id_missing"
     ID_INVALID = "id_invalid"  # neither text nor integer, empty, too long, not UTF-8

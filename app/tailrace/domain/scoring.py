@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from river import base, compose
 
 from tailrace.domain.blocks import Served
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.errors import is_stop
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task
@@ -25,6 +26,10 @@ ClassName: TypeAlias = bool | str | int | float
 Answer: TypeAlias = dict[ClassName, float]
 Row: TypeAlias = tuple[float, Sequence[float]]
 """y_pred and proba of one row."""
+
+
+NO_CATEGORIES: Final = CategoriesState()
+"""Of a contract without open categories."""
 
 
 class Model(Protocol):
@@ -47,15 +52,19 @@ class Scores:
     failed: list[tuple[int, Rejection]]
 
 
-def score(model: Model, rows: Sequence[Features], target: TargetContract) -> Scores:
+def score(
+    model: Model, rows: Sequence[Features], target: TargetContract, categories: CategoriesState = NO_CATEGORIES
+) -> Scores:
     """Ask the model about every row.
 
     A row at which the model raises is rejected; the rows beside it are not disturbed.
 
     Args:
         model: A River classifier or regressor, fitting the target's task; a pipeline counts as its last step.
-        rows: Features in sorted name order, typed by the contract.
+        rows: Features in sorted name order, typed by the contract; not changed.
+        categories: What the model knows of open categories; the rest it sees as "other".
     """
+    rows = categories.view_rows(rows)
     if target.task is Task.REGRESSION:
         return _score_numbers(model.predict_one, rows)
     answering = _Answering(model, target)

@@ -186,8 +186,9 @@ def _of_role(role: Role, mine: Sequence[RoleStatus], topics: Mapping[str, int]) 
     if not running:
         return failed or [Finding(role, Verdict.WARN, _in_words(settling[0]))]
     unowned = _of_owners(role, mine, topics, is_settling=bool(settling))
+    told = [Finding(role, Verdict.WARN, each.reason) for each in running if each.reason]
     calm = [Finding(role, Verdict.OK, f"{len(running)} of {len(mine)} running")]
-    return failed + (unowned or calm)
+    return failed + (told + unowned or calm)
 
 
 def _of_owners(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
 
-from tailrace.domain.errors import CodecError, LogError, LogUnavailable, TailraceError
+from tailrace.domain.errors import CodecError, LogError, LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.records import Label
 from tailrace.domain.status import HEARTBEAT_MS, Verdict
 from tailrace.inspection.reading import Reading, opened
@@ -64,7 +64,7 @@ async def checks_of(settings: Settings, now_ms: Callable[[], int]) -> AsyncItera
         yield Check("log", Verdict.FAIL, str(problem), _next_for_log(settings))
     except LogError as problem:
         yield Check("log", Verdict.FAIL, str(problem), "read what it says, then run this again")
-    yield await asyncio.to_thread(_store, open_store(settings))
+    yield await _store_of(settings)
 
 
 async def _of_loop(reading: Reading, name: str, loop: LoopSettings, now_ms: Callable[[], int]) -> AsyncIterator[Check]:
@@ -234,9 +234,19 @@ async def _next_heartbeat(reading: Reading, partition: TopicPartition, end: int)
 # ── store ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _store(store: SnapshotStore) -> Check:
-    path = f"doctor/{token_hex(8)}"
+async def _store_of(settings: Settings) -> Check:
+    try:
+        store = open_store(settings)
+    except SettingsError as refused:
+        return Check("store", Verdict.FAIL, str(refused), "repair it, then run this again")
     advice = "make the folder, and let this user write there; or name another one in [snapshots] store"
+    if settings.snapshots.folder is None:
+        advice = "look at [snapshots] endpoint, at the bucket, and whether its keys may put, get, list and delete"
+    return await asyncio.to_thread(_store, store, advice)
+
+
+def _store(store: SnapshotStore, advice: str) -> Check:
+    path = f"doctor/{token_hex(8)}"
     try:
         store.put(path, _PROBE)
         is_same = store.get(path, len(_PROBE)) == _PROBE

@@ -39,7 +39,7 @@ async def newest_letters(reading: Reading, topics: Sequence[str], limit: int, co
             # With a code the newest ones may lie anywhere; without one they lie at the end.
             start = held.start if code else max(held.start, held.end - limit)
             kept: deque[Found] = deque(maxlen=limit)
-            async for each in _letters(reading, partition, Range(start, held.end)):
+            async for each in letters_of(reading, partition, Range(start, held.end)):
                 if code is None or (each.letter is not None and each.letter.rejection.code == code):
                     kept.append(each)
             found += kept
@@ -55,7 +55,7 @@ async def letter_at(reading: Reading, topic: str, number: int, offset: int) -> F
     partition = TopicPartition(topic, number)
     held = await reading.reader.range_of(partition)
     if held.start <= offset < held.end:
-        found = [each async for each in _letters(reading, partition, Range(offset, offset + 1))]
+        found = [each async for each in letters_of(reading, partition, Range(offset, offset + 1))]
         if found:
             return found[0]
     raise LogError(
@@ -64,7 +64,8 @@ async def letter_at(reading: Reading, topic: str, number: int, offset: int) -> F
     )
 
 
-async def _letters(reading: Reading, partition: TopicPartition, held: Range) -> AsyncIterator[Found]:
+async def letters_of(reading: Reading, partition: TopicPartition, held: Range) -> AsyncIterator[Found]:
+    """Yield the records of a range of a dead-letter topic, in order."""
     async for record in reading.records(partition, held):
         try:
             yield Found(record, parse(record.headers))

@@ -54,7 +54,7 @@ def measured(loop: str, fold: Fold, branch: BranchState, origin: str, rows: list
         return Check("model", Verdict.FAIL, f"the state cannot be encoded: {problem}", advice, loop)
     encode_s = perf_counter() - begun
     begun = perf_counter()
-    failed = len(score(branch.model, rows, fold.target).failed) if rows else 0
+    failed = len(score(branch.model, rows, fold.target, branch.categories).failed) if rows else 0
     batch_s = (perf_counter() - begun) / max(1, len(rows)) * BATCH
     found = f"{origin}: {size_bytes:,} bytes, encoded in {encode_s * 1_000:.1f} ms"
     if rows:
@@ -112,7 +112,7 @@ def _learn_if_new(target: TargetContract, branch: BranchState, rows: list[Featur
     count = {Task.BINARY: 2, Task.MULTICLASS: max(1, len(target.classes)), Task.REGRESSION: 10}[target.task]
     try:
         for index, x in enumerate(rows):
-            branch.model.learn_one(x, target.river(float(index % count)))
+            branch.model.learn_one(branch.categories.learn(x), target.river(float(index % count)))
     except BaseException as error:  # what native code of a model raises is no Exception
         if is_stop(error):
             raise

@@ -8,6 +8,8 @@ from math import isnan
 from typing import Any, Final, TypeAlias
 
 from tailrace.domain.blocks import (
+    ERASED,
+    IMPLICIT,
     JOINED,
     WITHDRAWN,
     Corrections,
@@ -117,10 +119,11 @@ class RowReader:
         examples, dropped = block.examples, block.dropped
         shown = self._example_values(examples, block.contract_id)
         for row in range(len(examples)):
-            has_label = examples.kinds[row] == JOINED
+            kind = int(examples.kinds[row])
+            has_label = kind == JOINED
             label = _source(examples.label_partitions, examples.label_offsets, row) if has_label else None
             yield {
-                "kind": "joined" if has_label else "implicit",
+                "kind": _EXAMPLES[kind],
                 **counts,
                 "id": examples.ids[row],
                 "time": rfc3339_of(int(examples.times_ms[row])),
@@ -260,6 +263,7 @@ def _part(partition: int) -> int | str:
     return "learner" if partition == LEARNER else partition
 
 
+_EXAMPLES: Final = {JOINED: "joined", IMPLICIT: "implicit", ERASED: "erased"}
 _KINDS: Final[dict[type, str]] = {Skip: "skip", Admit: "admit", Command: "command"}
 
 

@@ -84,7 +84,7 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
     topics = topics_of(name, loop)
     inputs = inputs_of(topics)
     held = {topic: await reading.ranges(topic) for of_role in inputs.values() for topic in of_role}
-    members = _with_verdicts(await _heartbeats(reading, topics), now_ms)
+    members = _with_verdicts(await heartbeats(reading, topics), now_ms)
     expected = {role: {topic: len(held[topic]) for topic in of_role} for role, of_role in inputs.items()}
     status = picture(name, members, now_ms, expected)
     if status.model is None:
@@ -114,7 +114,7 @@ def group_of(loop: str, role: Role) -> str:
     return f"tailrace.{loop}.{role.value}"
 
 
-async def _heartbeats(reading: Reading, topics: LoopTopics) -> list[list[MemberStatus]]:
+async def heartbeats(reading: Reading, topics: LoopTopics) -> list[list[MemberStatus]]:
     """Return the heartbeats that are still there, per member that has not left, oldest first."""
     ((partition, held),) = (await reading.ranges(topics.status)).items()
     heard: dict[str, list[MemberStatus]] = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TypedDict
 from uuid import uuid4
 
 from mode import ServiceT
 
 import tailrace
+from tailrace.domain.errors import SettingsError
 from tailrace.domain.learning import Fold
 from tailrace.domain.snapshots import Refusal
 from tailrace.domain.status import Quality, Role, RoleState, SnapshotStatus
@@ -27,6 +29,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Follower, Models
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
+from tailrace.streams.join_writer import Keeping
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
 from tailrace.streams.log import Log, Reader, Sink, Source, SourceSpec
 from tailrace.streams.role import RoleReport
@@ -91,6 +94,28 @@ class Member:
         return f"{self.name}-{uuid4().hex[:12]}"
 
 
+def keeping_of(domain: LoopDomain) -> Keeping:
+    """Return where the waiting records of a loop are kept.
+
+    Raises:
+        SettingsError: The settings ask for the disk, and the extra is not installed.
+    """
+    settings = domain.settings.join
+    starts_on_disk = settings.store == "disk"
+    if find_spec("rocksdict") is None:
+        if starts_on_disk:
+            problem = (
+                f'loops.{domain.name}.join.store: "disk" needs the package rocksdict, which is not installed; '
+                'pip install tailrace[disk], or write "memory"'
+            )
+            raise SettingsError([problem])
+        return Keeping()
+    from tailrace.stores.waiting_folders import WaitingFolders  # noqa: PLC0415 - what it imports is an extra
+
+    folders = WaitingFolders(settings.folder / domain.name)
+    return Keeping(folders, starts_on_disk, settings.max_on_disk)
+
+
 class Composition:
     """Makes the services of one loop.
 
@@ -116,6 +141,7 @@ class Composition:
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
         self._newest: Callable[[], SnapshotStatus | None] = lambda: None
+        self._remarks: dict[Role, Callable[[], str]] = {}
 
     async def make(self) -> None:
         """Make everything that the member's roles need."""
@@ -185,6 +211,7 @@ class Composition:
                 new_owner=self._member.new_owner,
                 now_ms=now_ms,
                 idle_after_ms=domain.settings.idle_after,
+                keeping=keeping_of(domain),
             )
         )
         spec = SourceSpec(
@@ -217,6 +244,7 @@ class Composition:
             announcements=announcements,
             recorder=loop.recorder,
             versions=versions(),
+            store_address=self._store.address,
             publish_ms=snapshots.publish,
             snapshot_ms=snapshots.every,
             clock_ms=clock_ms,
@@ -240,6 +268,7 @@ class Composition:
             )
         )
         self._newest = lambda: writer.newest
+        self._remarks[Role.LEARN] = writer.remark
         spec = SourceSpec(
             domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
         )
@@ -258,6 +287,7 @@ class Composition:
             recorder=loop.recorder,
             newest_snapshot=self._newest,
             quality=lambda: quality_of(loop.models),
+            remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
 

@@ -126,7 +126,7 @@ class LoopDomain:
             partitions,
             self.settings.times,
             self.settings.implicit_y,
-            JoinLimits(max_waiting=self.settings.max_waiting),
+            JoinLimits(max_waiting=self.settings.join.max_waiting, max_early=self.settings.join.max_waiting),
         )
 
     def group(self, role: Role) -> str:

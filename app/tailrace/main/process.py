@@ -11,6 +11,7 @@ from mode import Service
 
 from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.status import Role
+from tailrace.inspection import erasing
 from tailrace.main.composition import Composition, Member, RunningLoop
 from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
 from tailrace.opening import open_log
@@ -165,6 +166,10 @@ class Process(Service):
         admin = opened.admin()
         try:
             while not self.should_stop:
+                if await erasing.is_under_way(admin, domain.topics):
+                    self._say_rewriting(domain)
+                    await self.sleep(_LOG_POLL_S)
+                    continue
                 found = await topic_plan_of(admin, domain, self.settings.kafka.replication)
                 if found.refusals:
                     raise SettingsError([f"loop {domain.name}: {refusal}" for refusal in found.refusals])
@@ -177,6 +182,14 @@ class Process(Service):
                 await self.sleep(_LOG_POLL_S)
         finally:
             await admin.close()
+
+    def _say_rewriting(self, domain: LoopDomain) -> None:
+        self._waiting = f"the training log of {domain.name} is being written anew"
+        log.warning(
+            "waiting for the training log, which is being written anew",
+            next="let `tailrace log rewrite --yes` end, or run it again where it was interrupted",
+            loop=domain.name,
+        )
 
     def _say_missing(self, domain: LoopDomain, missing: Sequence[str]) -> None:
         self._waiting = f"topics are missing: {', '.join(missing)}"

@@ -13,11 +13,19 @@ from typing import Annotated, Final, TypeAlias
 from pydantic import BeforeValidator, ValidationInfo
 
 LOG_ALLOWED: Final = '"kafka://HOST:PORT[,HOST:PORT…]" or "embedded:FOLDER"'
-STORE_ALLOWED: Final = '"file:FOLDER"'
+STORE_ALLOWED: Final = '"file:FOLDER", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or "az://CONTAINER/PREFIX"'
+ENDPOINT_ALLOWED: Final = '"http://HOST:PORT" or "https://HOST:PORT", with a path where the server has one'
 HTTP_ALLOWED: Final = '"HOST:PORT", or "" for no HTTP at all'
 TOPIC_ALLOWED: Final = "a topic name: 1 to 240 letters, digits, dots, underscores and dashes"
 
+OBJECT_SCHEMES: Final = ("s3", "gs", "az")
+"""Of the stores that are no folder."""
+
+_MOST_PREFIX_CHARS: Final = 512
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}", re.ASCII)
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9_.-]{0,127})*", re.ASCII)
+_ENDPOINT: Final = re.compile(r"https?://(?P<authority>[^/?#@\s]+)(/[A-Za-z0-9._-]+)*", re.ASCII)
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,240}")  # Kafka takes 249; ".dlq" and the like are appended to some
 
 
@@ -70,9 +78,23 @@ def _log(text: object, info: ValidationInfo) -> str:
 
 def _store(text: object, info: ValidationInfo) -> str:
     scheme, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
-    if scheme != "file":
+    if scheme == "file":
+        return f"file:{absolute(rest.removeprefix('//'), info)}"
+    if scheme not in OBJECT_SCHEMES or not rest.startswith("//"):
         raise ValueError("no known form")
-    return f"file:{absolute(rest.removeprefix('//'), info)}"
+    bucket, slash, prefix = rest.removeprefix("//").rstrip("/").partition("/")
+    if not _BUCKET.fullmatch(bucket) or not _PREFIX.fullmatch(slash + prefix) or len(prefix) > _MOST_PREFIX_CHARS:
+        raise ValueError("no bucket and prefix")
+    return f"{scheme}://{bucket}{slash}{prefix}"
+
+
+def _endpoint(text: object) -> str:
+    if not isinstance(text, str) or (match := _ENDPOINT.fullmatch(text.rstrip("/"))) is None:
+        raise ValueError("not an address of HTTP")
+    authority = match["authority"]
+    if ":" in authority.rpartition("]")[2]:
+        parse_host_port(authority)
+    return text.rstrip("/")
 
 
 def _http(text: object) -> str:
@@ -91,6 +113,7 @@ def _topic(text: object) -> str:
 
 LogAddress: TypeAlias = Annotated[str, BeforeValidator(_log)]
 StoreAddress: TypeAlias = Annotated[str, BeforeValidator(_store)]
+EndpointAddress: TypeAlias = Annotated[str, BeforeValidator(_endpoint)]
 HttpAddress: TypeAlias = Annotated[str, BeforeValidator(_http)]
 TopicName: TypeAlias = Annotated[str, BeforeValidator(_topic)]
 FilePath: TypeAlias = Annotated[Path, BeforeValidator(absolute)]

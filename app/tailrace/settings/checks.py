@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tailrace.domain.errors import ExpressionError, SettingsError
+from tailrace.domain.features import MAX_CATEGORIES
 from tailrace.domain.records import Task
 from tailrace.settings.durations import show_duration
 from tailrace.settings.fields import Contradictions, Group, Problem
 
 if TYPE_CHECKING:
     from tailrace.settings.tree import (
+        EventsSettings,
         FeatureSettings,
         KafkaSettings,
+        LabelsSettings,
         LoopSettings,
         Settings,
+        SnapshotSettings,
     )
 
 LOOP_TOPICS: Final = (
@@ -98,6 +102,35 @@ def of_kafka(kafka: KafkaSettings) -> Iterator[Problem]:
         yield Problem(missing, "nothing", "a path: cert_file and key_file come together")
 
 
+def of_format(side: EventsSettings | LabelsSettings) -> Iterator[Problem]:
+    """Yield what is wrong: a schema goes with Avro, and Avro with a schema."""
+    if side.format == "avro" and side.schema_file is None:
+        yield Problem("schema_file", "nothing", "the path of an .avsc file, because format is avro")
+    if side.format == "json":
+        for key in ("schema_file", "older_schema_files"):
+            if getattr(side, key):
+                yield Problem(key, "a schema, but format is json", 'none, or format = "avro"')
+
+
+def of_snapshots(snapshots: SnapshotSettings) -> Iterator[Problem]:
+    """Yield what is wrong: what tells how to reach a store fits some stores only, and a secret comes with its id."""
+    fits = {
+        "endpoint": ("s3", "gs", "az"),
+        "region": ("s3",),
+        "key_id": ("s3", "az"),
+        "secret": ("s3", "az"),
+        "key_file": ("gs",),
+    }
+    for key, schemes in fits.items():
+        if getattr(snapshots, key) is not None and snapshots.scheme not in schemes:
+            stores = " or ".join(f"{scheme}://" for scheme in schemes)
+            yield Problem(key, f"a value, but the store is {snapshots.store}", f"none, or a store at {stores}")
+    if snapshots.secret is not None and snapshots.key_id is None:
+        yield Problem("key_id", "nothing", "a value, because secret has one")
+    if snapshots.scheme == "s3" and snapshots.key_id is not None and snapshots.secret is None:
+        yield Problem("secret", "nothing", "a value, because key_id has one: the two come together")
+
+
 def of_feature(feature: FeatureSettings) -> Iterator[Problem]:
     """Yield what is wrong: options belong to some types only, and `missing` must be a value of the feature."""
     found = list(_of_options(feature))
@@ -108,23 +141,35 @@ def of_feature(feature: FeatureSettings) -> Iterator[Problem]:
 def _of_options(feature: FeatureSettings) -> Iterator[Problem]:
     fits = {
         "min": ("number", "integer"),
-        "max": ("number", "integer"),
+        "max": ("number", "integer", "category"),
         "values": ("category",),
         "other": ("category",),
-        "max_length": ("text",),
+        "max_length": ("text", "category"),
     }
     given = [key for key in fits if getattr(feature, key) is not None and getattr(feature, key) is not False]
     misplaced = [key for key in given if feature.type not in fits[key]]
     for key in misplaced:
         yield Problem(key, f"this option beside type {feature.type}", f"only with type {' or '.join(fits[key])}")
-    if feature.type == "category" and not feature.values:
-        yield Problem("values", "nothing", "the list of its values, at least one")
+    if feature.type == "category":
+        yield from _of_category(feature)
     if feature.values and len(set(feature.values)) < len(feature.values):
         yield Problem("values", "a value that is listed twice", "each value once")
     if feature.min is not None and feature.max is not None and feature.min > feature.max:
         yield Problem("min", f"{feature.min}, above max = {feature.max}", "a number no greater than max")
     if not misplaced and feature.missing not in ("reject", "absent") and (wanted := _unfit_substitute(feature)):
         yield Problem("missing", _shown(feature.missing), f'"reject", "absent", or {wanted}')
+
+
+def _of_category(feature: FeatureSettings) -> Iterator[Problem]:
+    count = feature.max
+    if not feature.values and count is None:
+        yield Problem("values", "nothing", "the list of its values, at least one, or max, how many to know at most")
+    if count is not None and (feature.values or feature.other):
+        yield Problem("max", "a count beside values or other", "either a list of values, or max for an open category")
+    if count is not None and not (isinstance(count, int) and 1 <= count <= MAX_CATEGORIES):
+        yield Problem("max", f"{count}", f"a whole number from 1 to {MAX_CATEGORIES}")
+    if feature.values and feature.max_length is not None:
+        yield Problem("max_length", "this option beside values", "only without them, with max")
 
 
 def _unfit_substitute(feature: FeatureSettings) -> str:

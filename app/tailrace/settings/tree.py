@@ -25,10 +25,12 @@ from tailrace.domain.contract import (
     FeatureType,
     TargetContract,
 )
+from tailrace.domain.features import MAX_CATEGORIES
 from tailrace.domain.records import Rejection, Task
 from tailrace.domain.times import JoinTimes, TimeUnit
 from tailrace.settings import addresses, checks, durations
 from tailrace.settings.addresses import (
+    EndpointAddress,
     FilePath,
     HttpAddress,
     LogAddress,
@@ -49,10 +51,15 @@ from tailrace.settings.fields import (
 )
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+ValueFormat = Literal["json", "avro"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 TIME_UNITS = '"s", "ms", "us" or "ns"'
 NAME = "the name of a field, or a dotted path to it, as text"
+FORMATS = '"json" or "avro"'
+FORMAT = "What the values of the topic are: JSON objects, or Avro of the pinned schema."
+SCHEMA_FILE = "Avro: the .avsc file of plain values; single-object encoding of it is read too."
+OLDER_FILES = "Avro: schemas that values in single-object encoding may still name."
 
 
 class KafkaSettings(Group):
@@ -107,6 +114,13 @@ class EventsSettings(Group):
         default=None,
     )
     time_unit: TimeUnit = setting("The unit of a time that is a number.", TIME_UNITS, default="ms")
+    format: ValueFormat = setting(FORMAT, FORMATS, default="json")
+    schema_file: FilePath | None = setting(SCHEMA_FILE, "a path, with format avro", default=None)
+    older_schema_files: tuple[FilePath, ...] = setting(OLDER_FILES, "a list of paths", default=(), literal=True)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_format(self))
 
 
 class LabelsSettings(Group):
@@ -148,6 +162,13 @@ class LabelsSettings(Group):
         default=None,
         literal=True,
     )
+    format: ValueFormat = setting(FORMAT, FORMATS, default="json")
+    schema_file: FilePath | None = setting(SCHEMA_FILE, "a path, with format avro", default=None)
+    older_schema_files: tuple[FilePath, ...] = setting(OLDER_FILES, "a list of paths", default=(), literal=True)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_format(self))
 
 
 class FeatureSettings(Group):
@@ -161,10 +182,17 @@ class FeatureSettings(Group):
         "Smallest number that is accepted.", "a number, for number and integer", default=None, literal=True
     )
     max: Number | None = setting(
-        "Greatest number that is accepted.", "a number, for number and integer", default=None, literal=True
+        "Greatest number that is accepted; of a category without `values`, how many of them a model knows at most: the "
+        'first so many that it learns, every later one is "other" to it.',
+        f"a number, for number and integer; 1 to {MAX_CATEGORIES}, for category",
+        default=None,
+        literal=True,
     )
     values: tuple[str, ...] | None = setting(
-        "The values of a category.", 'a list of text such as ["de", "fr"], for category', default=None, literal=True
+        "The values of a category; without them it takes `max`.",
+        'a list of text such as ["de", "fr"], for category',
+        default=None,
+        literal=True,
     )
     other: Flag = setting(
         'Category: read a value that is not listed as "other" instead of rejecting the event.',
@@ -179,8 +207,8 @@ class FeatureSettings(Group):
         literal=True,
     )
     max_length: Count | None = setting(
-        "Text: the most characters that are accepted.",
-        "a whole number of at least 1, for text",
+        "Text, and category without `values`: the most characters that are accepted.",
+        "a whole number of at least 1, for text and category",
         default=None,
         shown=str(MAX_TEXT_CHARS),
         literal=True,
@@ -196,7 +224,8 @@ class FeatureSettings(Group):
             name=name,
             type=self.type,
             minimum=self.min,
-            maximum=self.max,
+            maximum=None if self.type == "category" else self.max,
+            most=int(self.max) if self.type == "category" and self.max is not None else None,
             values=self.values or (),
             other=self.other,
             missing=self.missing,
@@ -217,6 +246,34 @@ class ChampionSettings(Group):
     )
     experimental: Flag = setting(
         "Accept a model that is not on the list of proven families.", "true or false", default=False, literal=True
+    )
+
+
+class JoinSettings(Group):
+    """Where events wait for their labels."""
+
+    store: Literal["memory", "disk"] = setting(
+        "Where waiting events and remembered ids are kept; `disk` needs the extra tailrace[disk].",
+        '"memory", which goes to disk at `max_waiting` if the extra is installed, or "disk"',
+        default="memory",
+    )
+    max_waiting: Count = setting(
+        "Most events, early labels and remembered ids of one partition in memory; beyond, they go to disk, or reading "
+        "waits where the extra tailrace[disk] is not installed.",
+        "a whole number of at least 1",
+        default=1_000_000,
+        literal=True,
+    )
+    max_on_disk: Count = setting(
+        "Most events and remembered ids of one partition on disk; at the bound reading waits.",
+        "a whole number of at least 1",
+        default=100_000_000,
+        literal=True,
+    )
+    folder: FilePath = setting(
+        "Where the records on disk lie: a folder of this host's own, which may be deleted while nothing runs.",
+        "a path",
+        default="./waiting",
     )
 
 
@@ -257,12 +314,7 @@ class LoopSettings(Group):
         durations.ALLOWED,
         default="30s",
     )
-    max_waiting: Count = setting(
-        "Most events, early labels and remembered ids that one partition holds; at the bound reading waits.",
-        "a whole number of at least 1",
-        default=1_000_000,
-        literal=True,
-    )
+    join: JoinSettings = setting("Where events wait for their labels.", "a table", default={}, literal=True)
     corrections_within: DurationMs = setting(
         "How long after its horizon an event's target may still be corrected or withdrawn by a label of a higher "
         'revision, and is remembered for that; "0s": corrections are not taken.',
@@ -330,11 +382,44 @@ class SnapshotSettings(Group):
         "How often the model is made known to scorers in other processes.", durations.ALLOWED, default="1s"
     )
     store: StoreAddress = setting("Where snapshots are kept.", addresses.STORE_ALLOWED, default="file:./snapshots")
+    endpoint: EndpointAddress | None = setting(
+        "A server that speaks the protocol of s3://, gs:// or az://, such as MinIO; without it the provider's own.",
+        addresses.ENDPOINT_ALLOWED,
+        default=None,
+    )
+    region: Text | None = setting(
+        "The region of s3://; without it AWS_REGION says it, else it is us-east-1.", "text", default=None
+    )
+    key_id: Text | None = setting(
+        "The access key id of s3://, or the storage account of az://; without it the usual AWS_* or AZURE_* variables "
+        "or the rights of the machine count.",
+        "text",
+        default=None,
+    )
+    secret: SecretStr | None = setting(
+        "What belongs to key_id; better given as TAILRACE_SNAPSHOTS__SECRET_FILE than in the file.",
+        "text",
+        default=None,
+    )
+    key_file: FilePath | None = setting(
+        "The service account's JSON file for gs://; without it GOOGLE_* variables or the rights of the machine count.",
+        "a path",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_snapshots(self))
 
     @property
-    def folder(self) -> Path:
-        """The folder of a `file:` store."""
-        return Path(self.store.removeprefix("file:"))
+    def scheme(self) -> str:
+        """`file`, `s3`, `gs` or `az`."""
+        return self.store.partition(":")[0]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a `file:` store; None: it is another one."""
+        return Path(self.store.removeprefix("file:")) if self.scheme == "file" else None
 
 
 class KeySettings(Group):

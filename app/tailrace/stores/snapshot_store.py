@@ -1,6 +1,6 @@
 """Where snapshot files lie.
 
-Any form keeps three promises, held by `tests/stores/store_rules.py`:
+`file:` is here, buckets are in `object_store`. Any form keeps three promises, held by `tests/stores/store_rules.py`:
 
     1. All or nothing: a reader finds the whole content of one finished put, or nothing, whatever is killed when.
     2. What put has returned from survives a power failure.
@@ -110,7 +110,7 @@ class DirectoryStore(SnapshotStore):
             return _read_up_to(file, found.st_size)
 
     def paths(self, folder: str = "") -> list[str]:
-        top = self._root.joinpath(*_names(folder)) if folder else self._root
+        top = self._root.joinpath(*names_of(folder)) if folder else self._root
         with _failures(folder or "."):
             return sorted(
                 path.relative_to(self._root).as_posix()
@@ -150,18 +150,27 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _names(path: str) -> list[str]:
-    names = path.split("/")
-    if len(path) > MAX_PATH_LENGTH or not all(_NAME.fullmatch(name) for name in names):
+def is_path(text: str) -> bool:
+    """Return whether a text is a path of a store."""
+    return len(text) <= MAX_PATH_LENGTH and all(_NAME.fullmatch(name) for name in text.split("/"))
+
+
+def names_of(path: str) -> list[str]:
+    """Return the names that a path is made of.
+
+    Raises:
+        ValueError: It is not one of a store.
+    """
+    if not is_path(path):
         raise ValueError(
             f"{path[:MAX_PATH_LENGTH]!r} is not a path of a store; allowed are up to {MAX_PATH_LENGTH} letters, "
             "digits, '_', '.' and '-', in names that begin with a letter or digit, with '/' between them"
         )
-    return names
+    return path.split("/")
 
 
 def _split(path: str) -> tuple[list[str], str]:
-    *folders, name = _names(path)
+    *folders, name = names_of(path)
     return folders, name
 
 

@@ -222,6 +222,18 @@ class EmbeddedStore:
             self._create_partitions(topic.id, topic.state.partitions, total)
             write.execute("UPDATE topics SET partitions = ? WHERE id = ?", (total, topic.id))
 
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic, its records and what groups committed of it; one that does not exist is left so."""
+        topic = self._known_topics().get(name)
+        if topic is None:
+            return
+        with self._transaction() as write:
+            for partition in range(topic.state.partitions):
+                write.execute(f"DROP TABLE r{topic.id}_{partition}")
+            write.execute("DELETE FROM offsets WHERE topic = ?", (name,))
+            write.execute("DELETE FROM topics WHERE id = ?", (topic.id,))
+        self._topics = {}
+
     def _create_partitions(self, topic_id: int, start: int, total: int) -> None:
         for partition in range(start, total):
             self._write.execute(

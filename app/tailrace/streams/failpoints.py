@@ -17,6 +17,7 @@ NAMES: Final = (
     "join.side_acknowledged",
     "join.block_acknowledged",
     "join.committed",
+    "join.kept",
     "learn.block_folded",
     "learn.snapshot_stored",
     "learn.snapshot_indexed",

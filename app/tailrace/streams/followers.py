@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,29 +17,37 @@ from mode import Service
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import CHAMPION, Branch, BranchState
+from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.snapshots import Kind, Manifest
 from tailrace.streams.log import Reader
-from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
 log = structlog.get_logger(__name__)
 
+_ASK_AGAIN_S = 2.0  # a store that did not answer
 _RECORDS_READ = 1_000  # of the log, at most, to find the labels of a state that was followed
 _INFLUENCES_KEPT = 10_000  # labels folded since the last prediction; a burst beyond it is sampled, newest kept
 
 
 @dataclass(slots=True)
 class Serving:
-    """A model that may be asked, and what a prediction says of it."""
+    """A model that may be asked, what it knows of open categories, and what a prediction says of it."""
 
     model: Any
+    categories: CategoriesState
     version: str
     position: Position
     log_id: str
     name: str = CHAMPION
+
+
+def serving_of(branch: BranchState, position: Position, log_id: str) -> Serving:
+    """Return a branch as it serves."""
+    return Serving(branch.model, branch.categories, branch.lineage, position, log_id)
 
 
 @dataclass(slots=True)
@@ -64,7 +73,7 @@ class Models:
             if champion is not None:
                 self.highest = live.position
                 self._served = champion.lineage
-                return Serving(champion.model, champion.lineage, live.position, live.ownership.log_id)
+                return serving_of(champion, live.position, live.ownership.log_id)
         return followed
 
     def follow(self, serving: Serving) -> None:
@@ -122,6 +131,8 @@ class Follower(Service):
         self._fold = fold
         self._models = models
         self._on_refused = on_refused
+        self._stored: Manifest | None = None
+        self._came = asyncio.Event()
         self.is_ready = False
 
     @Service.task
@@ -138,7 +149,9 @@ class Follower(Service):
                 manifest = self._index.note(record)
                 if manifest is None or manifest.kind is Kind.BRANCH:
                     continue  # what was built beside does not serve before it is admitted and promoted
-                if newest is None or manifest.position >= newest.position:
+                if not _is_inline(manifest):
+                    self._want(manifest)
+                elif newest is None or manifest.position >= newest.position:
                     newest = manifest
             if next_offset >= held.end:
                 if newest is not None:
@@ -146,23 +159,43 @@ class Follower(Service):
                     newest = None
                 await self._begin_if_nothing()
                 self.is_ready = True
+                self._came.set()
 
-    async def _load(self, manifest: Manifest) -> None:
+    @Service.task
+    async def _fetch(self) -> None:
+        """Load what lies in the store beside what travels in the index, which must not wait behind it."""
+        while not self.should_stop:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._came.wait(), _ASK_AGAIN_S)
+            self._came.clear()
+            manifest, self._stored = self._stored, None
+            if manifest is not None and self.is_ready and not await self._load(manifest):
+                self._want(manifest)
+                await self.sleep(_ASK_AGAIN_S)
+
+    def _want(self, manifest: Manifest) -> None:
+        if self._stored is None or manifest.position >= self._stored.position:
+            self._stored = manifest
+
+    async def _load(self, manifest: Manifest) -> bool:
+        """Serve a state; return whether there is nothing more to do about it: False while the store does not answer."""
         models = self._models
         live = models.live
         if manifest.position < models.highest or (live is not None and live.position >= manifest.position):
-            return
+            return True
         try:
             bodies = await self._index.load(manifest, not_below=max(models.highest, 0))
             branch = await asyncio.to_thread(served_branch, self._fold, bodies)
         except (SnapshotRefused, CodecError) as refusal:
-            self._on_refused(getattr(refusal, "reason", "codec"))
+            reason = getattr(refusal, "reason", "codec")
+            self._on_refused(reason)
             log.warning("published state refused, the one before it serves on", why=str(refusal))
-            return
+            return bool(reason != NO_ANSWER)
         before = models.followed
-        models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+        models.follow(serving_of(branch, manifest.position, manifest.log_id))
         if before is not None:
             await self._note_labels(before.position, manifest.position)
+        return True
 
     async def _note_labels(self, before: Position, now: Position) -> None:
         """Read in the log which labels the new state contains and the one before it did not."""
@@ -176,13 +209,19 @@ class Follower(Service):
 
     async def _begin_if_nothing(self) -> None:
         """Where the newest state was refused, serve the next one that is good; an untrained model only without any."""
+        answers = True
         for manifest in self._index.by_position():
             if self._models.followed is not None:
                 return
-            await self._load(manifest)
+            if answers or _is_inline(manifest):
+                answers = await self._load(manifest)
         if self._models.followed is None:
             begin = self._fold.begin_branch(self._configured)
-            self._models.follow(Serving(begin.model, begin.lineage, 0, ""))
+            self._models.follow(serving_of(begin, 0, ""))
+
+
+def _is_inline(manifest: Manifest) -> bool:
+    return bool(manifest.inline) or not manifest.parts
 
 
 def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:

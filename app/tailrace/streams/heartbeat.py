@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mode import Service
 
@@ -16,6 +16,7 @@ from tailrace.domain.status import (
     ModelStatus,
     PartitionStatus,
     Quality,
+    Role,
     RoleStatus,
     SnapshotStatus,
 )
@@ -41,6 +42,7 @@ class Beating:
     Attributes:
         newest_snapshot: The last one this process wrote or restored.
         quality: The quality that the live state holds; () when this process does not learn.
+        remarks: Role → what is to be said of it although it runs; "" when all is well.
     """
 
     member: str
@@ -53,6 +55,7 @@ class Beating:
     recorder: Recorder
     newest_snapshot: Callable[[], SnapshotStatus | None]
     quality: Callable[[], tuple[Quality, ...]]
+    remarks: Mapping[Role, Callable[[], str]] = field(default_factory=dict)
 
 
 class Heartbeat(Service):
@@ -113,7 +116,10 @@ class Heartbeat(Service):
         partitions = tuple(
             self._partition_status(voice, partition, lags.get(partition)) for partition in sorted(voice.source.assigned)
         )
-        return RoleStatus(voice.report.role, voice.report.state, voice.report.reason, partitions)
+        report = voice.report
+        remark = self._beating.remarks.get(report.role)
+        reason = report.reason or (remark() if remark is not None else "")
+        return RoleStatus(report.role, report.state, reason, partitions)
 
     def _partition_status(self, voice: Voice, partition: TopicPartition, lag: int | None) -> PartitionStatus:
         end = voice.source.end_offset(partition)

@@ -3,7 +3,8 @@
     1. Dead letters and forwards are acknowledged.
     2. The block is acknowledged.
     3. The positions of its vector are committed.
-    4. The mark of what was committed is sent to the other partitions, at most one a second.
+    4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
+    5. The mark of what was committed is sent to the other partitions, at most one a second.
 
 A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
 """
@@ -14,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tailrace.domain.blocks import Vector
 from tailrace.domain.errors import ForeignLogError, OwnershipLost
@@ -30,10 +32,16 @@ from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
 from tailrace.wire.json_codec import LabelDecoder
 
+if TYPE_CHECKING:  # what it imports is an extra
+    from tailrace.stores.waiting_folders import WaitingFolders
+    from tailrace.stores.waiting_room import DiskRoom
+
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _COMMIT_EVERY_S = 0.2
 _MARK_EVERY_S = 1.0
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
+_DISK_BUSY_S = 0.01
+_MOST_HINTS = 10_000
 _REFUSALS_KEPT = 2  # a second refused commit in a row: the partition has gone to another member
 
 
@@ -51,6 +59,21 @@ class JoinTopics:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where waiting records are kept.
+
+    Attributes:
+        folders: Of the waiting rooms on disk; None: the extra `disk` is not installed, all is kept in memory.
+        starts_on_disk: From the first record on; otherwise once memory holds `JoinLimits.max_waiting` of a partition.
+        max_on_disk: The bound on disk, in place of `JoinLimits.max_waiting`.
+    """
+
+    folders: WaitingFolders | None = None
+    starts_on_disk: bool = False
+    max_on_disk: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class JoinParts:
     """What every partition's join works with.
 
@@ -58,6 +81,7 @@ class JoinParts:
         spec: (partition, partitions) → the join's own settings.
         new_owner: Makes a name that nobody has used.
         now_ms: The broker's clock as well as this host knows it; for idleness only.
+        keeping: Where waiting records are kept.
     """
 
     topics: JoinTopics
@@ -73,6 +97,7 @@ class JoinParts:
     new_owner: Callable[[], Owner]
     now_ms: Callable[[], int]
     idle_after_ms: int
+    keeping: Keeping
 
 
 @dataclass(slots=True)
@@ -81,7 +106,9 @@ class JoinWriter:
 
     Attributes:
         generation: Of the assignment; nothing is committed under another.
-        hints: Accepted blocks from the oldest row on that is still remembered; the first is committed as the hint.
+        hints: Accepted blocks, the first at or before the oldest row that is still remembered: it is committed as the
+            hint. When there are many, some in between are left out.
+        room: The waiting room, when it is on disk.
         vector: Of the last block that was written, or recovered from; `mark` is that block's.
         due: The mark of the last commit that succeeded; `told` is the one that was sent last.
     """
@@ -95,6 +122,7 @@ class JoinWriter:
     log_id: str
     hints: deque[Hint]
     vector: Vector
+    room: DiskRoom | None = None
     number: int = 0
     rejected: list[tuple[Record, Rejection]] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
@@ -116,6 +144,11 @@ class JoinWriter:
     def has_rows(self) -> bool:
         """Whether anything waits that others wait for."""
         return self.join.has_output or bool(self.rejected)
+
+    @property
+    def must_write(self) -> bool:
+        """Whether a block must be written before anything more is read."""
+        return self.join.is_full or (self.room is not None and self.room.is_heavy)
 
     @property
     def positions_due(self) -> bool:
@@ -146,9 +179,9 @@ class JoinWriter:
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)
         self.parts.recorder.produced(self.parts.training.partition.topic, 1)
-        self.hints.append(Hint(offset, self.owner, self.number))
-        while len(self.hints) > 1 and self.hints[0].offset < batch.vector.oldest_row:
-            self.hints.popleft()
+        self._hint(Hint(offset, self.owner, self.number), batch.vector.oldest_row)
+        if self.room is not None:
+            self.room.acknowledged(self.log_id, offset, self.owner, self.number, self.hints[0].dump())
         self.vector, self.mark = batch.vector, batch.mark
         self.written_s = self._now_s()
         self.is_committed = False
@@ -188,6 +221,16 @@ class JoinWriter:
             return
         self.refused, self.is_committed, self.due = 0, True, self.mark
         failpoints.reached("join.committed")
+        if self.room is not None:
+            await follow(self.room)  # 4
+        failpoints.reached("join.kept")
+
+    def _hint(self, hint: Hint, oldest_row: int) -> None:
+        self.hints.append(hint)
+        while len(self.hints) > 1 and self.hints[1].offset <= oldest_row:
+            self.hints.popleft()
+        if len(self.hints) > _MOST_HINTS:
+            self.hints = deque(list(self.hints)[::2])
 
     async def _send_mark(self, mark: Mark | None) -> None:
         assert mark is not None, "told is None until there is a first mark"
@@ -197,7 +240,7 @@ class JoinWriter:
             for other in range(self.spec.partitions)
             if other != self.spec.partition
         ]
-        for delivery in sent:  # 4
+        for delivery in sent:  # 5
             await delivery
         self.told, self.marked_s = mark, self._now_s()
 
@@ -260,6 +303,18 @@ class JoinWriter:
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+async def follow(room: DiskRoom) -> None:
+    """Let a waiting room on disk follow the blocks whose positions are committed.
+
+    Raises:
+        WaitingRoomError: It cannot.
+    """
+    while room.is_behind:
+        is_written = room.write()
+        # A set is a few milliseconds; in between whatever else lives here, scoring first, has its turn.
+        await asyncio.sleep(0 if is_written else _DISK_BUSY_S)
 
 
 _LABEL_OUTCOMES = (

@@ -10,12 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    CommitFailedError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.structs import TopicPartition as KafkaPartition
 
 from tailrace.domain.errors import LogError
-from tailrace.streams.kafka_client import KafkaOptions, close_admin, keep_trying, start_or_close
+from tailrace.streams.kafka_client import KafkaOptions, close_admin, close_consumer, keep_trying, start_or_close
 from tailrace.streams.log import Admin, Commit, TopicPartition, TopicState
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -77,6 +84,36 @@ class KafkaAdmin(Admin):
         change = {name: NewPartitions(total)}
         await self._call("add partitions", lambda client: client.create_partitions(change))
         await self._are_visible({name: total})
+
+    async def commit(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit for a group in which nobody is a member, through a consumer that joins none."""
+        theirs = {KafkaPartition(*partition): tuple(commit) for partition, commit in commits.items()}
+
+        async def attempt() -> None:
+            consumer = AIOKafkaConsumer(**self._options.arguments(), group_id=group, enable_auto_commit=False)
+            await start_or_close(consumer)
+            try:
+                consumer.assign(list(theirs))
+                await consumer.commit(theirs)
+            except CommitFailedError as error:
+                raise LogError(
+                    f"Kafka at {self._options.bootstrap} refuses a position of {group}: the group has a member; stop it"
+                ) from error
+            finally:
+                await close_consumer(consumer)
+
+        await keep_trying(attempt, self._options, "commit")
+
+    async def delete(self, name: str) -> None:
+        """Delete a topic; return when the brokers do not show it any more."""
+        answer = await self._call("delete a topic", lambda client: client.delete_topics([name]))
+        for topic, code, *_ in answer.topic_error_codes:
+            self._raise_for(topic, code, None, allowed=(UnknownTopicOrPartitionError.errno,))
+
+        async def gone() -> bool:
+            return name not in await self._shapes()
+
+        await self._becomes(gone, f"that {name} is gone")
 
     async def brokers(self) -> int:
         """Return the number of brokers."""

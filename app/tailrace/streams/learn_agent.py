@@ -36,11 +36,11 @@ from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, Serving, served_branch
+from tailrace.streams.followers import Models, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
-from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Warming, WarmingFailed
@@ -49,6 +49,7 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
+_STORE_POLL_S = 2.0  # how often a store that gives nothing is asked, where nothing else can be begun with
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
@@ -188,6 +189,7 @@ class Term(Service):
                 await self._parts.writer.last(self.folded)
             next_offset = offset_of(self.folded.position)
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
+        await self._parts.writer.drain()
         self._let_go(next_offset)
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -240,18 +242,14 @@ class Term(Service):
 
     async def _newest_good(self) -> LoopState:
         parts = self._parts
-        for manifest in parts.index.newest():
-            try:
-                return await self._state_of(manifest)
-            except (SnapshotRefused, CodecError) as refusal:
-                reason = getattr(refusal, "reason", "codec")
-                parts.recorder.snapshot_refused(reason)
-                log.warning(
-                    "snapshot refused, the one before it is tried",
-                    number=manifest.number,
-                    reason=reason,
-                    why=str(refusal),
-                )
+        state, is_silent = await self._first_good()
+        while state is None and is_silent and (await parts.training.range()).start > 0 and not self.should_stop:
+            why = "the log has lost its beginning and the store does not give the snapshots; it is asked again"
+            parts.report.set(RoleState.RESTORING, why)
+            await self.sleep(_STORE_POLL_S)
+            state, is_silent = await self._first_good()
+        if state is not None:
+            return state
         held = await parts.training.range()
         if held.start > 0:
             raise ForeignLogError(
@@ -259,6 +257,26 @@ class Term(Service):
                 "be used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
             )
         return parts.fold.begin()
+
+    async def _first_good(self) -> tuple[LoopState | None, bool]:
+        """Return the state of the newest snapshot that is good, and whether the store gave no answer for some."""
+        parts, is_silent = self._parts, False
+        for manifest in parts.index.newest():
+            if is_silent and not manifest.inline:
+                continue  # each would take as long to say nothing
+            try:
+                return await self._state_of(manifest), is_silent
+            except (SnapshotRefused, CodecError) as refusal:
+                reason = getattr(refusal, "reason", "codec")
+                is_silent |= reason == NO_ANSWER
+                parts.recorder.snapshot_refused(reason)
+                log.warning(
+                    "snapshot refused, the one before it is tried",
+                    number=manifest.number,
+                    reason=reason,
+                    why=str(refusal),
+                )
+        return None, is_silent
 
     async def _state_of(self, manifest: Manifest) -> LoopState:
         parts = self._parts
@@ -444,10 +462,10 @@ class Term(Service):
             except (SnapshotRefused, CodecError) as refusal:
                 log.warning("published state refused", why=str(refusal))
             else:
-                parts.models.follow(Serving(branch.model, branch.lineage, manifest.position, manifest.log_id))
+                parts.models.follow(serving_of(branch, manifest.position, manifest.log_id))
                 return
         begin = parts.fold.begin_branch(parts.configured)
-        parts.models.follow(Serving(begin.model, begin.lineage, 0, ""))
+        parts.models.follow(serving_of(begin, 0, ""))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""

@@ -276,7 +276,7 @@ class TopicState:
 
 
 class Admin(ABC):
-    """Describes and changes topics."""
+    """Describes and changes topics; commits for groups that have no members."""
 
     @abstractmethod
     async def describe(self, names: Iterable[str]) -> Mapping[str, TopicState]:
@@ -293,6 +293,18 @@ class Admin(ABC):
     @abstractmethod
     async def add_partitions(self, name: str, total: int) -> None:
         """Raise the number of partitions to `total`."""
+
+    @abstractmethod
+    async def commit(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit for a group in which nobody is a member: a position that commands keep.
+
+        Raises:
+            LogError: The group has a member, whose business its offsets are.
+        """
+
+    @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Delete a topic with everything in it; return when it is gone. One that does not exist is fine."""
 
     @abstractmethod
     async def brokers(self) -> int:

@@ -9,27 +9,33 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
-from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
-from tailrace.domain.join import LabelJoin, recover
-from tailrace.domain.positions import offset_of, position_of, row_of
-from tailrace.domain.records import Forward, Label, Mark, Rejection
+from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost, WaitingRoomError
+from tailrace.domain.join import JoinLimits, LabelJoin
+from tailrace.domain.positions import offset_of, row_of
+from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import Role, RoleState
-from tailrace.domain.times import NEVER
+from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of, value_of
 from tailrace.streams.join_writer import JoinParts, JoinWriter
-from tailrace.streams.log import Commit, Record, RecordBatch, Source, TopicPartition
-from tailrace.streams.training_log import Hint
-from tailrace.wire.avro_codec import decode_relabelled, decode_scored
+from tailrace.streams.log import Record, RecordBatch, Source
+from tailrace.wire.avro_codec import decode_scored
 from tailrace.wire.partitioner import partitions_of
+
+if TYPE_CHECKING:  # what it imports is an extra
+    from tailrace.stores.waiting_room import DiskRoom
 
 log = structlog.get_logger(__name__)
 
 _REST_S = 4.0  # a stop waits so long for the round to end: less than a revocation may take
 _IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark at most this often
+_ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up
+_ROWS_OF_DISK = 250  # of one training block, whose rows are read from disk: some milliseconds
+_LABELS_AT_ONCE = 100  # labels whose events are read from disk at once: some milliseconds
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
 
 
@@ -62,6 +68,10 @@ class PartitionJoin(Service):
         self._quiet_since_ms = 0
         self._idle_from_ms = 0
         self._rested = asyncio.Event()
+        self._room: DiskRoom | None = None
+        self._rooms_lost = 0
+        folders = parts.keeping.folders
+        self._is_on_disk = folders is not None and (parts.keeping.starts_on_disk or folders.has(partition))
 
     @property
     def label(self) -> str:
@@ -82,23 +92,59 @@ class PartitionJoin(Service):
     async def _live(self) -> None:
         self._tell()
         try:
-            await self._recover()
-            self.is_ready = True
-            self._now(RoleState.RUNNING)
             while not self.should_stop:
-                await self._round()
-            await self._finish()
+                try:
+                    await self._join_on()
+                except WaitingRoomError as problem:
+                    self._lose_room(problem)
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
-        except (ForeignLogError, CodecError) as problem:
+        except (ForeignLogError, CodecError, WaitingRoomError) as problem:
             log.error("partition stays down, scoring goes on", partition=self.partition, why=str(problem))
-            inputs = (self._scored, self._labels, self._relabelled)
-            self._source.pause(inputs)
-            for partition in inputs:  # what was read of it is not in flight any more, so that a release need not wait
-                self._source.seek(partition, 0)
+            self._let_inputs_rest()
             self._now(RoleState.FAILED, f"partition {self.partition}: {problem}")
         finally:
+            self._close_room()
             self._rested.set()
+
+    async def _join_on(self) -> None:
+        await self._recover()
+        self.is_ready = True
+        self._now(RoleState.RUNNING)
+        while not self.should_stop:
+            await self._round()
+        await self._finish()
+
+    def _let_inputs_rest(self) -> None:
+        inputs = (self._scored, self._labels, self._relabelled)
+        self._source.pause(inputs)
+        for partition in inputs:  # what was read of it is not in flight any more, so that a release need not wait
+            self._source.seek(partition, 0)
+
+    def _lose_room(self, problem: WaitingRoomError) -> None:
+        """Go on with a new waiting room, and after some that were lost with one in memory.
+
+        Raises:
+            WaitingRoomError: The settings ask for the disk.
+        """
+        self._close_room()
+        self._rooms_lost += 1
+        if self._rooms_lost > _ROOMS_LOST:
+            if self._parts.keeping.starts_on_disk:
+                raise problem
+            self._is_on_disk = False
+        log.warning("waiting room lost, it is made again from the topics", partition=self.partition, why=str(problem))
+        self._let_inputs_rest()
+        self._inbox.clear()
+        self.is_ready = False
+        self._join = self._writer = None
+        self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
+
+    def _close_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            with suppress(WaitingRoomError):
+                room.close()
 
     def _now(self, state: RoleState, reason: str = "") -> None:
         self.stands, self.why = state, reason
@@ -117,72 +163,65 @@ class PartitionJoin(Service):
     # ── recovery ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _recover(self) -> None:
-        parts, partition = self._parts, self.partition
-        committed = await self._source.committed(self._scored)
-        hint = Hint.load(committed.metadata) if committed is not None else None
-        owner = parts.new_owner()
-        view = await parts.training.view_from(partition, hint)
-        claimed = await parts.training.claim(partition, owner, self._confirm, view)
-        blocks = claimed.view.blocks
-        vector = blocks[-1][1].vector if blocks else await self._beginning()
-        self._join = await asyncio.to_thread(  # a million rows take seconds
-            recover,
-            self._spec,
-            vector,
-            rows=blocks,
-            scored=await self._scored_again(vector),
-            labels=await self._labels_again(vector),
-            relabelled=await self._relabelled_again(vector),
+        recovery = self._recovery()
+        try:
+            self._adopt(await recovery.claimed(on_disk=self._is_on_disk, anew=self._rooms_lost > 0))
+        finally:
+            self._room = recovery.room
+        join, _ = self._made
+        log.info(
+            "partition recovered",
+            partition=self.partition,
+            remembered=join.remembered,
+            events_read_again=recovery.read_again,
+            disk=None if self._room is None else str(self._room.shelf.folder),
         )
-        firsts = deque(Hint(offset, block.owner, block.number) for offset, block in blocks)
-        self._writer = JoinWriter(
-            parts, self._source, self._generation, self._spec, self._join, owner, claimed.log_id, firsts, vector
-        )
-        self._source.seek(self._scored, offset_of(vector.scored_next))
-        self._source.seek(self._labels, vector.labels_next)
-        self._source.seek(self._relabelled, vector.relabelled_next)
-        self._quiet_since_ms = parts.now_ms()
+        self._source.seek(self._scored, offset_of(join.scored_next))
+        self._source.seek(self._labels, join.labels_next)
+        self._source.seek(self._relabelled, join.relabelled_next)
+        self._quiet_since_ms = self._parts.now_ms()
         self._source.resume((self._scored, self._labels, self._relabelled))
 
-    async def _confirm(self) -> bool:
-        commits = {}
-        for partition in (self._scored, self._labels, self._relabelled):
-            known = await self._source.committed(partition)
-            commits[partition] = known or Commit((await self._parts.reader.range_of(partition)).start)
-        return self._source.generation == self._generation and await self._source.commit(commits)
+    async def _move_to_disk(self) -> None:
+        """Make the join again on disk, where it stands now."""
+        log.info("waiting records go to disk", partition=self.partition, most=self._spec.limits.max_waiting)
+        await self._finish()
+        _, writer = self._made
+        was = Written(writer.owner, writer.log_id, writer.number, writer.hints)
+        self._join = self._writer = writer = None  # type: ignore[assignment]  # what they hold must go first
+        self._is_on_disk = True
+        self._now(RoleState.RESTORING, f"partition {self.partition} moves what waits to disk")
+        recovery = self._recovery()
+        try:
+            self._adopt(await recovery.moved(was))
+        finally:
+            self._room = recovery.room
+        self._now(RoleState.RUNNING)
 
-    async def _beginning(self) -> Vector:
-        """Where the first joiner of a partition begins: at what the topics still hold."""
-        starts = [
-            (await self._parts.reader.range_of(partition)).start
-            for partition in (self._scored, self._labels, self._relabelled)
-        ]
-        return first_vector(*starts)
+    def _recovery(self) -> JoinRecovery:
+        spec, keeping = self._spec, self._parts.keeping
+        if self._is_on_disk:
+            bounds = JoinLimits(_ROWS_OF_DISK, spec.limits.max_bytes, keeping.max_on_disk, spec.limits.max_waiting)
+            spec = replace(spec, limits=bounds)
+        return JoinRecovery(
+            self._parts, self._source, self._generation, spec, tell=lambda why: self._now(RoleState.RESTORING, why)
+        )
 
-    async def _scored_again(self, vector: Vector) -> list[tuple[int, ScoredBlock]]:
-        start, last = offset_of(vector.scored_low.position), vector.scored_next
-        end = offset_of(last) + (1 if row_of(last) else 0)
-        return [
-            (record.offset, decode_scored(_value(record))) for record in await self._again(self._scored, start, end)
-        ]
-
-    async def _labels_again(self, vector: Vector) -> list[tuple[Label, int]]:
-        records = await self._again(self._labels, vector.labels_low.position, vector.labels_next)
-        found = [(record, self._parts.labels.decode(record)) for record in records]
-        labels = [label for _, label in found if isinstance(label, Label)]
-        return list(zip(labels, self._homes(labels), strict=True))
-
-    async def _relabelled_again(self, vector: Vector) -> list[tuple[int, Forward | Mark]]:
-        records = await self._again(self._relabelled, vector.relabelled_low, vector.relabelled_next)
-        found = [(record.offset, _relabelled(record)) for record in records]
-        return [(offset, record) for offset, record in found if record is not None]
-
-    async def _again(self, partition: TopicPartition, start: int, end: int) -> list[Record]:
-        records: list[Record] = []
-        if start < end:
-            async for batch in self._parts.reader.read(partition, start, end):
-                records += batch
-        return records
+    def _adopt(self, made: Recovered) -> None:
+        self._join = made.join
+        self._writer = JoinWriter(
+            self._parts,
+            self._source,
+            self._generation,
+            self._spec,
+            made.join,
+            made.was.owner,
+            made.was.log_id,
+            made.was.hints,
+            made.vector,
+            made.room,
+            made.was.number,
+        )
 
     def _homes(self, labels: Sequence[Label]) -> list[int]:
         return partitions_of([label.id.encode() for label in labels], self._spec.partitions)
@@ -217,7 +256,7 @@ class PartitionJoin(Service):
         for batch in read:
             self._source.complete(batch)
         await writer.commit_if_due(at_once=moved)
-        self._bound_memory()
+        await self._bound_memory()
         self._record()
 
     async def _read(self, batch: RecordBatch) -> None:
@@ -234,11 +273,12 @@ class PartitionJoin(Service):
         join, _ = self._made
         for record in records:
             with self._parts.recorder.timed("decode"):
-                block = decode_scored(_value(record))
+                block = decode_scored(value_of(record))
             rows = len(block.ids)
             row = self._first_row(record.offset)
             while True:
                 with self._parts.recorder.timed("join"):
+                    self._load(block.ids[row:])
                     row = join.on_scored(record.offset, block, row)
                 await self._make_room()
                 if row >= rows:
@@ -258,33 +298,39 @@ class PartitionJoin(Service):
         writer.remember(records)
         read = 0
         while read < len(records):
+            part = slice(read, read + _LABELS_AT_ONCE)
             with self._parts.recorder.timed("join"):
-                for record, label in zip(records[read:], decoded[read:], strict=True):
+                self._load([label.id for label in decoded[part] if isinstance(label, Label)])
+                for record, label in zip(records[part], decoded[part], strict=True):
                     read += 1
                     if isinstance(label, Rejection):
                         writer.reject(record, label)
                         join.on_rejected_label(record.offset)
                     else:
                         join.on_label(label, next(homes))
-                    if join.is_full:
+                    if writer.must_write:
                         break
             await self._make_room()
+            if self._room is not None:
+                await asyncio.sleep(0)  # what else lives here, scoring first, has its turn
 
     async def _read_relabelled(self, records: Sequence[Record]) -> None:
-        join, _ = self._made
+        join, writer = self._made
         for record in records:
-            content = _relabelled(record)
+            content = relabelled_of(record)
             if content is None:
                 join.on_rejected_relabelled(record.offset)
             else:
                 join.on_relabelled(record.offset, content)
-            if join.is_full:
+            if writer.must_write:
                 await self._make_room()
 
     async def _make_room(self) -> None:
-        join, writer = self._made
-        while join.is_full:
+        _, writer = self._made
+        while writer.must_write:
             await writer.write()
+            if self._room is not None:
+                await writer.commit_if_due()  # what is committed goes to disk and out of memory
 
     async def _expire(self) -> None:
         join, writer = self._made
@@ -309,46 +355,36 @@ class PartitionJoin(Service):
             await writer.write()
         await writer.commit_if_due(at_once=True)
 
-    def _bound_memory(self) -> None:
+    def _load(self, event_ids: Sequence[str]) -> None:
+        if self._room is not None:
+            self._room.load(event_ids)
+
+    async def _bound_memory(self) -> None:
         join, _ = self._made
         paused = join.paused_inputs()
+        is_held, can_move = any(paused), self._parts.keeping.folders is not None and self._rooms_lost <= _ROOMS_LOST
+        if is_held and can_move and not self._is_on_disk:
+            await self._move_to_disk()
+            return
+        if is_held == (not self.why):
+            self._now(RoleState.RUNNING, self._held() if is_held else "")
         for partition, is_paused in ((self._scored, paused.scored), (self._labels, paused.labels)):
             if is_paused:
                 self._source.pause((partition,))
             else:
                 self._source.resume((partition,))
 
+    def _held(self) -> str:
+        join, _ = self._made
+        return (
+            f"partition {self.partition} holds {join.remembered + join.early:,} records, as many as it may, and reads "
+            "on only what lags behind; "
+            f"{'raise join.max_on_disk' if self._is_on_disk else 'use the disk or raise join.max_waiting'}; "
+            "see also that labels arrive"
+        )
+
     def _record(self) -> None:
         join, _ = self._made
         self._parts.recorder.join_holds(
             self.partition, waiting=join.waiting, early=join.early, remembered=join.remembered
         )
-
-
-def first_vector(scored: int, labels: int, relabelled: int) -> Vector:
-    """Return the vector of a partition of which nothing was read: the first offsets still there."""
-    return Vector(
-        scored_next=position_of(scored),
-        labels_next=labels,
-        relabelled_next=relabelled,
-        scored_low=Lowest(position_of(scored), NEVER),
-        labels_low=Lowest(labels, NEVER),
-        relabelled_low=relabelled,
-    )
-
-
-def _value(record: Record) -> bytes:
-    if record.value is None:
-        raise CodecError(
-            f"offset {record.offset} of {record.topic}/{record.partition} has no value; only Tailrace may write "
-            "this topic. Find out who wrote it."
-        )
-    return record.value
-
-
-def _relabelled(record: Record) -> Forward | Mark | None:
-    try:
-        return decode_relabelled(_value(record))
-    except CodecError as problem:
-        log.warning("relabelled record passed over", offset=record.offset, partition=record.partition, why=str(problem))
-        return None

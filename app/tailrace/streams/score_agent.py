@@ -133,7 +133,7 @@ class ScoreAgent(Service):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
         with recorder.timed("predict"):
-            scores = score(serving.model, events.rows, parts.target)
+            scores = score(serving.model, events.rows, parts.target, serving.categories)
         block = self._block(batch, events, scores.served, serving)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection

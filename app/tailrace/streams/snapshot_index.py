@@ -40,6 +40,9 @@ from tailrace.wire.avro_codec import decode_manifest, encode_manifest
 
 log = structlog.get_logger(__name__)
 
+NO_ANSWER: Final = "store"
+"""The reason for which a snapshot is refused that may be a good one: its store gives nothing now."""
+
 MAX_RECORD_BYTES: Final = MAX_INLINE_BYTES + 2 * MAX_MANIFEST_BYTES
 """Of an index record: inline parts, the manifest, and what Avro adds."""
 
@@ -163,7 +166,7 @@ class SnapshotIndex:
             raise
         except (OSError, ValueError, TailraceError) as cause:
             raise SnapshotRefused(
-                "store", f"{self._store.address} does not give {manifest.store_path}: {cause}"
+                NO_ANSWER, f"{self._store.address} does not give {manifest.store_path}: {cause}"
             ) from cause
         return (await asyncio.to_thread(snapshot_file.read, content, expected)).bodies
 
@@ -178,9 +181,7 @@ class SnapshotIndex:
         assert self._sink is not None, "this process only reads the index"
         inline = packed.stored if packed.fits_inline else {}
         alone = manifest.kind is Kind.PUBLICATION and packed.fits_inline
-        path = (
-            None if alone else f"{manifest.loop}/{manifest.lineage[:16]}/{manifest.kind}-{manifest.number:08d}.tailrace"
-        )
+        path = None if alone else _path_of(manifest)
         manifest = self._signed(replace(manifest, store_path=path, inline=inline))
         if path is not None:
             content = snapshot_file.write(manifest, packed.stored)
@@ -234,3 +235,9 @@ def unsealed(record: Record, trusted: TrustFile) -> Manifest:
 def _rising(manifest: Manifest) -> str:
     """Return the name of the line in which positions never fall: each branch that was built beside has its own."""
     return index_key(manifest) if manifest.kind is Kind.BRANCH else manifest.kind.value
+
+
+def _path_of(manifest: Manifest) -> str:
+    """Return where the file lies: its name holds its digest, so that nobody who comes late replaces another's file."""
+    name = f"{manifest.kind}-{manifest.number:08d}-{replace(manifest, store_path=None).digest[:12]}"
+    return f"{manifest.loop}/{manifest.lineage[:16]}/{name}.tailrace"

@@ -1,13 +1,16 @@
 """When and how the owner of the training log writes snapshots and publications.
 
-Both are taken at block ends. The state is encoded in a thread while learning waits and scoring does not. A store
-that fails costs a snapshot, never learning: the next interval tries again.
+Both are taken at block ends. The state is encoded in a thread while learning waits and scoring does not; storing and
+indexing is a queue's business (`snapshot_queue`), so that a store that is down, slow or full costs neither learning
+nor serving anything. Each kind has a queue of its own: a publication that travels in the index alone does not wait
+behind a snapshot that the store does not take.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
@@ -15,23 +18,40 @@ import structlog
 from tailrace.domain.errors import TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import state_digest
+from tailrace.domain.positions import Position
 from tailrace.domain.snapshots import Kind, Manifest, SnapshotSchedule, next_number
 from tailrace.domain.status import SnapshotStatus
 from tailrace.stores import snapshot_file
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_queue import Finished, SnapshotQueue
 from tailrace.telemetry.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 
-_REST = 4  # learning goes on for at least so many times as long as a snapshot or publication took
+DRAIN_WITHIN_S = 3.0  # of a stop, for what waits; well inside of `worker.STOP_WITHIN_S` and the revoke timeout
+_REST = 4  # learning goes on for at least so many times as long as an encode took
 _COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One kind: when the next is due, what waits, and how far the index is."""
+
+    schedule: SnapshotSchedule
+    queue: SnapshotQueue
+    indexed: Position = 0
+
+    def lost(self) -> None:
+        """Take another one although the position may not move any more."""
+        self.schedule.last_position = self.indexed
 
 
 class SnapshotWriter:
     """Writes the snapshots of one loop.
 
     Args:
+        store_address: For people.
         publish_ms, snapshot_ms: Intervals.
         clock_ms: Never goes back; for intervals.
         now_ms: The wall clock; informative.
@@ -46,6 +66,7 @@ class SnapshotWriter:
         announcements: Announcements,
         recorder: Recorder,
         versions: Mapping[str, str],
+        store_address: str,
         publish_ms: int,
         snapshot_ms: int,
         clock_ms: Callable[[], int],
@@ -57,11 +78,12 @@ class SnapshotWriter:
         self._announcements = announcements
         self._recorder = recorder
         self._versions = versions
+        self._store_address = store_address
         self._clock_ms = clock_ms
         self._now_ms = now_ms
-        self._schedules = {
-            Kind.SNAPSHOT: SnapshotSchedule(snapshot_ms, clock_ms()),
-            Kind.PUBLICATION: SnapshotSchedule(publish_ms, clock_ms()),
+        self._lanes = {
+            Kind.SNAPSHOT: self._lane(Kind.SNAPSHOT, snapshot_ms),
+            Kind.PUBLICATION: self._lane(Kind.PUBLICATION, publish_ms),
         }
         self.newest: SnapshotStatus | None = None
 
@@ -70,68 +92,99 @@ class SnapshotWriter:
         usable = (manifest for manifest in self._index.newest() if manifest.position <= state.position)
         newest = next(usable, None)
         if newest is not None:
-            self._schedules[Kind.SNAPSHOT].last_position = newest.position
+            self._lanes[Kind.SNAPSHOT].schedule.last_position = newest.position
             self._note(newest)
         published = next(iter(self._index.newest(Kind.PUBLICATION)), None)
         if published is not None:
-            self._schedules[Kind.PUBLICATION].last_position = min(published.position, state.position)
+            self._lanes[Kind.PUBLICATION].schedule.last_position = min(published.position, state.position)
 
     async def if_due(self, state: LoopState) -> None:
-        """Write what is due at this block end."""
-        for kind, schedule in self._schedules.items():
+        """Encode what is due at this block end, and hand it on."""
+        for kind, lane in self._lanes.items():
             if kind is Kind.PUBLICATION and state.champion is None:
                 continue  # a learner with other libraries folds the branch that serves
-            if schedule.due(self._clock_ms(), state.position):
-                await self._write(kind, state)
+            if lane.schedule.due(self._clock_ms(), state.position):
+                await self._take(kind, lane, state)
 
     async def last(self, state: LoopState) -> None:
-        """Write a snapshot now if anything was folded since the last: the process is about to stop."""
-        if state.position > self._schedules[Kind.SNAPSHOT].last_position:
-            await self._write(Kind.SNAPSHOT, state)
+        """Take a snapshot now if anything was folded since the last: the process is about to stop."""
+        lane = self._lanes[Kind.SNAPSHOT]
+        if state.position > lane.schedule.last_position:
+            await self._take(Kind.SNAPSHOT, lane, state)
 
-    async def _write(self, kind: Kind, state: LoopState) -> None:
-        schedule, begun_ms, before = self._schedules[kind], self._clock_ms(), self._schedules[kind].last_position
-        position = state.position
+    async def drain(self) -> None:
+        """Write what waits, for DRAIN_WITHIN_S at most; the next owner folds what was left from the log again."""
+        await asyncio.gather(*(lane.queue.drain(DRAIN_WITHIN_S) for lane in self._lanes.values()))
+
+    def remark(self) -> str:
+        """Say that snapshots wait because the store or the log does not take them; "" when all is well."""
+        late = {kind: lane.queue for kind, lane in self._lanes.items() if lane.queue.late_ms}
+        if not late:
+            return ""
+        counts = [f"{len(queue)} {kind.value}{'s' * (len(queue) > 1)}" for kind, queue in late.items()]
+        wait = "wait" if sum(map(len, late.values())) > 1 else "waits"
+        since_s = max(queue.late_ms for queue in late.values()) // 1_000
+        problem = next((queue.problem for queue in late.values() if queue.problem), "")
+        what = f"takes nothing since {since_s} s" if problem else f"does not answer since {since_s} s"
+        told = f"{' and '.join(counts)} {wait}: the store {self._store_address} {what}; learning and serving go on"
+        return f"{told} ({problem})" if problem else told
+
+    def _lane(self, kind: Kind, every_ms: int) -> _Lane:
+        queue = SnapshotQueue(kind, write=self._write, recorder=self._recorder, clock_ms=self._clock_ms)
+        lane = _Lane(SnapshotSchedule(every_ms, self._clock_ms()), queue)
+        queue.on_lost = lane.lost
+        return lane
+
+    async def _take(self, kind: Kind, lane: _Lane, state: LoopState) -> None:
+        begun_ms, position = self._clock_ms(), lane.schedule.last_position
         try:
-            manifest = await self._put(kind, state)
+            finished = await self._finished(kind, state)
+            lane.queue.offer(finished)
+            position = state.position
         except (OSError, TailraceError) as problem:
-            position = before
             self._recorder.snapshot_failed(kind)
             log.warning("snapshot failed, the next interval tries again", kind=kind.value, why=str(problem))
-            return
         finally:
             now_ms = self._clock_ms()
-            schedule.taken(now_ms + _REST * (now_ms - begun_ms), position)
-        self._recorder.snapshot_done(kind, size_bytes=manifest.stored_bytes, now_ms=self._now_ms())
-        if kind is Kind.SNAPSHOT:
-            self._note(manifest)
-            await self._announcements.snapshot(manifest)
+            lane.schedule.taken(now_ms + _REST * (now_ms - begun_ms), position)
 
-    async def _put(self, kind: Kind, state: LoopState) -> Manifest:
+    async def _finished(self, kind: Kind, state: LoopState) -> Finished:
         begun = perf_counter()
         packed = await asyncio.to_thread(self._packed, kind, state)
-        encoded = perf_counter()
-        previous = next(iter(self._index.newest(kind)), None)
-        manifest = Manifest(
+        self._recorder.snapshot_phase("encode", perf_counter() - begun)
+        draft = Manifest(
             lineage=self._fold.lineage,
             loop=self._loop,
             log_id=state.ownership.log_id,
             kind=kind,
-            number=next_number(self._index.manifests, self._fold.lineage, kind),
+            number=0,
             position=state.position,
             last_block_offset=state.last_offset if state.last_offset >= 0 else None,
             last_block_digest=state.last_digest or None,
             parts=packed.parts,
             state_digest=state_digest((part.name, part.digest) for part in packed.parts),
-            previous_digest=previous.digest if previous is not None else None,
+            previous_digest=None,
             counters=_counters(state),
             versions=self._versions,
             created_at_ms=self._now_ms(),
         )
-        indexed = await self._index.put(manifest, packed)
-        self._recorder.snapshot_phase("encode", encoded - begun)
-        self._recorder.snapshot_phase("write", perf_counter() - encoded)
-        return indexed
+        return Finished(draft, packed)
+
+    async def _write(self, finished: Finished) -> None:
+        begun, kind = perf_counter(), finished.draft.kind
+        previous = next(iter(self._index.newest(kind)), None)
+        manifest = replace(
+            finished.draft,
+            number=next_number(self._index.manifests, self._fold.lineage, kind),
+            previous_digest=previous.digest if previous is not None else None,
+        )
+        indexed = await self._index.put(manifest, finished.packed)
+        self._recorder.snapshot_phase("write", perf_counter() - begun)
+        self._recorder.snapshot_done(kind, size_bytes=indexed.stored_bytes, now_ms=self._now_ms())
+        self._lanes[kind].indexed = indexed.position
+        if kind is Kind.SNAPSHOT:
+            self._note(indexed)
+            await self._announcements.snapshot(indexed)
 
     def _packed(self, kind: Kind, state: LoopState) -> snapshot_file.Packed:
         bodies = self._fold.publication(state) if kind is Kind.PUBLICATION else self._fold.parts(state)
@@ -143,7 +196,7 @@ class SnapshotWriter:
             position=manifest.position,
             time_ms=manifest.created_at_ms,
             size_bytes=manifest.stored_bytes,
-            every_ms=self._schedules[Kind.SNAPSHOT].every_ms,
+            every_ms=self._lanes[Kind.SNAPSHOT].schedule.every_ms,
             digest=manifest.state_digest,
         )
 

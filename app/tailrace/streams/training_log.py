@@ -73,6 +73,7 @@ class View:
 
     Attributes:
         blocks: (offset, block): accepted blocks of the part that its last vector still needs.
+        keeps_last_only: Of those blocks only the last is kept, whatever it needs.
         is_cut: The log no longer begins at its first record, so its first claims cannot be judged.
     """
 
@@ -81,6 +82,7 @@ class View:
     ownership: OwnershipState
     blocks: list[tuple[int, TrainingBlock]] = field(default_factory=list)
     is_cut: bool = False
+    keeps_last_only: bool = False
 
     def read(self, record: Logged) -> None:
         """Take the next record of the log into account."""
@@ -94,6 +96,8 @@ class View:
             if self.part == LEARNER:
                 self.ownership.accept(LEARNER, content.owner, content.number)
         elif content.partition == self.part and self.ownership.accept(self.part, content.owner, content.number):
+            if self.keeps_last_only:
+                self.blocks.clear()
             self.blocks.append((record.offset, content))
             oldest = content.vector.oldest_row
             while self.blocks[0][0] < oldest and len(self.blocks) > 1:
@@ -251,8 +255,16 @@ class TrainingLog:
 
     async def view_from(self, part: int, hint: Hint | None) -> View:
         """Return a view that begins at the hint if the log agrees with it, else at the first offset."""
+        block = None if hint is None else await self.block_at(part, hint)
+        if hint is not None and block is not None:
+            return View(part, hint.offset, OwnershipState(block.log_id, {part: hint.owner}, {part: hint.number - 1}))
         held = await self.range()
-        if hint is not None and held.start <= hint.offset < held.end:
+        return View(part, held.start, OwnershipState(), is_cut=held.start > 0)
+
+    async def block_at(self, part: int, hint: Hint) -> TrainingBlock | None:
+        """Return the block that a hint names; None when the log holds another record there, or none."""
+        held = await self.range()
+        if held.start <= hint.offset < held.end:
             async for found in self.records(hint.offset, hint.offset + 1):
                 block = found.record
                 if isinstance(block, TrainingBlock) and (block.partition, block.owner, block.number) == (
@@ -260,9 +272,17 @@ class TrainingLog:
                     hint.owner,
                     hint.number,
                 ):
-                    known = OwnershipState(block.log_id, {part: hint.owner}, {part: hint.number - 1})
-                    return View(part, hint.offset, known)
-        return View(part, held.start, OwnershipState(), is_cut=held.start > 0)
+                    return block
+        return None
+
+    async def accepted(self, part: int, hint: Hint | None, end: int) -> AsyncIterator[tuple[int, TrainingBlock]]:
+        """Yield (offset, block) of the blocks of a part that count before `end`, from the hint on."""
+        view = await self.view_from(part, hint)
+        view.keeps_last_only = True
+        async for record in self.records(view.next_offset, end):
+            view.read(record)
+            if view.blocks and view.blocks[0][0] == record.offset:
+                yield view.blocks[0]
 
     async def _read_on(self, view: View, end: int) -> None:
         async for record in self.records(view.next_offset, end):

@@ -183,7 +183,16 @@ STAGE_SECONDS: Final = Instrument(
 )  # fmt: skip
 SNAPSHOTS: Final = Instrument(
     "tailrace_snapshots_total", Type.COUNTER, "Snapshots and publications that were begun, by how they ended.",
-    ("loop", "kind", "outcome"), {"kind": SNAPSHOT_KINDS, "outcome": _closed("ok", "failed")},
+    ("loop", "kind", "outcome"), {"kind": SNAPSHOT_KINDS, "outcome": _closed("ok", "failed", "replaced")},
+)  # fmt: skip
+SNAPSHOTS_WAITING: Final = Instrument(
+    "tailrace_waiting_snapshots", Type.GAUGE, "Encoded and not yet stored and indexed; at most 2.",
+    ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
+)  # fmt: skip
+SNAPSHOT_RETRIES: Final = Instrument(
+    "tailrace_snapshot_retries_total", Type.COUNTER,
+    "Tries to store and index one that failed and are made again: the store or the log did not take it.",
+    ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
 )  # fmt: skip
 SNAPSHOT_TIME: Final = Instrument(
     "tailrace_snapshot_last_success_timestamp_seconds", Type.GAUGE, "When the last one was complete.",

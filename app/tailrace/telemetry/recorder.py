@@ -197,6 +197,20 @@ class Recorder:
         self._instruments.add(declared.SNAPSHOTS, 1, self._loop, kind.value, "failed")
         self.counts[f"{kind.value}s_failed"] += 1
 
+    def snapshot_replaced(self, kind: Kind) -> None:
+        """Count one that was given up for a newer one, because the store did not take it in time."""
+        self._instruments.add(declared.SNAPSHOTS, 1, self._loop, kind.value, "replaced")
+        self.counts[f"{kind.value}s_replaced"] += 1
+
+    def snapshot_retried(self, kind: Kind) -> None:
+        """Count one try to store and index that failed and is made again."""
+        self._instruments.add(declared.SNAPSHOT_RETRIES, 1, self._loop, kind.value)
+        self.counts[f"{kind.value}_retries"] += 1
+
+    def snapshots_waiting(self, kind: Kind, waiting: int) -> None:
+        """Say how many are encoded and not yet stored and indexed."""
+        self._instruments.set(declared.SNAPSHOTS_WAITING, waiting, self._loop, kind.value)
+
     def snapshot_refused(self, reason: str) -> None:
         """Count one that was not loaded; `reason` is that of SnapshotRefused or Refusal."""
         self._instruments.add(declared.SNAPSHOTS_REFUSED, 1, self._loop, reason)

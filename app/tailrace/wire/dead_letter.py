@@ -19,6 +19,8 @@ CONNECT: Final = "__connect.errors."
 CODE: Final = "tailrace.dlq.code"
 BLOCK: Final = "tailrace.dlq.block"
 LEFT_OUT: Final = "tailrace.dlq.left_out"
+ATTEMPT: Final = "tailrace.dlq.attempt"
+"""Of a record that was sent back: how often. It is a header of the record, so a new dead letter carries it along."""
 
 _DECIDED_BY: Final = {
     Stage.DECODE: "tailrace.wire.json_codec",
@@ -27,6 +29,7 @@ _DECIDED_BY: Final = {
     Stage.JOIN: "tailrace.domain.join",
 }
 _FIRST: Final = CONNECT + "topic"
+_MAX_ATTEMPT_DIGITS: Final = 9  # a producer may write anything into a header
 
 
 class Rejected(Protocol):
@@ -81,6 +84,7 @@ class DeadLetter:
         member: Who rejected it.
         block: The training block it belongs to; None where no block decides.
         headers: The original ones.
+        is_whole: Whether key, value and headers of the record go along; False where they were too large.
     """
 
     topic: str
@@ -91,6 +95,19 @@ class DeadLetter:
     rejection: Rejection
     block: BlockName | None
     headers: Headers
+    is_whole: bool = True
+
+    @property
+    def attempt(self) -> int:
+        """How often the record has been sent back already; what is no count is none."""
+        (*_, text) = (b"0", *(value or b"" for name, value in self.headers if name == ATTEMPT))
+        return int(text) if text.isdigit() and len(text) <= _MAX_ATTEMPT_DIGITS else 0
+
+    @property
+    def headers_again(self) -> list[tuple[str, bytes | None]]:
+        """The headers of the record as it is sent back once more."""
+        kept = [header for header in self.headers if header[0] != ATTEMPT]
+        return [*kept, (ATTEMPT, str(self.attempt + 1).encode())]
 
 
 def encode(
@@ -108,7 +125,7 @@ def encode(
         CONNECT + "connector.name": f"tailrace.{loop}",
         CONNECT + "task.id": member,
         CONNECT + "stage": rejection.stage.value,
-        CONNECT + "class.name": _DECIDED_BY[rejection.stage],
+        CONNECT + "class.name": _decided_by(rejection),
         CONNECT + "exception.class.name": f"tailrace.{rejection.code.value}",
         CONNECT + "exception.message": rejection.detail,
         CODE: rejection.code.value,
@@ -147,9 +164,14 @@ def parse(headers: Headers) -> DeadLetter:
             rejection,
             block,
             tuple(headers[:start]),
+            LEFT_OUT not in ours,
         )
     except (KeyError, ValueError) as cause:
         raise CodecError(f"the headers of a dead letter are incomplete ({type(cause).__name__})") from cause
+
+
+def _decided_by(rejection: Rejection) -> str:
+    return "tailrace.wire.avro_objects" if rejection.code is Code.NOT_AVRO else _DECIDED_BY[rejection.stage]
 
 
 def _start_of_ours(headers: Headers) -> int:

@@ -1,8 +1,8 @@
-"""Events and labels as users bring them → records, or a `Rejection` with its code; JSON, one record per message.
+"""Events and labels as users bring them → records, or a `Rejection` with its code; one record per message.
 
 Nothing in a value makes a decoder raise, and what becomes of one record depends on that record alone: a batch is
-read column by column, which gives for each record the same as reading it alone. The seam for other formats of user
-topics is `ObjectReader`: what turns the bytes of a value into fields.
+read column by column, which gives for each record the same as reading it alone. The seam for the formats of user
+topics is `ObjectReader`, what turns the bytes of a value into fields: `json_object` here, `avro_objects` for Avro.
 """
 
 from __future__ import annotations

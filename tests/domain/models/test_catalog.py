@@ -8,8 +8,9 @@ import pytest
 from river import compose, linear_model, preprocessing, tree
 from tests.domain.models.parts import Mine
 
-from tailrace.domain.models.catalog import FAMILIES, describe, family_of, misfits, supported, uses_blas
+from tailrace.domain.models.catalog import describe, family_of, misfits, supported, uses_blas
 from tailrace.domain.models.expression import parse
+from tailrace.domain.models.families import FAMILIES
 
 
 def model_of(text: str) -> Any:
@@ -24,13 +25,20 @@ def test_a_supported_model_has_no_refusals() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("AdPredictor()", "use one of BernoulliNB, ComplementNB"),
+        ("AdPredictor()", "BaggingClassifier, BernoulliNB, ComplementNB"),
         ("SNARIMAX(p=1, d=0, q=0)", "SNARIMAX is not on the support list"),
         ("RobustScaler() | GaussianNB()", "use one of"),
+        ("LinearRegression(initializer=optim.initializers.Normal(seed=1), loss=optim.losses.Poisson())", "Poisson"),
         ("LogisticRegression(optimizer=Nadam())", "Momentum"),
         ("HoeffdingAdaptiveTreeClassifier(seed=1, drift_detector=PageHinkley())", "use one of ADWIN"),
         ("HoeffdingTreeClassifier(binary_split=True)", "hash order"),
         ("StandardScaler() | HoeffdingTreeClassifier(binary_split=True)", "hash order"),
+        ("ARFClassifier(seed=1, binary_split=True)", "hash order"),
+        ("ARFClassifier(seed=1, metric=metrics.LogLoss())", "use one of Accuracy"),
+        ("BaggingClassifier(GaussianNB(), n_models=101, seed=1)", "use n_models=10"),
+        ("LeveragingBaggingClassifier(GaussianNB(), bagging_method='half', seed=1)", "use bagging_method='bag'"),
+        ("KNNClassifier(engine=LazySearch(window_size=20001))", "use window_size=1000"),
+        ("KNNClassifier(engine=LazySearch(), cleanup_every=10)", "leave it out"),
         ("MinMaxScaler(window_size=3) | GaussianNB()", "has not seen"),
     ],
 )
@@ -66,8 +74,11 @@ def test_a_model_that_fits_its_task(task: str, text: str) -> None:
         ("binary", "LinearRegression()", "needs a classifier, and the model ends in LinearRegression, a regressor"),
         ("regression", "StandardScaler() | GaussianNB()", "ends in GaussianNB, a classifier"),
         ("binary", "StandardScaler()", "ends in StandardScaler, a transformer"),
+        ("binary", "HalfSpaceTrees(seed=1)", "an anomaly detector, which no task can use yet; end it in"),
         ("binary", "optim.SGD()", "ends in SGD, which predicts nothing"),
         ("multiclass", "LogisticRegression()", "OneVsRestClassifier(LogisticRegression()), or use SoftmaxRegression()"),
+        ("binary", "BaggingClassifier(LinearRegression(), seed=1)", "ends in LinearRegression, a regressor"),
+        ("multiclass", "SRPClassifier(LogisticRegression(), seed=1)", "OneVsRestClassifier(LogisticRegression())"),
         ("binary", "SGD() | LogisticRegression()", "SGD is no transformer"),
         ("ranking", "LogisticRegression()", "write one of binary, multiclass, regression"),
     ],

@@ -226,12 +226,22 @@ class Series:
             await asyncio.sleep(0.1)
 
 
-async def run_series(form: LogForm, folder: Path, seed: int, *, apart: bool, count: int) -> Report:
+def points_of_the_join(rng: Random) -> list[Point]:
+    """Return points at every place of the join, for one process with all roles."""
+    points = [place(rng, ALL, name) for name in failpoints.NAMES if name.startswith("join.")]
+    rng.shuffle(points)
+    return points
+
+
+async def run_series(
+    form: LogForm, folder: Path, seed: int, *, apart: bool, count: int, join_store: str = "memory"
+) -> Report:
     """Run a series of kills on a log.
 
     Args:
         apart: Each role is a process of its own; else one process has all.
         count: Of points; for each role when apart.
+        join_store: Where what waits is kept; on disk, the points are all places of the join.
     """
     rng = Random(seed)
     scenario = await Scenario.make(
@@ -243,6 +253,7 @@ async def run_series(form: LogForm, folder: Path, seed: int, *, apart: bool, cou
         skew=f"{SKEW_MS}ms",
         idle_after="2s" if rng.random() < 0.5 else "10m",
         snapshots={"every": "300ms", "publish": "200ms"},
+        join={"store": join_store},
     )
     fleet = Fleet(scenario.config, [(role,) for role in ALL] if apart else [ALL], rng, folder)
     refolder = Refolder(scenario.config, folder)
@@ -251,6 +262,8 @@ async def run_series(form: LogForm, folder: Path, seed: int, *, apart: bool, cou
     try:
         topics = Topics(reader, scenario.domain, PARTITIONS)
         points = points_apart(rng, count) if apart else points_of_one(rng, count)
+        if join_store == "disk":
+            points = points_of_the_join(rng)
         return await Series(scenario, fleet, refolder, topics, rng).run(points)
     except AssertionError as failure:
         shape = "--apart " if apart else ""

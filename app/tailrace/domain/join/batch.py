@@ -41,11 +41,13 @@ class JoinLimits:
         max_rows: Rows of one training block.
         max_bytes: Of the rows of one training block, estimated from above; its last row may pass it.
         max_waiting: Waiting events, early labels and remembered identities together; then inputs pause.
+        max_early: Early labels, which are in memory wherever the others are; then inputs pause.
     """
 
     max_rows: int = 1_000
     max_bytes: int = 400_000
     max_waiting: int = 1_000_000
+    max_early: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

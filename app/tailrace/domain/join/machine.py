@@ -32,7 +32,6 @@ watermark, the own labels watermark and the marks of all other labels partitions
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappush
 
 from tailrace.domain import blocks
 from tailrace.domain.blocks import ScoredBlock
@@ -70,8 +69,7 @@ class LabelJoin:
         """
         if self.is_full or self._sealed_for(block):
             return row
-        state, identities = self._state, self._state.identities
-        by_id, arrived, by_time = identities.by_id, identities.arrived, identities.by_time
+        state, newest, add = self._state, self._state.identities.newest, self._state.identities.add
         early, disorder_ms, watermark = state.early.by_id, state.times.disorder_ms, state.scored_watermark
         ids, times_ms, first = block.ids, block.times_ms.tolist(), position_of(offset)
         stale = repeated = 0
@@ -83,17 +81,14 @@ class LabelJoin:
             if before > time_ms + disorder_ms:
                 stale += 1
                 continue
-            known = by_id.get(event_id)
+            known = newest(event_id)
             if known is not None and state.is_repeated(known, time_ms, before):
                 repeated += 1
                 continue
-            identity = by_id[event_id] = Identity(time_ms, first + at, before, known, block, at)
-            arrived.append(identity)
-            heappush(by_time, (time_ms, event_id, identity))
+            add(Identity(event_id, time_ms, first + at, before, known, block, at))
             if event_id in early and self._judge_early(event_id):
                 end = at + 1
                 break
-        identities.added(end - row - stale - repeated)
         state.scored_watermark = watermark
         state.scored_next = first + end if end < len(ids) else position_of(offset + 1)
         self._count("stale", stale)
@@ -198,6 +193,11 @@ class LabelJoin:
         """The offset of `labels` to read next."""
         return self._state.labels_next
 
+    @property
+    def relabelled_next(self) -> int:
+        """The offset of `relabelled` to read next."""
+        return self._state.relabelled_next
+
     def take(self) -> Batch:
         """Return what happened since the last batch, with the vector as of its last row."""
         batch = self._sealed.popleft() if self._sealed else self._close()
@@ -226,16 +226,16 @@ class LabelJoin:
 
     @property
     def remembered(self) -> int:
-        """How many identities are in memory, waiting ones included."""
+        """How many identities are remembered, waiting ones included."""
         return self._state.identities.count
 
     def paused_inputs(self) -> PausedInputs:
-        """Say which inputs must pause because memory is full: those whose watermark is ahead.
+        """Say which inputs must pause because no more may wait: those whose watermark is ahead.
 
         The input with the least watermark of all partitions always reads on, so no two joins wait for each other.
         """
-        state = self._state
-        if self.remembered + self.early < self.spec.limits.max_waiting:
+        state, limits = self._state, self.spec.limits
+        if self.remembered + self.early < limits.max_waiting and self.early < limits.max_early:
             return PausedInputs()
         return PausedInputs(
             scored=state.scored_watermark > state.heard(), labels=state.labels_watermark > state.scored_watermark
@@ -248,7 +248,9 @@ class LabelJoin:
         self._unwritten = Unwritten(self.spec.limits)
         self._moved = False
         state.forget()
-        return unwritten.batch(state.vector(unwritten.counted()), self._mark_here())
+        vector = state.vector(unwritten.counted())
+        state.identities.seal(vector)
+        return unwritten.batch(vector, self._mark_here())
 
     def _sealed_for(self, block: ScoredBlock | None) -> bool:
         """Close the batch, as of now, if a row of `block` cannot stand in it; return whether it was closed.
@@ -326,7 +328,7 @@ class LabelJoin:
 
     def _correct(self, identity: Identity, label: Label) -> None:
         self._unwritten.add_correction(identity.time_ms, label)
-        identity.correct(label.y, label.revision)
+        self._state.identities.correct(identity, label.y, label.revision)
         self._count("withdrawn" if label.y is None else "corrected", 1)
 
     def _judge_early(self, event_id: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from tailrace.domain.blocks import Lowest, ScoredBlock
+from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Label
 from tailrace.domain.times import EventTimeMs
@@ -35,6 +35,7 @@ class Identity:
         remembered: False once it is forgotten.
     """
 
+    id: str
     time_ms: EventTimeMs
     position: Position
     watermark_ms: EventTimeMs
@@ -53,18 +54,13 @@ class Identity:
 
 
 class Identities:
-    """Identities by id, by arrival, by time, and by when they were settled.
-
-    Attributes:
-        by_id: Id → its newest identity.
-        arrived: Those that wait, in the order of their positions, among some that do no longer.
-        by_time: A heap of those whose wait is not known to be over.
-    """
+    """The waiting room in memory: identities by id, by arrival, by time, and by when they were settled."""
 
     def __init__(self) -> None:
-        self.by_id: dict[str, Identity] = {}
-        self.arrived: deque[Identity] = deque()
-        self.by_time: list[tuple[EventTimeMs, str, Identity]] = []
+        self._by_id: dict[str, Identity] = {}
+        self.newest = self._by_id.get  # asked once for every event and label: no call of ours in between
+        self._arrived: deque[Identity] = deque()
+        self._by_time: list[tuple[EventTimeMs, str, Identity]] = []
         self._passed: deque[tuple[EventTimeMs, str, Identity]] = deque()
         self._settled: deque[Identity] = deque()
         self.waiting = 0
@@ -72,27 +68,31 @@ class Identities:
 
     def find(self, event_id: str, time_ms: EventTimeMs) -> Identity | None:
         """Return a remembered identity."""
-        known = self.by_id.get(event_id)
-        while known is not None and known.time_ms != time_ms:
-            known = known.older
-        return known
+        return _at(self.newest(event_id), time_ms)
+
+    def add(self, identity: Identity) -> None:
+        """Keep an event that begins to wait, as the newest of its id. Positions rise."""
+        self._by_id[identity.id] = identity
+        self._arrived.append(identity)
+        heappush(self._by_time, (identity.time_ms, identity.id, identity))
+        self.count += 1
+        self.waiting += 1
 
     def add_settled(
         self, event_id: str, time_ms: EventTimeMs, row_at: int, state: int, y: float = 0.0, revision: int = 0
     ) -> None:
-        """Remember an identity from its row in the training log; the first row of one identity rules."""
-        if self.find(event_id, time_ms) is not None:
+        """Remember what its row in the training log says of an identity; the first row of one identity rules."""
+        newest = self.newest(event_id)
+        known = _at(newest, time_ms)
+        if known is not None:
+            if known.state == WAITING:
+                self.settle(known, state, y, revision, row_at)
             return
-        identity = Identity(time_ms, 0, 0, self.by_id.get(event_id), None, 0, state, y, revision, row_at)
-        self.by_id[event_id] = identity
-        heappush(self.by_time, (time_ms, event_id, identity))
+        identity = Identity(event_id, time_ms, 0, 0, newest, None, 0, state, y, revision, row_at)
+        self._by_id[event_id] = identity
+        heappush(self._by_time, (time_ms, event_id, identity))
         self._settled.append(identity)
         self.count += 1
-
-    def added(self, count: int) -> None:
-        """Count identities that the caller added to `by_id`, `arrived` and `by_time` itself."""
-        self.count += count
-        self.waiting += count
 
     def settle(self, identity: Identity, state: int, y: float, revision: int, row_at: int) -> None:
         """Give a waiting identity its outcome and let go of its block. `row_at` never falls."""
@@ -104,9 +104,13 @@ class Identities:
         self._settled.append(identity)
         self.waiting -= 1
 
+    def correct(self, identity: Identity, y: float | None, revision: int) -> None:
+        """Take what a later label says of a settled identity."""
+        identity.correct(y, revision)
+
     def lowest(self, end: Lowest) -> Lowest:
         """Return the lowest position that still waits, `end` if none does."""
-        arrived = self.arrived
+        arrived = self._arrived
         while arrived and arrived[0].state != WAITING:
             arrived.popleft()
         return Lowest(arrived[0].position, arrived[0].watermark_ms) if arrived else end
@@ -116,7 +120,7 @@ class Identities:
 
         An identity that is yielded must be settled before the next is asked for.
         """
-        by_time = self.by_time
+        by_time = self._by_time
         while by_time and by_time[0][0] < time_ms:
             if by_time[0][2].state == WAITING:
                 yield by_time[0][2]
@@ -124,7 +128,7 @@ class Identities:
 
     def forget(self, time_ms: EventTimeMs) -> None:
         """Forget settled identities of an earlier time."""
-        by_time, passed = self.by_time, self._passed
+        by_time, passed = self._by_time, self._passed
         while by_time and by_time[0][0] < time_ms and by_time[0][2].state != WAITING:
             passed.append(heappop(by_time))
         while passed and passed[0][0] < time_ms:
@@ -134,16 +138,16 @@ class Identities:
             self._unlink(event_id, identity)
 
     def _unlink(self, event_id: str, identity: Identity) -> None:
-        newest = self.by_id[event_id]
+        newest = self._by_id[event_id]
         if newest is not identity:
             while newest.older is not identity:
                 assert newest.older is not None
                 newest = newest.older
             newest.older = identity.older
         elif identity.older is not None:
-            self.by_id[event_id] = identity.older
+            self._by_id[event_id] = identity.older
         else:
-            del self.by_id[event_id]
+            del self._by_id[event_id]
 
     def oldest_row(self, end: int) -> int:
         """Return a log offset before which no remembered identity has its row, `end` if there is none."""
@@ -151,6 +155,15 @@ class Identities:
         while settled and not settled[0].remembered:
             settled.popleft()
         return settled[0].row_at if settled else end
+
+    def seal(self, vector: Vector) -> None:
+        """Need nothing more: what is in memory goes with the process."""
+
+
+def _at(newest: Identity | None, time_ms: EventTimeMs) -> Identity | None:
+    while newest is not None and newest.time_ms != time_ms:
+        newest = newest.older
+    return newest
 
 
 @dataclass(slots=True, eq=False)
@@ -196,6 +209,10 @@ class EarlyLabels:
         same_id.remove(early)
         if not same_id:
             del self.by_id[early.label.id]
+
+    def all(self) -> list[EarlyLabel]:
+        """Return those that wait."""
+        return [early for same_id in self.by_id.values() for early in same_id]
 
     def before(self, time_ms: EventTimeMs) -> Iterator[Label]:
         """Take out and yield the labels of an earlier time."""

@@ -2,22 +2,24 @@
 
 The last accepted vector says where to read from. Rows of the log give every settled identity that is still
 remembered; then events and labels are read again from the lowest positions that waited, each judged by the
-watermark that stood just before it the first time.
+watermark that stood just before it the first time. Where a waiting room was kept as of an older vector, only what
+came since is read: `starts` says from where.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from heapq import heappush
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from tailrace.domain import blocks
-from tailrace.domain.blocks import Corrections, ScoredBlock, TrainingBlock, Vector
+from tailrace.domain.blocks import Corrections, Lowest, ScoredBlock, TrainingBlock, Vector
 from tailrace.domain.join.batch import JoinSpec
 from tailrace.domain.join.machine import LabelJoin
 from tailrace.domain.join.memory import DROPPED, IMPLICIT, JOINED, EarlyLabel, Forwards, Identity, OpenForward
 from tailrace.domain.join.state import JoinState
-from tailrace.domain.positions import position_of
+from tailrace.domain.positions import Position, position_of
 from tailrace.domain.records import Forward, Label, Mark
 from tailrace.domain.times import EventTimeMs
 
@@ -30,27 +32,62 @@ def recover(
     scored: Iterable[tuple[int, ScoredBlock]],
     labels: Iterable[tuple[Label, int]],
     relabelled: Iterable[tuple[int, Forward | Mark]],
+    kept: Kept | None = None,
 ) -> LabelJoin:
     """Return the join as it stood at a vector. The iterables are read once, in the order of the arguments.
 
     Args:
         spec: Of the partition.
         vector: Of the last accepted block of the partition; `Vector()` where there is none.
-        rows: (log offset, block): the partition's accepted blocks from `vector.oldest_row` to the vector's own.
-        scored: (offset, block) from the block that holds `vector.scored_low.position` to `vector.scored_next`;
+        rows: (log offset, block): the partition's accepted blocks from `vector.oldest_row` to the vector's own; with
+            `kept`, those after the block of its vector.
+        scored: (offset, block) from the block that holds `starts(…).scored.position` to `vector.scored_next`;
             rows outside of the two positions are passed over.
-        labels: (label, home partition of its id) with offsets from `vector.labels_low.position` to
+        labels: (label, home partition of its id) with offsets from `starts(…).labels.position` to
             `vector.labels_next`, without those that decoding rejects.
         relabelled: (offset, record) from `vector.relabelled_low` to `vector.relabelled_next`, likewise.
+        kept: What a waiting room still holds. It is changed in place.
     """
-    state = JoinState.empty(spec)
+    state = kept.state if kept else JoinState.empty(spec)
+    start = starts(vector, kept.vector if kept else None)
     _read_rows(state, rows)
-    _read_scored(state, vector, scored)
+    _read_scored(state, start.scored, vector.scored_next, scored)
     _take_positions(state, vector)
-    _read_labels(state, spec.partition, vector, labels)
+    _judge_kept(state, vector.labels_low.position)
+    _read_labels(state, spec.partition, start.labels, vector, labels)
     _read_relabelled(state, vector, relabelled)
     state.forget()
     return LabelJoin(spec, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A waiting room of its own, and what it holds.
+
+    Attributes:
+        state: Its identities and own early labels; of its positions, `acknowledged` alone.
+        vector: Of the accepted block as of which the room stands; None: it is empty, and everything is read again.
+    """
+
+    state: JoinState
+    vector: Vector | None
+
+
+class Starts(NamedTuple):
+    """Where `scored` and `labels` must be read again from, with the watermarks just before."""
+
+    scored: Lowest
+    labels: Lowest
+
+
+def starts(vector: Vector, kept: Vector | None) -> Starts:
+    """Return where to read from for a vector, when a waiting room was kept as of an older one; None: there is none."""
+    if kept is None:
+        return Starts(vector.scored_low, vector.labels_low)
+    labels = vector.labels_low
+    if labels.position < kept.labels_next:
+        labels = Lowest(kept.labels_next, kept.labels_watermark_ms)
+    return Starts(Lowest(kept.scored_next, kept.scored_watermark_ms), labels)
 
 
 def _read_rows(state: JoinState, rows: Iterable[tuple[int, TrainingBlock]]) -> None:
@@ -59,10 +96,13 @@ def _read_rows(state: JoinState, rows: Iterable[tuple[int, TrainingBlock]]) -> N
         times_ms, kinds = examples.times_ms.tolist(), examples.kinds.tolist()
         said = examples.y.tolist(), examples.revisions.tolist()
         for event_id, time_ms, kind, y, revision in zip(examples.ids, times_ms, kinds, *said, strict=True):
+            if kind == blocks.ERASED:
+                continue  # nothing that is read again is of it: see `erasure`
             settled = JOINED if kind == blocks.JOINED else IMPLICIT
             state.identities.add_settled(event_id, time_ms, offset, settled, y, revision)
         for event_id, time_ms in zip(dropped.ids, dropped.times_ms.tolist(), strict=True):
-            state.identities.add_settled(event_id, time_ms, offset, DROPPED)
+            if event_id:  # an erased row has none
+                state.identities.add_settled(event_id, time_ms, offset, DROPPED)
         _read_corrections(state, block.corrections)
         state.acknowledged = offset
 
@@ -73,11 +113,10 @@ def _read_corrections(state: JoinState, corrections: Corrections) -> None:
     for event_id, time_ms, kind, y, revision in zip(corrections.ids, times_ms, kinds, *said, strict=True):
         # One whose example lies before the oldest row is of an identity that was forgotten.
         if (identity := state.identities.find(event_id, time_ms)) is not None:
-            identity.correct(None if kind == blocks.WITHDRAWN else y, revision)
+            state.identities.correct(identity, None if kind == blocks.WITHDRAWN else y, revision)
 
 
-def _read_scored(state: JoinState, vector: Vector, scored: Iterable[tuple[int, ScoredBlock]]) -> None:
-    low, end = vector.scored_low, vector.scored_next
+def _read_scored(state: JoinState, low: Lowest, end: Position, scored: Iterable[tuple[int, ScoredBlock]]) -> None:
     state.scored_watermark = low.watermark_ms
     for offset, block in scored:
         first = position_of(offset)
@@ -89,13 +128,10 @@ def _read_scored(state: JoinState, vector: Vector, scored: Iterable[tuple[int, S
 def _read_event(state: JoinState, block: ScoredBlock, row: int, time_ms: EventTimeMs, position: int) -> None:
     identities, before, event_id = state.identities, state.scored_watermark, block.ids[row]
     state.scored_watermark = max(before, time_ms)
-    known = identities.by_id.get(event_id)
+    known = identities.newest(event_id)
     if before > time_ms + state.times.disorder_ms or state.is_repeated(known, time_ms, before):
         return
-    identity = identities.by_id[event_id] = Identity(time_ms, position, before, known, block, row)
-    identities.arrived.append(identity)
-    heappush(identities.by_time, (time_ms, event_id, identity))
-    identities.added(1)
+    identities.add(Identity(event_id, time_ms, position, before, known, block, row))
 
 
 def _take_positions(state: JoinState, vector: Vector) -> None:
@@ -106,9 +142,19 @@ def _take_positions(state: JoinState, vector: Vector) -> None:
     state.idle_moves = deque(vector.idle_moves)
 
 
-def _read_labels(state: JoinState, partition: int, vector: Vector, labels: Iterable[tuple[Label, int]]) -> None:
-    watermark = vector.labels_low.watermark_ms
-    moves = deque(move for move in vector.idle_moves if move[0] > vector.labels_low.position)
+def _judge_kept(state: JoinState, lowest: int) -> None:
+    """Take out the early labels that were kept and have been judged since."""
+    for early in state.early.all():
+        waits = early.label.offset >= lowest and not state.is_orphan(early.label)
+        if not waits or state.find(early.label, early.watermark_ms) is not None:
+            state.early.remove(early)
+
+
+def _read_labels(
+    state: JoinState, partition: int, start: Lowest, vector: Vector, labels: Iterable[tuple[Label, int]]
+) -> None:
+    watermark = start.watermark_ms
+    moves = deque(move for move in vector.idle_moves if move[0] >= start.position)
     for label, home in labels:
         while moves and moves[0][0] <= label.offset:
             watermark = max(watermark, moves.popleft()[1])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tailrace.domain.blocks import Lowest, Vector
 from tailrace.domain.join.batch import JoinSpec
 from tailrace.domain.join.memory import EarlyLabels, Forwards, Identities, Identity
+from tailrace.domain.join.room import WaitingRoom
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Label, Mark
 from tailrace.domain.times import NEVER, EventTimeMs, JoinTimes
@@ -35,15 +36,23 @@ class JoinState:
     scored_watermark: EventTimeMs = NEVER
     labels_watermark: EventTimeMs = NEVER
     idle_moves: deque[tuple[int, EventTimeMs]] = field(default_factory=deque)
-    identities: Identities = field(default_factory=Identities)
+    identities: WaitingRoom = field(default_factory=Identities)
     early: EarlyLabels = field(default_factory=EarlyLabels)
     acknowledged: int = 0
 
     @classmethod
-    def empty(cls, spec: JoinSpec) -> JoinState:
-        """Return the state before anything was read."""
+    def empty(
+        cls, spec: JoinSpec, identities: WaitingRoom | None = None, early: EarlyLabels | None = None
+    ) -> JoinState:
+        """Return the state before anything was read; or with what a waiting room of its own kept."""
         others = [other for other in range(spec.partitions) if other != spec.partition]
-        return cls(spec.times, dict.fromkeys(others, NEVER), Forwards(dict.fromkeys(others, 0)))
+        return cls(
+            spec.times,
+            dict.fromkeys(others, NEVER),
+            Forwards(dict.fromkeys(others, 0)),
+            identities=identities if identities is not None else Identities(),
+            early=early if early is not None else EarlyLabels(),
+        )
 
     def heard(self) -> EventTimeMs:
         """Return the time that every labels partition has passed, as far as is known here."""
@@ -51,7 +60,7 @@ class JoinState:
 
     def find(self, label: Label, watermark_ms: EventTimeMs) -> Identity | None:
         """Return the identity that a label belongs to, judged by the watermark just before the label."""
-        identity = self.identities.by_id.get(label.id)
+        identity = self.identities.newest(label.id)
         times, time_ms = self.times, label.time_ms
         reach = (max(watermark_ms, time_ms)) - times.horizon_ms - times.recall_ms
         while identity is not None:

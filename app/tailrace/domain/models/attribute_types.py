@@ -27,13 +27,13 @@ import numpy as np
 from river import base
 
 _NONE: Final = type(None)
-_NUMBERS: Final = frozenset({bool, int, float, *(np.dtype(code).type for code in "?bhilqBHILQefd")})
+_NUMBERS: Final = frozenset[type]({bool, int, float, *(np.dtype(code).type for code in "?bhilqBHILQefd")})
 _ANNOTATED: Final = {
     "bool": _NUMBERS,
     "int": _NUMBERS,
     "float": _NUMBERS,
-    "str": frozenset({str}),
-    "None": frozenset({_NONE}),
+    "str": frozenset[type]({str}),
+    "None": frozenset[type]({_NONE}),
 }
 _NO_ROLES: Final = frozenset({base.Base, base.Estimator, base.Wrapper, base.Ensemble})
 """What nearly every class of River is: sharing it says nothing."""

@@ -8,137 +8,25 @@ codec's table holds every class of River's model packages, and nothing is promis
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
-from river import base, compose, drift, linear_model, multiclass, naive_bayes, optim, preprocessing, proba, stats, tree
-from river._river_rust.drift import AdaptiveWindowing
-from river.optim import initializers, losses, schedulers
-from river.sketch import histogram
-from river.tree import splitter
-from river.tree.nodes import branch, hatc_nodes, hatr_nodes, htc_nodes, htr_nodes
-from river.tree.splitter import (
-    ebst_splitter,
-    exhaustive_splitter,
-    gaussian_splitter,
-    nominal_splitter_classif,
-    nominal_splitter_reg,
-    qo_splitter,
-)
-from river.utils import VectorDict
+from river import base, compose, ensemble, forest, metrics, neighbors, optim, preprocessing, tree
+from river.neighbors.base import BaseNN
 
 from tailrace.domain.models.allowed import MODULES
+from tailrace.domain.models.families import FAMILIES, Family, classes_in
 from tailrace.domain.models.rules import parts_of
 
 BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
 TASKS: Final = (BINARY, MULTICLASS, REGRESSION)
 
+MOST_MEMBERS: Final = 100
+"""Models of one ensemble."""
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Models that are proven together.
-
-    Attributes:
-        name: What people call it.
-        heads: Classes that make it this family: a model belongs when it holds one of them.
-        parts: Further classes of River that a freshly built model of it may hold.
-        creates: Classes and functions that its models create or hold while they learn; for the codec's table.
-    """
-
-    name: str
-    heads: tuple[type, ...]
-    parts: tuple[type, ...] = ()
-    creates: tuple[Any, ...] = ()
-
-
-def _classes_in(*modules: ModuleType) -> tuple[type, ...]:
-    return tuple(
-        kind
-        for module in modules
-        for kind in vars(module).values()
-        if inspect.isclass(kind) and kind.__module__ == module.__name__
-    )
-
-
-_TREE_STATISTICS = (proba.Gaussian, stats.Mean, stats.Var)
-_TREE_SPLITTERS = (
-    splitter.EBSTSplitter,
-    splitter.ExhaustiveSplitter,
-    splitter.GaussianSplitter,
-    splitter.HistogramSplitter,
-    splitter.QOSplitter,
-    splitter.TEBSTSplitter,
-    qo_splitter.FeatureQuantizer,
-)
-_SPLITTER_NODES = (
-    *_classes_in(ebst_splitter, exhaustive_splitter, gaussian_splitter, qo_splitter, histogram),
-    nominal_splitter_classif.NominalSplitterClassif,
-    nominal_splitter_reg.NominalSplitterReg,
-    ebst_splitter.EBSTNode._update_estimator_univariate,
-    nominal_splitter_reg.NominalSplitterReg._update_estimator_univariate,
-    qo_splitter.Slot._update_estimator_univariate,
-)
-
-FAMILIES: Final = (
-    Family(
-        "transformers",
-        (
-            compose.Pipeline,
-            compose.TransformerUnion,
-            compose.SelectType,
-            preprocessing.FeatureHasher,
-            preprocessing.MaxAbsScaler,
-            preprocessing.MinMaxScaler,
-            preprocessing.Normalizer,
-            preprocessing.OneHotEncoder,
-            preprocessing.StandardScaler,
-        ),
-        creates=(stats.AbsMax, stats.Max, stats.Min),
-    ),
-    Family(
-        "linear models",
-        (
-            linear_model.LinearRegression,
-            linear_model.LogisticRegression,
-            linear_model.PAClassifier,
-            linear_model.PARegressor,
-            linear_model.Perceptron,
-            linear_model.SoftmaxRegression,
-            multiclass.OneVsRestClassifier,
-        ),
-        (
-            *(optim.AdaDelta, optim.AdaGrad, optim.AdaMax, optim.Adam, optim.AMSGrad, optim.Momentum),
-            *(optim.NesterovMomentum, optim.RMSProp, optim.SGD),
-            *(initializers.Constant, initializers.Normal, initializers.Zeros),
-            *(losses.Absolute, losses.Cauchy, losses.CrossEntropy, losses.EpsilonInsensitiveHinge, losses.Hinge),
-            *(losses.Huber, losses.Log, losses.Quantile, losses.Squared),
-            *(schedulers.Constant, schedulers.InverseScaling, schedulers.Optimal),
-            VectorDict,
-        ),
-    ),
-    Family(
-        "naive Bayes",
-        (naive_bayes.BernoulliNB, naive_bayes.ComplementNB, naive_bayes.GaussianNB, naive_bayes.MultinomialNB),
-        creates=_TREE_STATISTICS,
-    ),
-    Family(
-        "Hoeffding trees",
-        (tree.HoeffdingTreeClassifier, tree.HoeffdingTreeRegressor),
-        _TREE_SPLITTERS,
-        (*_TREE_STATISTICS, *_classes_in(branch, htc_nodes, htr_nodes), *_SPLITTER_NODES),
-    ),
-    Family(
-        "Hoeffding adaptive trees",
-        (tree.HoeffdingAdaptiveTreeClassifier, tree.HoeffdingAdaptiveTreeRegressor),
-        (drift.ADWIN, AdaptiveWindowing, NormalDist, *_TREE_SPLITTERS),
-        (*_TREE_STATISTICS, *_classes_in(branch, hatc_nodes, hatr_nodes), *_SPLITTER_NODES),
-    ),
-)
-"""In the order in which they are shown. A model of two families (a pipeline, a tree of linear models) needs both."""
+MOST_NEIGHBOURS: Final = 20_000
+"""Examples that one search keeps."""
 
 _SUPPORTED: Final = frozenset(kind for family in FAMILIES for kind in (*family.heads, *family.parts))
 
@@ -168,20 +56,49 @@ def supported(model: object) -> list[str]:
 
 def _like(part: object) -> str:
     """Name supported classes that do the same as `part`."""
-    for role in (base.Classifier, base.Regressor, base.Transformer, base.DriftDetector, optim.base.Optimizer):
+    for role in _ROLES:
         if isinstance(part, role):
             names = sorted(kind.__name__ for kind in _SUPPORTED if issubclass(kind, role))
             return f"one of {', '.join(names)}"
     return "a supported part"
 
 
+_ROLES: Final[tuple[type, ...]] = (
+    base.Classifier,
+    base.Regressor,
+    base.AnomalyDetector,
+    base.Transformer,
+    base.DriftDetector,
+    optim.base.Optimizer,
+    BaseNN,
+    metrics.base.Metric,
+)
+
+
 def _splits_in_two(part: object) -> bool:
     # By its class: River lets a pipeline pass as an instance of what its last step is.
-    return issubclass(type(part), tree.HoeffdingTreeClassifier) and bool(vars(part)["binary_split"])
+    splits = issubclass(type(part), (tree.HoeffdingTreeClassifier, forest.ARFClassifier))
+    return splits and bool(vars(part)["binary_split"])
 
 
 def _has_window(part: object) -> bool:
     return type(part) is preprocessing.MinMaxScaler and part.window_size is not None
+
+
+def _draws_in_vain(part: object) -> bool:
+    return type(part) is ensemble.LeveragingBaggingClassifier and part.bagging_method in {"me", "half"}
+
+
+def _forgets_classes(part: object) -> bool:
+    return type(part) is neighbors.KNNClassifier and part.cleanup_every != 0
+
+
+def _has_many_members(part: object) -> bool:
+    return getattr(part, "n_models", 0) > MOST_MEMBERS
+
+
+def _has_a_wide_window(part: object) -> bool:
+    return type(part) is neighbors.LazySearch and part.window_size > MOST_NEIGHBOURS
 
 
 _SETTINGS: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
@@ -199,8 +116,27 @@ _SETTINGS: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
             "has not seen; use MinMaxScaler() or StandardScaler(window_size=…)"
         ),
     ),
+    (
+        _draws_in_vain,
+        (
+            "LeveragingBaggingClassifier with bagging_method 'me' or 'half' raises at the first example in this "
+            "version of River; use bagging_method='bag', 'wt' or 'subag'"
+        ),
+    ),
+    (
+        _forgets_classes,
+        "KNNClassifier with cleanup_every raises in this version of River; leave it out: classes are never forgotten",
+    ),
+    (
+        _has_many_members,
+        f"an ensemble of more than {MOST_MEMBERS} models makes snapshots that cannot be kept; use n_models=10",
+    ),
+    (
+        _has_a_wide_window,
+        f"LazySearch compares every event with all that it keeps; use window_size=1000, at most {MOST_NEIGHBOURS}",
+    ),
 )
-"""Settings that make a supported class unequal to itself → the reason."""
+"""Settings that make a supported class unequal to itself, unusable or boundless → the reason."""
 
 
 def family_of(model: object, *, experimental: bool = False) -> tuple[Any, ...]:
@@ -220,7 +156,7 @@ def _river_classes() -> list[type]:
             seen[module.__name__] = module
             inner = [each for each in vars(module).values() if isinstance(each, ModuleType)]
             todo.extend(each for each in inner if each.__name__.startswith("river."))
-    return [kind for kind in _classes_in(*seen.values()) if "<" not in kind.__qualname__]
+    return [kind for kind in classes_in(*seen.values()) if "<" not in kind.__qualname__]
 
 
 def misfits(model: Any, task: str) -> list[str]:
@@ -234,6 +170,8 @@ def misfits(model: Any, task: str) -> list[str]:
             if not isinstance(step, (base.Transformer, base.AnomalyFilter)):
                 name = type(step).__name__
                 return [f"{name} is no transformer, and only the last step may be none; put StandardScaler() there"]
+    if problems := [problem for inner in _wrapped_by(head) for problem in misfits(inner, task)]:
+        return problems
     name = type(head).__name__
     wanted = base.Regressor if task == REGRESSION else base.Classifier
     if isinstance(head, wanted):
@@ -245,6 +183,12 @@ def misfits(model: Any, task: str) -> list[str]:
     return [
         f"the task is {task}, which needs a {_role(wanted)}, and the model ends in {name}, {_what(head)}; {_TRY[task]}"
     ]
+
+
+def _wrapped_by(head: object) -> Iterator[object]:
+    """Yield the model that an ensemble is made of, which must fit as the ensemble does."""
+    if isinstance(head, base.Wrapper) and isinstance(head, base.Ensemble):
+        yield head._wrapped_model
 
 
 _TRY: Final = {
@@ -262,6 +206,8 @@ def _what(head: object) -> str:
     for kind in (base.Classifier, base.Regressor, base.Transformer):
         if isinstance(head, kind):
             return f"a {_role(kind)}"
+    if isinstance(head, base.AnomalyDetector):
+        return "an anomaly detector, which no task can use yet"
     return "which predicts nothing"
 
 

@@ -97,13 +97,14 @@ def _function_recipe(text: str, build_function: BuildFunction) -> Recipe:
                 f"it must be an importable function without arguments that returns a River model",
                 0,
             ) from cause
-        rules.bound_growth(model)
         return _checked(model)
 
     return Recipe(text, build)
 
 
 def _checked(model: Any) -> Any:
+    # Of an expression too: a wrapper may bring a tree that the text does not name.
+    rules.bound_growth(model)
     broken = rules.broken_rules(model)
     if broken:
         raise ExpressionError("; ".join(broken), 0)

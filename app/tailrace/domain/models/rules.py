@@ -2,7 +2,8 @@
 
 Seeds are set wherever a class takes one. Parts whose state depends on hash order, object addresses or a generator
 that nobody can seed are banned, each with what to use instead. The memory management of Hoeffding trees, which
-decides by the size of Python objects, is out of reach, and their depth is bounded by us. Nothing learns in predict.
+decides by the size of Python objects, is out of reach; depth and size are bounded by us (`growth`). Nothing learns in
+predict.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from river import anomaly, cluster, compose, feature_extraction, rules, sketch, stats
+from river import anomaly, cluster, compose, feature_extraction, neighbors, rules, sketch, stats
 
+from tailrace.domain.models.growth import share_of_size
 from tailrace.domain.models.symbols import contents_of, is_plain, is_rust
 
 NEVER_PERIOD: Final = 10**18
@@ -39,6 +41,10 @@ BANNED: Final[dict[type, tuple[str, str]]] = {
     cluster.STREAMKMeans: (_NO_SEED, "another clustering outside of the loop"),
     cluster.CluStream: (_BY_HASH, "another clustering outside of the loop"),
     cluster.KMeans: (_BY_HASH, "another clustering outside of the loop"),
+    neighbors.SWINN: (
+        "it walks sets whose order a restore changes, and all of a process share one list of lonely neighbours",
+        "engine=LazySearch(window_size=1000)",
+    ),
     feature_extraction.RandomTreesEmbedding: (_NO_SEED, "RBFSampler(seed=1)"),
     stats.KolmogorovSmirnov: (_NO_SEED, "drift.ADWIN()"),
 }
@@ -96,12 +102,15 @@ def parts_of(model: object, enters: Callable[[type], bool] = lambda _: True) -> 
 
 
 def bound_growth(model: object) -> None:
-    """Put the memory management of Hoeffding trees out of reach and bound their depth, in place."""
-    for part in parts_of(model):
+    """Put River's memory management of Hoeffding trees out of reach, bound their depth and share out their size."""
+    parts = list(parts_of(model))
+    size_mib = share_of_size(parts)
+    for part in parts:
         if has_memory_management(type(part)):
             unbounded = part.max_depth is None or part.max_depth > GREATEST_MAX_DEPTH
             part.max_depth = DEFAULT_MAX_DEPTH if unbounded else part.max_depth
             part.memory_estimate_period = NEVER_PERIOD
+            part.max_size = size_mib
 
 
 def broken_rules(model: object) -> list[str]:
