@@ -84,7 +84,10 @@ def _kept(world: World, admitted: set[str], problems: Counter[str]) -> Iterable[
             is_known = manifest.kind is not Kind.BRANCH or part.name in {*admitted, LOOP}
             if part.name != BRANCHES and is_known:
                 yield Seen(who, manifest.position, part.name, part.digest)
-        plain = json.loads(bodies_of(world, manifest)[BRANCHES])
+        bodies = bodies_of(world, manifest)
+        if not bodies:
+            continue
+        plain = json.loads(bodies[BRANCHES])
         yield Seen(who, manifest.position, CHAMPION, champion_text(plain["champion"], plain["epoch"]))
 
 
@@ -95,12 +98,14 @@ def genuine(world: World) -> list[Manifest]:
 
 
 def bodies_of(world: World, manifest: Manifest) -> dict[str, bytes]:
-    """Return the bodies of a manifest as they were written."""
+    """Return the bodies of a manifest as they were written; none where its file never came."""
     expected = Expected(manifest.lineage, TRUSTED, manifest.indexed_at_ms or 0, index=manifest)
     if manifest.inline:
         return dict(snapshot_file.read_inline(manifest, expected).bodies)
     name = snapshot_file.canonical_json(manifest)
-    content = next(each for each in world.vault.acknowledged[manifest.store_path or ""] if name in each)
+    content = next((each for each in world.vault.acknowledged.get(manifest.store_path or "", ()) if name in each), None)
+    if content is None:
+        return {}
     return dict(snapshot_file.read(content, expected).bodies)
 
 

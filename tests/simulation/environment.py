@@ -77,9 +77,11 @@ class _Stopwatch:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    before = structlog.get_config()
+    before, disabled = structlog.get_config(), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         yield
     finally:
         structlog.configure(**before)
+        logging.disable(disabled)

@@ -44,6 +44,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.is_dead = False
         self.set_exception_handler(lambda _loop, _context: None)
 
+    def __del__(self) -> None:
+        """Nothing is open that would have to be closed."""
+
     def time(self) -> float:
         """Return the time of this process, in seconds; it never goes back."""
         return self.at_s
