@@ -184,7 +184,7 @@ def _make_settings(rng: Random) -> Case:
         model=rng.choice(["plain", "plain", "fragile"]),
         publish_ms=rng.choice([50, 150]),
         snapshot_ms=rng.choice([100, 400]),
-        acts=(acts := rng.choice([0, 2, 4, 8])),
+        acts=(acts := rng.choice([0, 3, 6, 10])),
         others=tuple(role for role in ("serve", "watch", "vandal") if rng.random() < 0.5) + ("people",) * bool(acts),
     )
 

@@ -46,7 +46,8 @@ class People:
 
     @property
     def _acts(self) -> list[Callable[[], Iterator[None]]]:
-        return [self._build, self._build, self._promote, self._promote, self._retire, self._repeat, self._forge]
+        usual = [self._build, self._build, self._promote, self._promote]
+        return [*usual, self._retire, self._bring_back, self._repeat, self._forge]
 
     # What they may do
 
@@ -78,6 +79,21 @@ class People:
 
     def _retire(self) -> Iterator[None]:
         yield from self._ask_about_one(RequestKind.RETIRE)
+
+    def _bring_back(self) -> Iterator[None]:
+        """Retire a branch and ask for its admission again."""
+        rng, rule = self._world.rng, self._rule()
+        others = sorted(rule.admitted - {rule.reigns[-1].champion})
+        if not others:
+            return
+        lineage = rng.choice(others)
+        self._ask(self._request(RequestKind.RETIRE, lineage, rule.reigns[-1].epoch))
+        for _ in range(rng.choice([0, 20])):
+            yield
+        text, ids = rule.definitions[lineage].text, tuple(sorted(rule.ids[lineage]))
+        skips = tuple(sorted(rule.skips[lineage]))
+        self._ask(self._request(RequestKind.ADMIT, lineage, 0), definition=text, ids=ids, skips=skips)
+        yield
 
     def _ask_about_one(self, kind: RequestKind) -> Iterator[None]:
         rng, rule = self._world.rng, self._rule()

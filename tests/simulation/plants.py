@@ -28,7 +28,6 @@ from tailrace.stores.signing import Purpose, TrustList
 from tailrace.stores.snapshot_file import Packed
 from tailrace.streams import branch_keeper, snapshot_index, training_log
 from tailrace.streams.followers import Models, Serving
-from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -168,15 +167,6 @@ def _hold_unsorted(fold: Fold, state: LoopState, branch: BranchState) -> None:
     state.branches = {branch.lineage: branch, **state.branches}
 
 
-async def _confirm_anything(
-    part: LearnerPart, start: int, known: OwnershipState, skips: Iterable[tuple[str, Position]]
-) -> Notices:
-    found = await part._training.notices(start, (await part._training.range()).end, known)
-    for branch, position in skips:
-        found.skip(branch, position)
-    return found
-
-
 _REFUSAL_OF_ADMIT = Pointers._refusal_of_admit
 
 
@@ -202,7 +192,6 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "half_applied_learn": ((Fold, "_learn_each", _learn_half),),
     "forgotten_skip": ((training_log, "read_notices", _read_without_skips),),
     "untold_skip": ((branch_keeper, "_admit", _admit_as_asked),),
-    "unconfirmed_skip": ((LearnerPart, "confirmed", _confirm_anything),),
     "retired_for_good": ((LoopState, "beside", _Nothing()),),
     "corrections_to_come": ((Pointers, "_refusal_of_admit", _admit_whatever_it_corrects),),
     "stale_epoch": ((Pointers, "_refusal_of_command", _refuse_whatever_its_epoch),),

@@ -38,7 +38,6 @@ PLANTS: Final[dict[str, str]] = {
     "half_applied_learn": "an example at which the model raised stays half-learned",
     "forgotten_skip": "recovery takes no notice of examples that the log says to skip",
     "untold_skip": "an admission does not tell at which examples the model raised last",
-    "unconfirmed_skip": "a learner folds on although another one has claimed the log before its skip",
     "retired_for_good": "a branch that was retired cannot be warmed again",
     "corrections_to_come": "a filter may count corrections that are not in the log yet",
     "stale_epoch": "a command takes effect whatever epoch it was made for",
