@@ -14,8 +14,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from tests.simulation.bugs import PLANTS
 from tests.simulation.faults import Trim
-from tests.simulation.rules import PLANTS
 from tests.simulation.run import Result, run
 from tests.simulation.shrink import shrink
 

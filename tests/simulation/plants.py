@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from tailrace.domain.positions import Position
 from tailrace.domain.records import Admit, Code, Command, Label, Owner, Request
 from tailrace.domain.snapshots import Manifest, Refusal
 from tailrace.domain.times import EventTimeMs
+from tailrace.stores import snapshot_file
 from tailrace.stores.signing import Purpose, TrustList
 from tailrace.stores.snapshot_file import Packed
 from tailrace.streams import branch_keeper, snapshot_index, training_log
@@ -79,6 +80,11 @@ def _verifies_nothing_of(purpose: Purpose) -> Callable[..., Refusal | None]:
         return None if asked is purpose else _VERIFY(trust, asked, key_id, content, signature, at_ms)
 
     return verify
+
+
+def _unchecked_bodies(manifest: Manifest, stored: Mapping[str, memoryview], max_body_bytes: int) -> dict[str, bytes]:
+    del manifest, max_body_bytes
+    return {name: bytes(content) for name, content in stored.items()}
 
 
 def _follow_anything(models: Models, serving: Serving) -> None:
@@ -183,6 +189,7 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "older_revision": ((LabelJoin, "_judge_again", _judge_whatever_its_revision),),
     "implicit_not_now": ((LabelJoin, "_judge", _judge_without_implicit_now),),
     "unverified_snapshots": ((TrustList, "verify", _verifies_nothing_of(Purpose.SNAPSHOTS)),),
+    "unchecked_bodies": ((snapshot_file, "_bodies", _unchecked_bodies),),
     "unverified_commands": ((TrustList, "verify", _verifies_nothing_of(Purpose.COMMANDS)),),
     "served_below": (
         (Models, "follow", _follow_anything),

@@ -4,50 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from river import compose, imblearn, linear_model, preprocessing, tree
+from tests.simulation.bugs import PLANTS
 
 from tailrace.domain.blocks import Corrections, Dropped, Lowest, Vector, XColumns
 from tailrace.domain.contract import FeatureContract
 from tailrace.domain.join.batch import Batch
 from tailrace.domain.records import Features, Value
 from tailrace.domain.times import NEVER
-
-PLANTS: Final[dict[str, str]] = {
-    "commit_first": "a scorer commits its positions before what it produced for them is acknowledged",
-    "no_claim_check": "blocks are accepted whoever owns the partition",
-    "block_sent_twice": "a block's number is not checked, so a block that is sent twice counts twice",
-    "dead_letter_after_block": "dead letters and forwards are sent after the block whose vector passes them",
-    "expiry_without_marks": "a wait ends without regard to the labels watermarks of other partitions",
-    "dropped_not_a_row": "a dropped event leaves no row in the log",
-    "lost_correction": "a corrected or withdrawn target leaves no row in the log",
-    "forgotten_correction": "recovery takes no notice of corrections",
-    "older_revision": "a label of an older revision takes effect",
-    "implicit_not_now": "a late first word on an event that still waits for its implicit target is late",
-    "low_without_watermarks": "the vector's lowest positions come without the watermarks just before them",
-    "label_by_wall_clock": "a label is judged by the clock of the process that reads it",
-    "key_order": "features come to the model in the order of one process's hashes",
-    "unseeded_generator": "the model holds a generator that nobody seeded",
-    "claim_without_commit": "a claim is appended without a successful commit just before it",
-    "labels_after_refused_idle": "labels are read on after an idle move whose commit was refused",
-    "unverified_snapshots": "no signature of a snapshot is verified",
-    "unverified_commands": "no signature of a command is verified",
-    "served_below": "a server takes whatever state the index names last",
-    "early_index_record": "a snapshot is in the index before its file is in the store",
-    "half_applied_learn": "an example at which the model raised stays half-learned",
-    "forgotten_skip": "recovery takes no notice of examples that the log says to skip",
-    "untold_skip": "an admission does not tell at which examples the model raised last",
-    "retired_for_good": "a branch that was retired cannot be warmed again",
-    "corrections_to_come": "a filter may count corrections that are not in the log yet",
-    "stale_epoch": "a command takes effect whatever epoch it was made for",
-    "dropped_example_learned": "a repaired branch learns what its filter leaves out",
-    "forgotten_ids": "after a restart nobody knows the ids that a filter leaves out",
-    "correction_not_applied": "a branch that counts corrections learns the targets of before",
-    "unsorted_set": "a set in a state is written in the order of its hash table",
-    "unsorted_branches": "branches are written in the order in which a process came to hold them",
-    "memory_management": "a tree watches how much memory its objects take",
-}
 
 
 @dataclass(frozen=True, slots=True)

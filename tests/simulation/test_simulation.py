@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.simulation.rules import PLANTS
+from tests.simulation.bugs import CLASSICS, PLANTS
 from tests.simulation.run import run
 
 from tailrace.stores.waiting_folders import WaitingFolders
@@ -53,6 +53,11 @@ def test_a_planted_bug_is_found(plant: str) -> None:
 
     print(f"{plant} shows at seed {found}")
     assert found is not None
+
+
+def test_the_twelve_classic_bugs_are_among_those_that_are_found() -> None:
+    assert 12 == len(set(CLASSICS.values()) - {*RARE})
+    assert set(CLASSICS.values()) <= PLANTS.keys()
 
 
 def test_one_seed_is_one_run() -> None:

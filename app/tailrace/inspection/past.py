@@ -108,6 +108,7 @@ class TimeMachine:
         state, number = await self._before(position, held)
         first = offset_of(state.position)
         notices = await self._training.notices(first, held.end, state.ownership)
+        notices.merge(await self._training.ids(map(Branch.read, state.pointers.admitted.values()), first))
         await self._hold_what_begins_here(state, notices)
         await self._fold_to(state, position, notices, progress)
         lineage = state.pointers.champion or next(iter(notices.admitted), "")

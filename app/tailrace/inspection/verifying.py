@@ -102,6 +102,7 @@ class Verifier:
         training = TrainingLog(self.reading.reader, None, self.topics.training)
         notices = await training.notices(start, held.end, state.ownership)
         await self._hold_admitted(training, state, notices)
+        state.beside = frozenset(state.branches)  # what the log retires it may admit again
         done = learned = 0
         counted = state.counts.examples
         try:
