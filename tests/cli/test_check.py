@@ -202,6 +202,12 @@ def test_a_secret_is_not_told_back(run: Run, tmp_path: Path):
             "multiclass: 1, 2, 3",
         ),
         ("binary", '{ topic = "v", id = "i", target = "t" }', "LogisticRegression()", "positive is true"),
+        (
+            "anomaly",
+            '{ topic = "v", id = "i", target = "t", positive = "odd" }',
+            "HalfSpaceTrees(seed=1)",
+            'anomaly: scores, judged by labels; positive is "odd"',
+        ),
     ],
 )
 def test_the_target_is_told_for_every_task(run: Run, tmp_path: Path, task: str, labels: str, model: str, words: str):

@@ -235,6 +235,35 @@ def test_the_task_is_guessed_from_the_targets(targets: list[Any], task: Task, po
     assert (task, positive, classes) == (loop.task, loop.labels.positive, loop.labels.classes)
 
 
+@pytest.mark.parametrize(
+    ("features", "model"),
+    [
+        ({}, "MinMaxScaler() | HalfSpaceTrees(seed=1)"),
+        (
+            {"country": ["de", "fr"], "https": [True, False]},
+            "SelectType(float, bool) | MinMaxScaler() | HalfSpaceTrees(seed=1)",
+        ),
+    ],
+)
+def test_labels_that_speak_of_anomalies_make_an_anomaly_loop(features: dict[str, Any], model: str):
+    labels = [{"page": f"p{n}", "isAnomaly": n % 9 == 0} for n in range(40)]
+
+    loop, text = proposed(make_events(**features), labels)
+
+    assert (Task.ANOMALY, "isAnomaly", model) == (loop.task, loop.labels.target, loop.champion.model)
+    assert "binary, multiclass, regression or anomaly" in text
+
+
+def test_an_anomaly_loop_of_categories_alone_gets_a_model_too():
+    events = [{"page": f"p{n}", "country": "de" if n % 3 else "fr"} for n in range(40)]
+    labels = [{"page": f"p{n}", "outlier": "yes" if n % 9 == 0 else "no"} for n in range(40)]
+
+    loop, _ = proposed(events, labels)
+
+    assert (Task.ANOMALY, "yes") == (loop.task, loop.labels.positive)
+    assert "OneHotEncoder() | OneClassSVM()" == loop.champion.model
+
+
 def test_the_time_of_a_label_is_guessed_too():
     loop, _ = proposed(make_events(), make_labels([True, False], at=[1_767_225_600]))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.spec import ModelSpec
+from tailrace.domain.models.teaching import teacher_of
 
 NUMBERS = "SelectType(float)"
 SCALED = "(SelectType(float) | StandardScaler())"
@@ -175,6 +176,17 @@ CONFIGURATIONS: dict[str, tuple[str, str]] = {
         f"{SCALED} | SRPRegressor(LinearRegression(), n_models=3, training_method='resampling', "
         f"aggregation_method='median', disable_detector='drift', seed=4)",
     ),
+    "half-space trees": ("anomaly", f"{NUMBERS} | MinMaxScaler() | HalfSpaceTrees(window_size=30, seed=1)"),
+    "half-space trees, one-hot": (
+        "anomaly",
+        f"{ONE_HOT} + ({NUMBERS} | MinMaxScaler()) | HalfSpaceTrees(n_trees=3, height=4, window_size=20, seed=2)",
+    ),
+    "half-space trees, limits": (
+        "anomaly",
+        f"{NUMBERS} | HalfSpaceTrees(5, 6, 25, {{'f0': (-3.0, 3.0), 'f1': (-2.0, 2.0)}}, seed=3)",
+    ),
+    "one-class": ("anomaly", f"{SCALED} | OneClassSVM(nu=0.2)"),
+    "one-class, one-hot": ("anomaly", f"{ONE_HOT} + {SCALED} | OneClassSVM(optimizer=Adam(0.01), intercept_lr=0.05)"),
 }
 """Name → (task, expression)."""
 
@@ -193,6 +205,7 @@ def spec_of(name: str) -> ModelSpec:
 def examples(task: str, count: int, seed: int = 7) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield (x in sorted key order, y). The concept turns round half way, so that adaptive trees adapt.
 
+
     Features arrive shuffled, as JSON, and some are absent: what a fold sees is sorted and typed.
     """
     rng = random.Random(seed)
@@ -206,12 +219,15 @@ def examples(task: str, count: int, seed: int = 7) -> Iterator[tuple[dict[str, A
         shuffled = list(x.items())
         rng.shuffle(shuffled)
         arrived = json.loads(json.dumps(dict(shuffled)))
-        y: Any = {"binary": score > 0.5, "multiclass": CLASSES[(score > 0) + (score > 1)], "regression": score}[task]
+        of_task = {"multiclass": CLASSES[(score > 0) + (score > 1)], "regression": score}
+        y: Any = of_task.get(task, score > 0.5)
         yield dict(sorted(arrived.items())), y
 
 
 def predict(model: Any, task: str, x: dict[str, Any]) -> Any:
     """Ask the model, as a scorer does."""
+    if task == "anomaly":
+        return model.score_one(x)
     if task == "regression":
         return model.predict_one(x)
     try:
@@ -226,8 +242,9 @@ def digests(count: int) -> dict[str, str]:
     for name in CONFIGURATIONS:
         spec = spec_of(name)
         model = spec.build()
+        teach = teacher_of(model)
         for x, y in examples(spec.task, count):
-            model.learn_one(x, y)
+            teach(x, y)
         found[name] = digest_of(spec.codec().encode(model))
     return found
 

@@ -110,6 +110,23 @@ def regression_oracle() -> Oracle:
     )
 
 
+class SameScore:
+    """Gives every event one score."""
+
+    def predict_one(self, _x: dict[str, Any]) -> None:
+        """Name no class."""
+
+    def predict_proba_one(self, _x: dict[str, Any]) -> dict[bool, float]:
+        return {True: 0.5}
+
+    def learn_one(self, _x: dict[str, Any], _y: bool) -> None:
+        """Learn nothing."""
+
+
+def anomaly_oracle() -> Oracle:
+    return Oracle({}, {"roc_auc": metrics.ROCAUC}, {"constant": SameScore()})
+
+
 def answered(y: Any, proba: dict[Any, float]) -> Example:
     return Example(y, proba, max(proba, key=proba.__getitem__) if proba else None)
 
@@ -124,6 +141,21 @@ def binary_stream(seed: int, count: int) -> list[Example]:
         nothing, one_sided = rng.random() < 0.05, rng.random() < 0.05
         found.append(answered(y, {} if nothing else {False: 1.0} if one_sided else {False: 1 - p, True: p}))
     return found
+
+
+def score_stream(seed: int, count: int) -> list[Example]:
+    """Scores inside and outside of 0 to 1, on thresholds, and none."""
+    rng = random.Random(seed)
+    found = []
+    for _ in range(count):
+        y = rng.random() < 0.05
+        score = rng.choice([rng.betavariate(5, 2 if y else 5), rng.randrange(10) / 9, rng.gauss(0, 3), -0.0, 0])
+        found.append(Example(y, None, None) if rng.random() < 0.05 else Example(y, {True: score}, None))
+    return found
+
+
+def one_sided_score_stream(_seed: int, count: int) -> list[Example]:
+    return [Example(False, {True: 0.25}) for _ in range(count)]
 
 
 def one_sided_binary_stream(_seed: int, count: int) -> list[Example]:
@@ -166,7 +198,8 @@ def as_columns(task: Task, examples: Sequence[Example]) -> tuple[np.ndarray, Ser
     else:
         proba, index = [[] for _ in examples], float
     y = np.array([index(e.y) for e in examples])
-    y_pred = np.array([math.nan if e.y_pred is None else index(e.y_pred) for e in examples])
+    answers = [(e.proba or {}).get(True) if task is Task.ANOMALY else e.y_pred for e in examples]
+    y_pred = np.array([math.nan if answer is None else index(answer) for answer in answers])
     return y, Served(y_pred, np.array(proba, np.float64).reshape(len(examples), -1))
 
 
@@ -186,8 +219,9 @@ def in_slices(task: Task, examples: Sequence[Example], seed: int) -> Quality:
 def differences(quality: Quality, oracle: Oracle) -> list[str]:
     found = []
     for figure in quality.figures():
-        if not figure.samples:
-            assert figure.value is None
+        if figure.value is None:
+            # Nothing was judged; or of scores, targets of one kind only: River says 0 of what has no value.
+            assert not figure.samples or 0 == oracle.values["served", figure.metric, figure.window].get()
             continue
         for owner, value in {"served": figure.value, **figure.baselines}.items():
             expected = oracle.values[owner, figure.metric, figure.window].get()
@@ -208,6 +242,8 @@ def differences(quality: Quality, oracle: Oracle) -> list[str]:
         (Task.MULTICLASS, multiclass_oracle, multiclass_stream),
         (Task.REGRESSION, regression_oracle, regression_stream),
         (Task.REGRESSION, regression_oracle, calm_regression_stream),
+        (Task.ANOMALY, anomaly_oracle, score_stream),
+        (Task.ANOMALY, anomaly_oracle, one_sided_score_stream),
     ],
 )
 def test_every_metric_and_baseline_equals_rivers_to_the_last_digit(
@@ -231,4 +267,5 @@ def test_the_figures_name_every_metric_and_baseline_of_the_task() -> None:
     assert {"log_loss", "accuracy", "brier", "roc_auc"} == names[Task.BINARY]
     assert {"cross_entropy", "accuracy"} == names[Task.MULTICLASS]
     assert {"mae", "rmse"} == names[Task.REGRESSION]
-    assert [{"no_change", "prior"}] * 3 == list(baselines.values())
+    assert {"roc_auc"} == names[Task.ANOMALY]
+    assert [*[{"no_change", "prior"}] * 3, {"constant"}] == list(baselines.values())

@@ -19,6 +19,7 @@ from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.expression import parse
 from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.models.rules import BANNED, parts_of, takes_seed
+from tailrace.domain.models.teaching import teacher_of
 
 REPOSITORY = Path(__file__).parents[2]
 MUTATED = (
@@ -28,6 +29,8 @@ MUTATED = (
     "Hoeffding tree",
     "Hoeffding regression tree, quantised",
     "adaptive tree",
+    "half-space trees, one-hot",
+    "one-class",
 )
 
 
@@ -42,8 +45,8 @@ def test_restores_at_random_points_change_neither_predictions_nor_the_digest(nam
         if restores.random() < 0.02:
             restored = codec.decode(codec.encode(restored))
         assert repr(predict(straight, spec.task, x)) == repr(predict(restored, spec.task, x))
-        straight.learn_one(x, y)
-        restored.learn_one(x, y)
+        teacher_of(straight)(x, y)
+        teacher_of(restored)(x, y)
 
     assert codec.encode(straight) == codec.encode(restored)
 
@@ -59,8 +62,8 @@ def test_scoring_leaves_the_state_as_it_is(name: str) -> None:
         predict(served, spec.task, {**x, "f9": 1.5, "city": "elsewhere"})
         if number % 10 < 2:
             assert codec.encode(served) == codec.encode(silent)
-        served.learn_one(x, y)
-        silent.learn_one(x, y)
+        teacher_of(served)(x, y)
+        teacher_of(silent)(x, y)
 
 
 def test_every_hash_seed_gives_the_same_digests() -> None:
@@ -91,7 +94,7 @@ def test_damaged_bytes_are_refused_or_are_a_state_of_exactly_those_bytes(name: s
     codec = spec.codec()
     model = spec.build()
     for x, y in examples(spec.task, 60):
-        model.learn_one(x, y)
+        teacher_of(model)(x, y)
     body = codec.encode(model)
     damage = random.Random(name)
 
@@ -131,7 +134,7 @@ def test_a_state_has_one_digest_whichever_codec_of_its_spec_writes_it() -> None:
         one, two = spec.codec(), spec.codec()
         model = spec.build()
         for x, y in examples(spec.task, 80):
-            model.learn_one(x, y)
+            teacher_of(model)(x, y)
 
         body = one.encode(model)
 

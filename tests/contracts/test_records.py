@@ -415,6 +415,7 @@ def test_decoded_columns_cannot_be_written_to() -> None:
         (TargetContract(Task.MULTICLASS, classes=("a", "b")), 1.0, [0.25, 0.75], "b", {"a": 0.25, "b": 0.75}),
         (TargetContract(Task.MULTICLASS, classes=("a", 2)), 1.0, [math.nan, 1.0], 2, {"2": 1.0}),
         (TargetContract(Task.REGRESSION), 2.5, [], 2.5, None),
+        (TargetContract(Task.ANOMALY), 0.75, [], 0.75, None),
     ],
 )
 def test_a_prediction_says_what_was_served_by_which_state(
@@ -481,3 +482,12 @@ def _value_of(fields: dict[str, Any], name: str = "scored_block") -> bytes:
     out = BytesIO()
     fastavro.schemaless_writer(out, record_schema(name).present, fields)
     return b"\xc3\x01" + record_schema(name).fingerprint + out.getvalue()
+
+
+@pytest.mark.parametrize("ids", [[""], ["", ""], ["a", ""], ["", "a"], ["a", "", "b"], ["a", "b"], []])
+def test_a_training_block_whose_rows_were_erased_comes_back(ids: list[str]) -> None:
+    """The id of an erased row is empty; one block may hold nothing else."""
+    count = np.arange(len(ids), dtype=np.int64)
+    block = replace(make_block(), dropped=Dropped(ids, count, count, count))
+
+    assert ids == avro_codec.decode_training(avro_codec.encode_training(block)).dropped.ids

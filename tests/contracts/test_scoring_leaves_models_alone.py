@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from river import compose, linear_model, naive_bayes, optim, preprocessing, tree
+from river import anomaly, compose, linear_model, naive_bayes, optim, preprocessing, tree
 
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
 
 BINARY = TargetContract(Task.BINARY)
 COLOURS = TargetContract(Task.MULTICLASS, classes=("red", "green", "blue"))
 NUMBER = TargetContract(Task.REGRESSION)
+SCORE = TargetContract(Task.ANOMALY)
 
 
 def mixed(last: Any) -> Any:
@@ -41,6 +43,11 @@ FAMILIES: dict[str, tuple[Callable[[], Any], TargetContract]] = {
     "multinomial Bayes": (lambda: hashed(preprocessing.Binarizer()) | naive_bayes.MultinomialNB(), COLOURS),
     "Hoeffding tree": (lambda: tree.HoeffdingTreeClassifier(grace_period=20, nominal_attributes=["city"]), COLOURS),
     "Hoeffding regression tree": (lambda: compose.SelectType(float) | tree.HoeffdingTreeRegressor(20), NUMBER),
+    "half-space trees": (
+        lambda: compose.SelectType(float) | preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(4, 4, 50, seed=1),
+        SCORE,
+    ),
+    "one-class": (lambda: mixed(anomaly.OneClassSVM()), SCORE),
     "adaptive tree": (
         lambda: tree.HoeffdingAdaptiveTreeClassifier(grace_period=20, nominal_attributes=["city"], seed=1),
         BINARY,
@@ -61,9 +68,10 @@ def test_scoring_leaves_no_trace_in_the_model(family: str, learned: int) -> None
     """Also of rows with values that the model has not learned."""
     build, target = FAMILIES[family]
     model = build()
+    teach = teacher_of(model)
     rng = random.Random(learned)
     for x in rows(learned, seed=1, cities=3):
-        model.learn_one(x, target.river(float(x["sum"] > 0) if target is not NUMBER else rng.gauss(0, 1)))
+        teach(x, target.river(float(x["sum"] > 0) if target is not NUMBER else rng.gauss(0, 1)))
     codec = StateCodec([model])
     before = codec.encode(model)
 

@@ -404,11 +404,12 @@ def test_the_id_says_what_targets_mean_too() -> None:
         TargetContract(Task.MULTICLASS, classes=("b", "a", "c")),
         TargetContract(Task.MULTICLASS, classes=("a", "b")),
         TargetContract(Task.REGRESSION),
+        TargetContract(Task.ANOMALY, positive="1"),
     ]
 
     ids = {FeatureContract((features,), target.canonical).id for target in targets}
 
-    assert 8 == len(ids)
+    assert 9 == len(ids)
 
 
 @pytest.mark.parametrize(
@@ -506,6 +507,16 @@ def test_predictions_speak_in_the_words_of_labels(task: Task, width: int, y: flo
     assert None is target.show(math.nan)
 
 
+def test_an_anomaly_is_answered_by_a_number_and_labelled_by_yes_or_no() -> None:
+    target = TargetContract(Task.ANOMALY, positive="odd")
+
+    assert 0 == target.width
+    assert [1.0, 0.0] == [target.read("odd"), target.read("fine")]
+    assert [True, False] == [target.river(1.0), target.river(0.0)]
+    assert [0.75, 1.0, None] == [target.show(0.75), target.show(1.0), target.show(math.nan)]
+    assert type(target.show(1.0)) is float
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -539,6 +550,8 @@ def _classes(task: Task) -> tuple[str, ...]:
         TargetContract(Task.BINARY, positive=1, negative=False),
         TargetContract(Task.MULTICLASS, classes=("a", "b", 3)),
         TargetContract(Task.REGRESSION),
+        TargetContract(Task.ANOMALY, positive="yes"),
+        TargetContract(Task.ANOMALY, positive="yes", negative="no"),
     ],
 )
 @pytest.mark.parametrize(

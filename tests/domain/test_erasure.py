@@ -26,12 +26,12 @@ from tests.log_builders import (
 from tailrace.domain.blocks import ERASED, Lowest, Vector
 from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.erasure import Erasure, survivor_of
-from tailrace.domain.notices import Logged, Notices, read_notices
+from tailrace.domain.notices import Correction, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
 
 FORGOTTEN = [hash_of_id(event_id) for event_id in ("1-3", "2-0", "gone")]
-REPAIRED = make_branch(filter=Filter(corrected_to=position_of(9), ids=digest_of_ids(FORGOTTEN), end=position_of(9)))
+REPAIRED = make_branch(filter=Filter(corrected_to=position_of(9), ids=digest_of_ids(FORGOTTEN), ids_to=position_of(9)))
 
 
 def old_log() -> list[Logged]:
@@ -67,7 +67,8 @@ def test_the_branch_comes_to_the_same_model_without_its_filter() -> None:
     before, after = begun(fold, REPAIRED), begun(fold, erasure.survivor)
     before.pointers, after.pointers = fold.begin().pointers, fold.begin().pointers
     notices = read_notices(log, OwnershipState())
-    notices.corrections = {("1-3", 3): 0.0, ("1-4", 4): 1.0}
+    at = position_of(4)
+    notices.corrections = {("1-3", 3): (Correction(at, 0.0, ""),), ("1-4", 4): (Correction(at, 1.0, ""),)}
 
     fold.fold(before, log, notices)
     fold.fold(after, new, _with(read_notices(new, OwnershipState()), notices))
@@ -159,9 +160,22 @@ def test_a_filter_without_ids_erases_no_dropped_events() -> None:
     assert 0 == erasure.rows
 
 
-def test_a_survivor_goes_on_counting_corrections() -> None:
-    assert Filter(corrected_to=position_of(9)) == survivor_of(REPAIRED).filter
+def test_a_survivor_names_no_event_and_keeps_what_may_concern_the_future() -> None:
+    """A source that lied goes on being left out."""
+    drop = replace(REPAIRED.filter, sources=("crowd",), start=5)
+
+    assert Filter(position_of(9), ("crowd",), "", 5) == survivor_of(replace(REPAIRED, filter=drop)).filter
     assert survivor_of(REPAIRED) == survivor_of(survivor_of(REPAIRED))
+
+
+def test_what_is_erased_is_not_erased_again() -> None:
+    by_source = make_branch(filter=Filter(sources=("",)))
+    erasure = Erasure(by_source, Notices(), "new log", "")
+    block = erasure.rewrite(0, make_block(make_examples(3)))
+    again = Erasure(survivor_of(by_source), Notices(), "newer log", "")
+
+    assert block == replace(again.rewrite(0, block), log_id="new log")
+    assert (3, 0) == (erasure.rows, again.rows)
 
 
 def test_drift_names_the_true_positions_beside_erased_rows() -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from river import linear_model, naive_bayes, preprocessing, tree
+from river import anomaly, linear_model, naive_bayes, preprocessing, tree
 
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.explanation import REASONS_KEPT, Method, explain
@@ -39,6 +39,34 @@ def test_the_contributions_of_a_linear_model_add_up_to_its_answer() -> None:
     raw = found.base + sum(reason.effect or 0.0 for reason in found.reasons)
     assert model.predict_proba_one(x)[True] == pytest.approx(1 / (1 + math.exp(-raw)), rel=1e-12)
     assert ["a", "b"] == [reason.what for reason in found.reasons]
+
+
+def test_the_contributions_of_a_one_class_model_add_up_to_its_score() -> None:
+    model = preprocessing.StandardScaler() | anomaly.OneClassSVM()
+    rng = random.Random(3)
+    for _ in range(100):
+        model.learn_one({"a": rng.gauss(1, 1), "b": rng.gauss(0, 1)})
+    x = {"a": 1.5, "b": -0.5}
+
+    found = explain(model, x, TargetContract(Task.ANOMALY))
+
+    assert (Method.WEIGHTS, 0.0) == (found.method, found.base)
+    assert model.score_one(x) == pytest.approx(sum(reason.effect or 0.0 for reason in found.reasons), rel=1e-9)
+
+
+def test_a_score_is_explained_by_what_it_would_be_without_each_feature() -> None:
+    model = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(window_size=50, seed=1)
+    rng = random.Random(3)
+    for _ in range(200):
+        model.learn_one({"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)})
+
+    found = explain(model, {"a": 4.0, "b": 0.1}, TargetContract(Task.ANOMALY))
+
+    whole, alone = model.score_one({"a": 4.0, "b": 0.1}), {"a": {"b": 0.1}, "b": {"a": 4.0}}
+    assert Method.OCCLUSION == found.method
+    assert {name: whole - model.score_one(x) for name, x in alone.items()} == {
+        reason.what: reason.effect for reason in found.reasons
+    }
 
 
 def test_inputs_that_a_linear_model_does_not_know_are_no_reasons() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from tests.builders import (
     make_forward,
@@ -12,6 +15,7 @@ from tests.builders import (
     restart_join,
 )
 
+from tailrace.domain.blocks import ERASED, Dropped
 from tailrace.domain.join import LabelJoin
 from tailrace.domain.records import Forward, Mark
 
@@ -327,3 +331,25 @@ def test_what_nothing_can_ask_for_is_forgotten_in_recovery() -> None:
     again = restart_join(spec, [join.take()], scored=scored, labels=labels)
 
     assert again.remembered == 1
+
+
+def test_erased_rows_are_not_remembered() -> None:
+    """
+    Of them there is no id left that could come again. Without the check for it each would be an identity of its own
+    with an empty id.
+    """
+    spec, block = make_join_spec(), make_scored_block(("a", 1_000), ("b", 1_000), ("c", 900))
+    join = LabelJoin(spec)
+    join.on_scored(0, block)
+    join.on_label(make_label("a", time_ms=1_010), home=0)
+    batch = join.take()
+    kinds = batch.examples.kinds.copy()
+    kinds[0] = ERASED
+    nothing = np.zeros(1, np.int64)
+    erased = replace(
+        batch, examples=replace(batch.examples, kinds=kinds, ids=[""]), dropped=Dropped([""], nothing, nothing, nothing)
+    )
+
+    again = restart_join(spec, [erased])
+
+    assert 0 == again.remembered

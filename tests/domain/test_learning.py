@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from river import base, compose, linear_model, preprocessing
+from river import anomaly, base, compose, linear_model, preprocessing
 from tests.builders import make_corrections
 from tests.log_builders import (
     BRANCH,
@@ -27,14 +27,14 @@ from tests.log_builders import (
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import part_name
-from tailrace.domain.contract import FeatureContract, FeatureSpec
+from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState
+from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState, skeletons
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import position_of
-from tailrace.domain.records import Features
+from tailrace.domain.records import Features, Task
 
 NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", "number")))
 
@@ -119,6 +119,21 @@ def test_the_model_learns_every_example_of_an_accepted_block_as_river_would() ->
     x = CONTRACT.rows(examples.x)[0]
     assert alone.predict_proba_one(x) == state.champion.model.predict_proba_one(x)
     assert 50 == state.champion.learned
+
+
+def test_a_detector_learns_features_alone_is_judged_by_labels_and_watched_for_nothing() -> None:
+    fold = make_fold(lambda: anomaly.HalfSpaceTrees(window_size=20, seed=1), target=TargetContract(Task.ANOMALY))
+    examples, state = make_examples(60, 1), begun(fold)
+    alone = anomaly.HalfSpaceTrees(window_size=20, seed=1)
+
+    found = fold.fold(state, make_log(make_claim(), make_block(examples)))
+    for x in CONTRACT.rows(examples.x):
+        alone.learn_one(x)
+
+    x = CONTRACT.rows(examples.x)[0]
+    assert alone.score_one(x) == state.champion.model.score_one(x)
+    assert (60, 60) == (state.champion.learned, state.quality.metrics["roc_auc"].samples)
+    assert ([], 0) == (found, state.drift.width)
 
 
 def test_a_state_does_not_depend_on_slices_and_restores() -> None:
@@ -378,12 +393,15 @@ def test_what_is_no_state_is_refused() -> None:
     fold = make_fold()
     parts = fold.parts(begun(fold))
     name = part_name(BRANCH.lineage)
+    empty = StateCodec([make_model()]).encode({})
 
     for damaged, said in (
         ({BRANCHES: parts[BRANCHES]}, "lacks or garbles part loop"),
         ({LOOP: parts[LOOP]}, "lacks or garbles part branches"),
         ({LOOP: parts[LOOP], BRANCHES: parts[BRANCHES]}, f"lacks or garbles part {name}"),
         (parts | {LOOP: fold.body_of(fold.begin_branch(BRANCH))}, "not"),
+        (parts | {LOOP: StateCodec(skeletons()).encode({})}, "the loop lacks or garbles KeyError"),
+        (parts | {name: empty}, f"the {name} lacks or garbles KeyError"),
         (parts | {BRANCHES: b"[1]"}, "the branches lacks or garbles TypeError"),
         (parts | {BRANCHES: b"{"}, "the branches lacks or garbles"),
         (parts | {BRANCHES: parts[BRANCHES].replace(BRANCH.lineage[:9].encode(), b"012345678")}, "a definition"),

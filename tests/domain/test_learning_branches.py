@@ -288,3 +288,29 @@ def test_corrected_labels_are_learned_as_if_they_had_been_right_from_the_start()
     encode = fold.kit(corrected).codec.encode
     assert encode(decode(ours)["model"]) == encode(decode(theirs)["model"])
     assert (8, 1) == (decode(ours)["learned"], decode(ours)["left_out"])
+
+
+def test_the_definition_of_a_branch_that_is_held_is_known() -> None:
+    fold = make_fold()
+
+    assert BRANCH == fold.definition(begun(fold).champion)
+
+
+def test_the_state_knows_where_the_last_correction_lies_and_keeps_it() -> None:
+    """A learner asks it whether there is anything that the serving branch does not know; fenced blocks say nothing."""
+    said, fold = make_corrections(("1-0", 0, 1.0)), make_fold()
+    state = begun(fold)
+
+    fold.fold(
+        state,
+        make_log(
+            make_claim(),
+            make_block(make_examples(2, 1)),
+            make_block(number=2, corrections=said),
+            make_block(number=3),
+            make_block(number=9, corrections=said),
+        ),
+    )
+
+    assert position_of(3) == state.corrections_end
+    assert position_of(3) == fold.restore(fold.parts(state)).corrections_end

@@ -89,7 +89,7 @@ def test_a_branch_that_counts_corrections_to_come_is_refused() -> None:
     too_early = pointers.admit(7, make_admit(branch)).refusal
     in_time = pointers.admit(8, make_admit(branch)).refusal
 
-    assert "its filter counts corrections that are not in the log yet; build it again, up to the log's end" == too_early
+    assert "its filter speaks of what is not in the log yet; build it again, up to the log's end" == too_early
     assert "" == in_time
 
 

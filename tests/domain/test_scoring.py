@@ -18,6 +18,7 @@ from tailrace.domain.scoring import last_step, score
 BINARY = TargetContract(Task.BINARY)
 COLOURS = TargetContract(Task.MULTICLASS, classes=("red", "green", "blue"))
 NUMBER = TargetContract(Task.REGRESSION)
+SCORE = TargetContract(Task.ANOMALY)
 
 
 class CancelledError(BaseException):
@@ -64,6 +65,16 @@ class Numbering(base.Regressor):
         """Learn nothing."""
 
     def predict_one(self, x: Any) -> Any:
+        return x["answer"]
+
+
+class Detecting(base.AnomalyDetector):
+    """Gives the score that the row says."""
+
+    def learn_one(self, x: Any) -> None:
+        """Learn nothing."""
+
+    def score_one(self, x: Any) -> Any:
         return x["answer"]
 
 
@@ -152,6 +163,20 @@ def test_numbers_are_served_as_they_are_and_infinite_ones_are_not() -> None:
 
     assert [1.5, -2.0, None, None, None] == y_pred
     assert [[]] * 5 == proba
+
+
+def test_a_detector_is_asked_for_its_score() -> None:
+    y_pred, proba = served(Detecting(), answers(0, 0.75, -3.5, math.nan, math.inf), SCORE)
+
+    assert [0.0, 0.75, -3.5, None, None] == y_pred
+    assert [[]] * 5 == proba
+
+
+def test_a_detector_that_raises_rejects_that_row_alone() -> None:
+    found = score(Detecting(), [*answers(1.0), {}, *answers(2.0)], SCORE)
+
+    assert [1] == [row for row, _ in found.failed]
+    assert [1.0, 2.0] == found.served.y_pred[[0, 2]].tolist()
 
 
 @pytest.mark.parametrize("target", [BINARY, COLOURS])

@@ -203,6 +203,59 @@ def _fill(path: Path) -> None:
             return
 
 
+HOLDING = """
+from river import base
+
+
+class Holding(base.Classifier):
+    # Between two numbers of examples it holds what has no place in a state.
+
+    learned: int = 0
+    held: object = None
+
+    def learn_one(self, x, y):
+        self.learned += 1
+        self.held = (lambda: None) if 20 <= self.learned < 1_000 else None
+
+    def predict_proba_one(self, x):
+        return {False: 0.5, True: 0.5}
+
+
+def build():
+    return Holding()
+"""
+
+
+async def test_a_state_that_cannot_be_encoded_is_told_and_learning_and_serving_go_on(made, tmp_path):
+    """Defence: the remark about what could not be taken. The same for a state beyond the codec's caps."""
+    (tmp_path / "holding_models.py").write_text(HOLDING)
+    scenario = await made(
+        champion={"model": "holding_models:build", "experimental": True},
+        snapshots={"every": "100ms", "publish": "100ms"},
+    )
+    process = await scenario.start()
+    flow = Flow(scenario, process)
+    await flow.learn_until(lambda: flow.counts["snapshots"] and flow.counts["publications"], "both are stored")
+
+    await flow.learn(40)
+    await flow.learn_until(lambda: flow.counts["snapshots_failed"] >= 3, "it is tried again and again")
+    told, stored = flow.remark(), flow.counts["snapshots"]
+    async with opened(scenario.settings) as reading:
+        name, loop = next(iter(scenario.settings.loops.items()))
+        await until(lambda: _says(reading, name, loop, "no snapshots and publications could"), "the status says so")
+    await flow.learn(1_000)
+    await flow.learn_until(lambda: flow.counts["snapshots"] > stored + 1, "it has let go, and snapshots are stored")
+
+    assert "could be taken since " in told
+    assert "each interval tries again; learning and serving go on (the state holds " in told
+    await until(lambda: flow.remark() == "", "nothing is said any more")
+    lines = generate_latest(process.instruments.registry).decode().splitlines()
+    failed = [line for line in lines if line.startswith("tailrace_snapshots_total") and 'outcome="failed"' in line]
+    assert {"publication", "snapshot"} == {kind for kind in ("publication", "snapshot") if f'"{kind}"' in str(failed)}
+    answered = {each["event_id"] for each in await scenario.user.predictions()}
+    assert {f"e{number}" for number in range(flow.sent)} == answered
+
+
 # Starting while the store does not answer
 
 

@@ -1,5 +1,6 @@
 """Every task through the whole loop, and the implicit label."""
 
+from prometheus_client import generate_latest
 from tests.scenarios.harness import now_ms, until
 
 
@@ -52,6 +53,37 @@ async def test_a_regression_loop_answers_with_numbers_and_comes_closer(made):
     assert all(isinstance(each["y_pred"], float) and "proba" not in each for each in predictions.values())
     figures = {(each.metric, each.window): each for each in scenario.loop_of(process).models.live.quality.figures()}
     assert figures["mae", "all"].value < min(figures["mae", "all"].baselines.values())
+
+
+async def test_an_anomaly_loop_answers_with_scores_and_is_judged_by_its_labels(made):
+    model = "MinMaxScaler() | HalfSpaceTrees(n_trees=20, height=6, window_size=40, seed=1)"
+    scenario = await made(partitions=2, task="anomaly", champion={"model": model})
+
+    def target(event):
+        return event["a"] > 0.9
+
+    process, predictions = await run(scenario, target)
+
+    assert all(isinstance(each["y_pred"], float) and "proba" not in each for each in predictions.values())
+    assert all(0.0 <= each["y_pred"] <= 1.0 for each in predictions.values())
+    state = scenario.loop_of(process).models.live
+    figures = {(each.metric, each.window): each for each in state.quality.figures()}
+    assert (150, 0.5) == (figures["roc_auc", "all"].samples, figures["roc_auc", "all"].baselines["constant"])
+    assert (150, 0) == (state.champion.learned, state.drift.signals)
+
+
+async def test_while_all_labels_of_an_anomaly_loop_are_alike_its_scores_have_no_value(made):
+    """Defence: `ScoreAuc` and its NaN. A value of 0 would read as the worst model, and so be warned of."""
+    scenario = await made(task="anomaly", champion={"model": "StandardScaler() | OneClassSVM()"})
+
+    process, _ = await run(scenario, lambda _: False, count=30)
+
+    def exported():
+        lines = generate_latest(process.instruments.registry).decode().splitlines()
+        return {line.split()[-1] for line in lines if line.startswith("tailrace_model_metric{")}
+
+    await until(lambda: exported() == {"NaN"}, "the heartbeat says so")
+    assert {None} == {each.value for each in scenario.loop_of(process).models.live.quality.figures()}
 
 
 async def test_an_event_that_gets_no_label_is_learned_with_the_implicit_one(made):

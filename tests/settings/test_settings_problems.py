@@ -27,8 +27,8 @@ def test_a_word_near_an_allowed_one_is_suggested():
     problem = problem_of(make_toml(make_loop(task="binry")))
 
     assert (
-        'loops.phishing.task: found "binry"; allowed: "binary", "multiclass" or "regression"; did you mean "binary"?'
-        == problem
+        'loops.phishing.task: found "binry"; allowed: "binary", "multiclass", "regression" or "anomaly"; did you mean '
+        '"binary"?' == problem
     )
 
 
@@ -266,6 +266,9 @@ def test_a_feature_name_with_an_empty_part():
         ('{ topic = "v", id = "i", target = "t", positive = 0.5 }', "binary", "positive"),
         ('{ topic = "v", id = "i", target = "t", classes = ["a", "b"] }', "binary", "classes"),
         ('{ topic = "v", id = "i", target = "t", positive = 1 }', "regression", "positive"),
+        ('{ topic = "v", id = "i", target = "t", negative = 1 }', "anomaly", "positive"),
+        ('{ topic = "v", id = "i", target = "t", positive = 1, negative = 1 }', "anomaly", "negative"),
+        ('{ topic = "v", id = "i", target = "t", classes = ["a", "b"] }', "anomaly", "classes"),
         ('{ topic = "v", id = "i", target = "t" }', "multiclass", "classes"),
         ('{ topic = "v", id = "i", target = "t", classes = ["a"] }', "multiclass", "classes"),
         ('{ topic = "v", id = "i", target = "t", classes = ["a", 1] }', "multiclass", "classes"),
@@ -293,6 +296,7 @@ def test_an_event_whose_time_is_its_id():
     ("task", "labels", "missing", "words"),
     [
         ("binary", '{ topic = "v", id = "i", target = "t" }', "0", "true or false"),
+        ("anomaly", '{ topic = "v", id = "i", target = "t" }', "0", "true or false"),
         ("binary", LABELS, "false", 'of the same type as labels.positive, "phishing"'),
         ("binary", '{ topic = "v", id = "i", target = "t", positive = 1, negative = 0 }', "2", "1 or 0"),
         ("multiclass", '{ topic = "v", id = "i", target = "t", classes = [1, 2] }', '"1"', "one of labels.classes"),

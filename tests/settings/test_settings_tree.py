@@ -180,6 +180,8 @@ def test_missing_drop_has_no_implicit_target():
         ("binary", '{ topic = "v", id = "i", target = "t", positive = "yes" }', '"no"', 0.0),
         ("multiclass", '{ topic = "v", id = "i", target = "t", classes = ["a", "b"] }', '"b"', 1.0),
         ("regression", '{ topic = "v", id = "i", target = "t" }', "0.5", 0.5),
+        ("anomaly", '{ topic = "v", id = "i", target = "t" }', "false", 0.0),
+        ("anomaly", '{ topic = "v", id = "i", target = "t", positive = "odd", negative = "fine" }', '"fine"', 0.0),
     ],
 )
 def test_an_implicit_target_is_read_as_a_label_would_be(task: str, labels: str, missing: str, y: float):

@@ -6,7 +6,7 @@ learns what is left of the examples as if the others had never been there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -93,7 +93,7 @@ class Rule:
         self.skips.setdefault(record.branch, set()).update(record.skips)
         self.ids.setdefault(record.branch, set()).update(record.ids)
         branch = Branch.read(record.definition)
-        too_early = branch.filter.corrected_to > position_of(offset)
+        too_early = max(branch.filter.corrected_to, branch.filter.ids_to) > position_of(offset)
         if branch.lineage != record.branch or record.branch in self.admitted or too_early:
             return
         if len(self.admitted) == MOST_ADMITTED:
@@ -131,11 +131,11 @@ class Past:
 
     Attributes:
         ends: Positions just after each record of the log, with the examples in it.
-        corrections: Block's position, identity, target in force from there on; None: withdrawn.
+        corrections: Block's position, identity, source, target in force from there on; None: withdrawn.
     """
 
     ends: list[tuple[Position, list[Example]]]
-    corrections: list[tuple[Position, tuple[str, int], float | None]]
+    corrections: list[tuple[Position, tuple[str, int], str, float | None]]
 
     @classmethod
     def of(cls, log: Iterable[Entry[LogRecord]], counted: Iterable[Counted]) -> Past:
@@ -150,12 +150,12 @@ class Past:
             rows = block.corrections
             for n, event_id in enumerate(rows.ids):
                 y = None if rows.kinds[n] == WITHDRAWN else float(rows.y[n])
-                corrections.append((position_of(entry.offset), (event_id, int(rows.times_ms[n])), y))
+                corrections.append((position_of(entry.offset), (event_id, int(rows.times_ms[n])), rows.sources[n], y))
         return cls(ends, corrections)
 
-    def corrected_to(self, end: Position) -> dict[tuple[str, int], float | None]:
-        """Return the targets that corrections before a position come to."""
-        return {identity: y for at, identity, y in self.corrections if at < end}
+    def corrected(self, end: Position, dropped: Container[str]) -> dict[tuple[str, int], float | None]:
+        """Return the targets that corrections before a position come to, without those of dropped sources."""
+        return {identity: y for at, identity, source, y in self.corrections if at < end and source not in dropped}
 
 
 def _examples(offset: int, block: TrainingBlock) -> list[Example]:
@@ -189,7 +189,7 @@ def line_of(branch: Branch, past: Past, rule: Rule, rules: Rules, asked: set[Pos
     lineage, codec, line = branch.lineage, codec_of(branch.model, rules), Line()
     state = BranchState(build(branch.model, rules), lineage, branch.start)
     skips, ids = rule.skips.get(lineage, set()), rule.ids.get(lineage, set())
-    targets = past.corrected_to(branch.filter.corrected_to)
+    targets = past.corrected(branch.filter.corrected_to, branch.filter.sources)
     for end, examples in past.ends:
         for example in examples:
             fate = _fate(branch, example, targets, ids)
@@ -223,10 +223,9 @@ def _fate(
         if corrected is None:
             return None
         y = corrected
-    inside = drop.start <= example.position and (drop.end is None or example.position < drop.end)
+    if drop.ids and example.position < drop.ids_to and hash_of_id(example.identity[0]) in ids:
+        return None
     is_bounded = bool(drop.start) or drop.end is not None
-    if drop.sources or drop.ids:
-        is_named = example.source in drop.sources or (bool(drop.ids) and hash_of_id(example.identity[0]) in ids)
-    else:
-        is_named = is_bounded
+    inside = drop.start <= example.position and (drop.end is None or example.position < drop.end)
+    is_named = example.source in drop.sources if drop.sources else is_bounded
     return None if inside and is_named else y

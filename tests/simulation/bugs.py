@@ -119,7 +119,7 @@ PLANTS: Final[dict[str, Plant]] = {
         "domain/learning.py: what is folded beside goes on past its retirement",
     ),
     "corrections_to_come": Plant(
-        "a filter may count corrections that are not in the log yet",
+        "a filter may speak of what is not in the log yet",
         "domain/pointers.py: a filter counts only what stands in the log",
     ),
     "stale_epoch": Plant(
@@ -129,10 +129,6 @@ PLANTS: Final[dict[str, Plant]] = {
     "dropped_example_learned": Plant(
         "a repaired branch learns what its filter leaves out",
         "domain/notices.py: a filter leaves out what it names",
-    ),
-    "forgotten_ids": Plant(
-        "after a restart nobody knows the ids that a filter leaves out",
-        "streams/training_log.py: the ids of filters are read again",
     ),
     "correction_not_applied": Plant(
         "a branch that counts corrections learns the targets of before",

@@ -95,6 +95,7 @@ class Case:
         model: The configured one.
         publish_ms, snapshot_ms: Intervals of the learner.
         acts: How often people do something, at most.
+        refold_ms: After how long the learner builds its branch anew with corrections; None: never.
         others: Roles of which there is a process besides scorers, joiners and the learner.
     """
 
@@ -110,6 +111,7 @@ class Case:
     snapshot_ms: int
     acts: int
     others: tuple[str, ...]
+    refold_ms: int | None
 
     @property
     def ids(self) -> frozenset[str]:
@@ -186,6 +188,7 @@ def _make_settings(rng: Random) -> Case:
         snapshot_ms=rng.choice([100, 400]),
         acts=(acts := rng.choice([0, 3, 6, 10])),
         others=tuple(role for role in ("serve", "watch", "vandal") if rng.random() < 0.5) + ("people",) * bool(acts),
+        refold_ms=rng.choice([None, None, 300]),
     )
 
 

@@ -80,6 +80,7 @@ class Learner:
                     report=self._report,
                     new_owner=self._new_owner,
                     now_ms=world.now_ms,
+                    refold_after_ms=world.case.refold_ms,
                 )
             )
             self._agent.attach(self._source)

@@ -143,7 +143,7 @@ class People:
             (Filter(corrected_to=self._somewhere(end + rng.choice([0, 0, end]))), ()),
             (Filter(corrected_to=end, sources=("desk",)), ()),
             (Filter(sources=("desk", "users")), ()),
-            (Filter(ids=digest_of_ids(map(hash_of_id, ids))), ids),
+            (Filter(ids=digest_of_ids(map(hash_of_id, ids)), ids_to=end), ids),
             (Filter(start=self._somewhere(end), end=end), ()),
         ]
         left_out, hidden = rng.choice(filters)

@@ -30,7 +30,6 @@ from tailrace.stores.snapshot_file import Packed
 from tailrace.streams import branch_keeper, snapshot_index, training_log
 from tailrace.streams.followers import Models, Serving
 from tailrace.streams.snapshot_index import SnapshotIndex
-from tailrace.streams.training_log import TrainingLog
 
 Swap = tuple[Any, str, Any]
 """Where a rule lies, its name, and what takes its place."""
@@ -153,11 +152,6 @@ def _refuse_whatever_its_epoch(pointers: Pointers, record: Command) -> str:
     return "" if refusal.startswith("it was made for epoch") and record.branch in pointers.admitted else refusal
 
 
-async def _no_ids(log: TrainingLog, branches: Any, end: int) -> Notices:
-    del log, branches, end
-    return Notices()
-
-
 class _Nothing:
     """An attribute that forgets what it is given."""
 
@@ -202,9 +196,8 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "retired_for_good": ((LoopState, "beside", _Nothing()),),
     "corrections_to_come": ((Pointers, "_refusal_of_admit", _admit_whatever_it_corrects),),
     "stale_epoch": ((Pointers, "_refusal_of_command", _refuse_whatever_its_epoch),),
-    "dropped_example_learned": ((notices, "_is_named", lambda *_: False),),
-    "forgotten_ids": ((TrainingLog, "ids", _no_ids),),
-    "correction_not_applied": ((notices, "_corrected", lambda examples, _rows, _targets: (examples.y, set())),),
+    "dropped_example_learned": ((notices, "_is_left_out", lambda *_: False),),
+    "correction_not_applied": ((notices, "_corrected", lambda examples, *_: (examples.y, frozenset())),),
     "unsorted_set": (
         (Encoder, "_sorted", lambda encoder, values, depth=0: [encoder._value(v, depth) for v in values]),
     ),

@@ -71,7 +71,7 @@ class Watcher:
             targets = CorrectedTargets(branch.filter.corrected_to)
             for record in records:
                 targets.read(record.offset, record.record)
-            found.corrections |= targets.found
+            found.know(targets.found)
         self._notices.merge(found)
         alone = self._fold.begin()
         alone.beside = frozenset({branch.lineage})

@@ -225,6 +225,8 @@ def _target_in_words(loop: LoopSettings) -> str:
     if target.task is Task.MULTICLASS:
         return f"multiclass: {', '.join(map(_shown, target.classes))}"
     others = "every other value of that type" if target.negative is None else _shown(target.negative)
+    if target.task is Task.ANOMALY:
+        return f"anomaly: scores, judged by labels; positive is {_shown(target.positive)}, negative is {others}"
     return f"binary: positive is {_shown(target.positive)}, negative is {others}"
 
 

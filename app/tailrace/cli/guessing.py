@@ -26,6 +26,7 @@ _POSITIVE_WORDS: Final = frozenset(
     {"1", "yes", "y", "true", "positive", "pos", "fraud", "phishing", "spam", "click", "clicked", "churn", "churned"}
     | {"bought", "defect", "anomaly", "failure", "bad", "malicious", "sick"}
 )
+_ANOMALY_WORDS: Final = frozenset({"anomaly", "anomalous", "outlier"})
 
 _UNITS: Final[tuple[TimeUnit, ...]] = ("s", "ms", "us", "ns")
 _EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01
@@ -153,13 +154,14 @@ def guess_target(sample: Sample, known: Iterable[str]) -> TargetGuess | None:
 
 def _target_of(profile: Profile) -> TargetGuess | None:
     values = profile.distinct
+    two_sided = Task.ANOMALY if _ANOMALY_WORDS & set(_words(profile.name)) else Task.BINARY
     if profile.kind == "boolean":
-        return TargetGuess(profile.name, Task.BINARY)
+        return TargetGuess(profile.name, two_sided)
     if profile.kind == "number" and (not profile.is_whole or len(values) > MOST_CLASSES):
         return TargetGuess(profile.name, Task.REGRESSION)
     if len(values) <= 2:
         named = [value for value in values if str(value).lower() in _POSITIVE_WORDS]
-        return TargetGuess(profile.name, Task.BINARY, positive=(named or values[-1:])[0])
+        return TargetGuess(profile.name, two_sided, positive=(named or values[-1:])[0])
     if len(values) <= MOST_CLASSES:
         return TargetGuess(profile.name, Task.MULTICLASS, classes=tuple(sorted(values)))
     return None

@@ -126,6 +126,10 @@ def rewrite(
         else:
             _, found = await eraser.look(_tell)
         places = await places_of(reading, domain.topics, settings_of_loop, found.events)
+        held = {place.topic: f"{place.mentions} rows or records, kept {place.kept}" for place in places}
+        room = settings_of_loop.join.folder / name
+        if room.exists():
+            held[str(room)] = "the waiting room of this host: delete it, here and on other hosts that join"
         return {
             "loop": name,
             "done": yes,
@@ -134,7 +138,7 @@ def rewrite(
             "records": found.records,
             "rows_erased": found.rows,
             "new_log_id": found.log_id or None,
-            "still_held_by": {place.topic: f"{place.mentions} rows or records, kept {place.kept}" for place in places},
+            "still_held_by": held,
         }
 
     output.record(ask(settings, work), output_format)

@@ -86,7 +86,7 @@ def _value(spec: FeatureSpec) -> Value:
 
 
 def _targets(target: TargetContract) -> list[object]:
-    count = {Task.BINARY: 2, Task.MULTICLASS: len(target.classes), Task.REGRESSION: 10}[target.task]
+    count = 10 if target.task is Task.REGRESSION else max(2, len(target.classes))
     return [target.river(float(number)) for number in range(count)]
 
 

@@ -19,7 +19,10 @@ _LEARNERS: Final[dict[Task, tuple[str, ...]]] = {
     Task.BINARY: ("LogisticRegression()",),
     Task.MULTICLASS: ("SoftmaxRegression()", "HoeffdingTreeClassifier()"),
     Task.REGRESSION: ("LinearRegression()",),
+    Task.ANOMALY: ("OneClassSVM()",),
 }
+
+_NUMERIC: Final = {"number": "float", "boolean": "bool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +168,26 @@ def _presence(profile: Profile) -> str:
 def model_for(task: Task, features: list[Feature], is_accepted: Callable[[str], bool]) -> str:
     """Return a first model that fits task and types; the last candidate if none is accepted."""
     candidates = [f"{_preparation(features)} | {learner}" for learner in _LEARNERS[task]]
+    if task is Task.ANOMALY and (numeric := _numeric(features)):
+        # Half-space trees know the features of their first example alone, which one-hot columns are not.
+        others = {feature.type for feature in features} - _NUMERIC.keys()
+        chosen = f"SelectType({', '.join(numeric)}) | " if others else ""
+        candidates.insert(0, f"{chosen}MinMaxScaler() | HalfSpaceTrees(seed=1)")
     return next(filter(is_accepted, candidates), candidates[-1])
 
 
 def _preparation(features: list[Feature]) -> str:
-    types = {feature.type for feature in features}
-    numeric = [name for name, type_ in (("float", "number"), ("bool", "boolean")) if type_ in types]
-    if "category" not in types:
+    numeric = _numeric(features)
+    if not any(feature.type == "category" for feature in features):
         return "StandardScaler()"
     if not numeric:
         return "OneHotEncoder()"
     return f"(SelectType(str) | OneHotEncoder()) + (SelectType({', '.join(numeric)}) | StandardScaler())"
+
+
+def _numeric(features: list[Feature]) -> list[str]:
+    types = {feature.type for feature in features}
+    return [name for type_, name in _NUMERIC.items() if type_ in types]
 
 
 def text_of(proposal: Proposal) -> str:
@@ -248,7 +260,8 @@ def _why_time(side: Side) -> str:
 
 
 def _why_task(target: TargetGuess) -> str:
-    return f"{GUESS}: binary, multiclass or regression" + ("" if target.is_seen else "; no labels were looked at")
+    seen = "" if target.is_seen else "; no labels were looked at"
+    return f"{GUESS}: binary, multiclass, regression or anomaly{seen}"
 
 
 def _why_labels(proposal: Proposal) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from cyclopts import App, Parameter
 
 from tailrace.cli import output
+from tailrace.cli.deciding import WAIT_S, By, Wait, asking, exit_of_answer, loop_for, who
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.files import read_file, write_new
 from tailrace.cli.options import ConfigFile, OutputFormat, Yes
@@ -20,6 +21,7 @@ from tailrace.domain.positions import show
 from tailrace.settings import Settings, load
 
 if TYPE_CHECKING:
+    from tailrace.inspection.asking import Answer
     from tailrace.inspection.reading import Reading
     from tailrace.inspection.snapshot_diff import Compared
     from tailrace.inspection.snapshot_moves import Import, Pruning
@@ -43,6 +45,7 @@ def register(app: App) -> None:
     group = App(name="snapshots", help="What is kept of the models: look, check, compare, move, throw away.")
     group.command(list_snapshots, name="list")
     group.command(show_snapshot, name="show")
+    group.command(create)
     group.command(verify)
     group.command(diff)
     group.command(export)
@@ -99,6 +102,38 @@ def show_snapshot(
         return shelf.find(reference, lineage)
 
     output.record(_shown(_with_shelf(settings, loop, look)), output_format)
+
+
+def create(
+    *,
+    by: By = None,
+    wait: Wait = WAIT_S,
+    loop: LoopName = None,
+    config: ConfigFile = None,
+    output_format: OutputFormat = None,
+) -> int:
+    """Let the learner keep its state now, as of the present end of the log or later; nothing new, nothing written.
+
+    tailrace snapshots create
+    """
+    settings, asked_by = load(config), who(by)
+    domain = _domain(settings, loop)
+
+    async def act(reading: Reading) -> Answer:
+        from tailrace.inspection.lineup import lineup_of  # noqa: PLC0415 - loads River
+
+        known = loop_for(domain)
+        lineup = await lineup_of(reading, known)
+        return await asking(reading, known).snapshot(lineup, by=asked_by, wait_s=wait, tell=output.talk)
+
+    answer = ask(settings, act)
+    if answer.is_waiting:
+        lies = f"lies at offset {answer.offset} of the commands and is taken when a learner runs"
+        said = f"no snapshot reaches the end of the log yet: the request {lies}"
+    else:
+        said = "done" if answer.offset >= 0 else "nothing was asked for: a snapshot reaches the end of the log already"
+    output.record({"loop": domain.name, "done": answer.is_done, "said": said}, output_format)
+    return exit_of_answer(answer)
 
 
 def verify(

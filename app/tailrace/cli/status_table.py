@@ -42,7 +42,7 @@ _METRICS: Final = {
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
 }
-_BASELINES: Final = {"no_change": "the last label again", "prior": "the usual label"}
+_BASELINES: Final = {"no_change": "the last label again", "prior": "the usual label", "constant": "one score for all"}
 
 
 def live_books(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:

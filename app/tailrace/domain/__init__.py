@@ -12,7 +12,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     features, erasure
     contract
     scoring, learning
-    explanation
+    explanation, rehearsal
 
 `LEVELS` says the same to a test.
 """
@@ -31,6 +31,6 @@ LEVELS: Final = (
     frozenset({"features", "erasure"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),
-    frozenset({"explanation"}),
+    frozenset({"explanation", "rehearsal"}),
 )
 """Modules and folders of the domain by level; arrows point from a later to an earlier one."""

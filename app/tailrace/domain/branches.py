@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, SnapshotRefused
-from tailrace.domain.positions import Position
+from tailrace.domain.positions import Position, show
 from tailrace.domain.snapshots import BRANCH_PART
 
 CHAMPION: Final = "champion"
@@ -25,6 +25,7 @@ CHAMPION: Final = "champion"
 MAX_DROPPED_IDS: Final = 10_000
 """Event ids that one filter may name; their hashes travel in the record that admits the branch."""
 
+_CPU: Final = "cpu"  # among the versions of a branch alone; the loop's own part uses no BLAS
 _PART_DIGITS: Final = 32  # of the lineage; a part's name has at most 64 characters
 
 
@@ -42,14 +43,15 @@ class Codec(Protocol):
 class Filter:
     """Which examples a branch leaves out, and which it learns with a corrected target.
 
-    An example in [start, end) is left out when its label came from one of `sources` or its id is one of `ids`; where
-    neither is given and a bound is, everything between the bounds is.
+    An example in [start, end) is left out when its label came from one of `sources`; where there are none and a bound
+    is given, everything between the bounds is. An example before `ids_to` is left out when its id is one of `ids`.
 
     Attributes:
         corrected_to: Corrections and withdrawals before this position of the log count; 0: none does.
         sources: Of labels.
         ids: `digest_of_ids` of the hashes of event ids; "": none. The hashes stand in the record that admits.
         start, end: Positions; the end is exclusive, None: for ever.
+        ids_to: Exclusive. Ids are dropped up to a position only: later folds need not know them.
     """
 
     corrected_to: Position = 0
@@ -57,15 +59,74 @@ class Filter:
     ids: str = ""
     start: Position = 0
     end: Position | None = None
+    ids_to: Position = 0
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether what is dropped by source, or altogether, lies between bounds."""
+        return bool(self.start or self.end is not None)
+
+    @property
+    def reaches_to(self) -> Position:
+        """Exclusive: nothing after this position decides what the branch learns of what lies before."""
+        return max(self.corrected_to, self.ids_to)
 
     @property
     def drops(self) -> bool:
         """Whether any example is left out."""
-        return bool(self.sources or self.ids or self.start or self.end is not None)
+        return bool(self.sources or self.ids or self.has_bounds)
 
-    def covers(self, position: Position) -> bool:
-        """Return whether an example at this position may be left out."""
-        return self.drops and self.start <= position and (self.end is None or position < self.end)
+    def may_name(self, position: Position) -> bool:
+        """Return whether an event that stands here is left out when its id is one of `ids`."""
+        return bool(self.ids) and position < self.ids_to
+
+    def leaves_out(self, position: Position, source: str, is_named: Callable[[], bool]) -> bool:
+        """Return whether an example is left out.
+
+        Args:
+            source: Of its label.
+            is_named: Asked only where the answer counts: is its id one of `ids`?
+        """
+        if self.may_name(position) and is_named():
+            return True
+        if self.start > position or (self.end is not None and position >= self.end):
+            return False
+        return source in self.sources if self.sources else self.has_bounds
+
+    def joined(self, more: Filter, ids: str) -> Filter | None:
+        """Return the filter that leaves out and corrects what either of two does; None: no single one can.
+
+        Args:
+            ids: `digest_of_ids` of the ids of both.
+        """
+        one, other = self._region, more._region
+        if one and other and one != other:
+            is_of_sources_alone = bool(self.sources and more.sources)
+            if one[1:] != other[1:] or not is_of_sources_alone:
+                return None
+        _, start, end = one or other or ((), 0, None)
+        sources = tuple(sorted({*self.sources, *more.sources}))
+        corrected_to, ids_to = max(self.corrected_to, more.corrected_to), max(self.ids_to, more.ids_to)
+        return Filter(corrected_to, sources, ids, start, end, ids_to)
+
+    def in_words(self) -> str:
+        """Return what it does, for people; "" where it does nothing."""
+        said = []
+        if self.corrected_to:
+            said.append(f"corrections up to {show(self.corrected_to)} applied")
+        bounds = f" from {show(self.start)} {'on' if self.end is None else f'to {show(self.end)}'}"
+        if self.sources:
+            said.append(f"without labels of {', '.join(self.sources)}{bounds if self.has_bounds else ''}")
+        elif self.has_bounds:
+            said.append(f"without everything{bounds}")
+        if self.ids:
+            said.append(f"without named events before {show(self.ids_to)}")
+        return "; ".join(said)
+
+    @property
+    def _region(self) -> tuple[tuple[str, ...], Position, Position | None] | None:
+        """What it drops besides ids."""
+        return (self.sources, self.start, self.end) if self.sources or self.has_bounds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +234,8 @@ class BranchState:
 def _is_typed(branch: Branch) -> bool:
     drop = branch.filter
     texts = (branch.task, branch.model, branch.contract_id, drop.ids, *drop.sources, *branch.versions.values())
-    positions = (branch.start, drop.corrected_to, drop.start, *(() if drop.end is None else (drop.end,)))
+    bounds = (drop.start, drop.ids_to, *(() if drop.end is None else (drop.end,)))
+    positions = (branch.start, drop.corrected_to, *bounds)
     return (
         type(branch.experimental) is bool
         and all(type(text) is str for text in texts)
@@ -204,6 +266,26 @@ def differences(theirs: Branch, mine: Branch) -> list[str]:
         for name in names
         if theirs.versions.get(name) != mine.versions.get(name)
     ]
+
+
+def has_same_learner(one: Branch, other: Branch) -> bool:
+    """Return whether one learner can fold both: their libraries and features are the same."""
+    theirs, ours = (
+        {name: version for name, version in branch.versions.items() if name != _CPU} for branch in (one, other)
+    )
+    return theirs == ours and one.contract_id == other.contract_id
+
+
+def renewed(configured: Branch, serving: Branch | None) -> Branch:
+    """Return the configured model as the branch that takes over from the one that serves.
+
+    What that one leaves out or corrects, this one does too: a repair outlives another model and other libraries. The
+    same model also starts where it did.
+    """
+    if serving is None:
+        return configured
+    start = serving.start if serving.model == configured.model else configured.start
+    return replace(configured, filter=serving.filter, start=start)
 
 
 def hash_of_id(event_id: str) -> str:

@@ -226,8 +226,8 @@ class TargetContract:
     """What a label says, and what predictions say in the same words.
 
     Attributes:
-        positive: Binary: the target that means True; it must match in type too.
-        negative: Binary: the only target that means False; None: every other one of the type of `positive`.
+        positive: Binary and anomaly: the target that means True; it must match in type too.
+        negative: The same: the only target that means False; None: every other one of the type of `positive`.
         classes: Multiclass: the targets, in the order of their indexes.
 
     Raises:
@@ -246,7 +246,7 @@ class TargetContract:
     @cached_property
     def canonical(self) -> str:
         """The contract as JSON."""
-        if self.task is Task.BINARY:
+        if self.task.has_two_targets:
             return json.dumps([self.task.value, self.positive, self.negative])
         return json.dumps([self.task.value, *self.classes])
 
@@ -264,7 +264,7 @@ class TargetContract:
         return found
 
     def read(self, value: object) -> float | Rejection:
-        """Read the target of a label: binary 0.0 or 1.0, multiclass the index of the class, regression the number."""
+        """Read the target of a label: binary and anomaly 0.0 or 1.0, multiclass its index, regression the number."""
         if value is None:
             return Rejection(Code.TARGET_MISSING, Stage.VALIDATE, "the target is missing or null")
         if self.task is Task.REGRESSION:
@@ -291,18 +291,20 @@ class TargetContract:
 
     @property
     def width(self) -> int:
-        """Columns of `Served.proba`: binary 1, multiclass one per class, regression 0."""
+        """Columns of `Served.proba`: binary 1, multiclass one per class, regression and anomaly 0."""
         return 1 if self.task is Task.BINARY else len(self.classes)
 
     def river(self, y: float) -> ClassName | float:
         """Return the target as River models take it: a bool, the class, or the number."""
         if self.task is Task.REGRESSION:
             return y
-        return y == 1.0 if self.task is Task.BINARY else self.classes[int(y)]
+        return self.classes[int(y)] if self.task is Task.MULTICLASS else y == 1.0
 
     def show(self, y_pred: float) -> ClassName | float | None:
         """Return what a prediction says: true or false, the class, the number; None where the model abstained."""
-        return None if math.isnan(y_pred) else self.river(y_pred)
+        if math.isnan(y_pred):
+            return None
+        return y_pred if self.task.answers_numbers else self.river(y_pred)
 
     def _number(self, value: object) -> float | Rejection:
         if type(value) is not float and type(value) is not int:
@@ -329,7 +331,7 @@ class TargetContract:
 
     @cached_property
     def _any_negative(self) -> bool:
-        return self.task is Task.BINARY and self.negative is None
+        return self.task.has_two_targets and self.negative is None
 
     @cached_property
     def _allowed(self) -> str:

@@ -1,7 +1,8 @@
 """Drift: a signal that the loss of the served predictions has changed.
 
 ADWIN (Bifet and Gavalda, 2007; River's form) watches one number between 0 and 1 per judged example: for classes the
-0/1 error, for numbers a bounded error (`evaluation.prequential.Judged`), since its bound holds in [0, 1] only.
+0/1 error, for numbers a bounded error (`evaluation.prequential.Judged`), since its bound holds in [0, 1] only. The
+score of an anomaly task has no loss, so nothing is watched there.
 
 What a signal means is left to whoever reads it; nothing is retrained or reset but the detector itself.
 """

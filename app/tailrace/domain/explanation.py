@@ -53,7 +53,7 @@ class Explanation:
 
     Attributes:
         reasons: WEIGHTS and OCCLUSION: the strongest first. PATH: from the root down.
-        base: WEIGHTS: the intercept. Else None.
+        base: WEIGHTS: what the answer is without any reason, mostly the intercept. Else None.
     """
 
     method: Method
@@ -74,7 +74,9 @@ def explain(model: Any, x: Features, target: TargetContract) -> Explanation:
 def _by_weights(head: Any, x: Mapping[str, Any]) -> Explanation:
     weights = head.weights
     found = [Reason(str(name), weights.get(name, 0.0) * value) for name, value in x.items() if weights.get(name)]
-    return Explanation(Method.WEIGHTS, _strongest(found), float(head.intercept))
+    # A one-class model's score is the sum without its intercept.
+    base_score = 0.0 if isinstance(head, base.AnomalyDetector) else float(head.intercept)
+    return Explanation(Method.WEIGHTS, _strongest(found), base_score)
 
 
 def _path(head: Any, x: Mapping[str, Any]) -> Iterator[Reason]:

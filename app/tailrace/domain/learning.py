@@ -37,6 +37,7 @@ from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Decision, Pointers
@@ -96,6 +97,7 @@ class LoopState:
         last_offset: Of the last record that was opened; -1: none.
         last_digest: Its digest, to be compared when the state is restored.
         skipped_positions: The last few examples that the log says some branch cannot learn.
+        corrections_end: Exclusive: the last correction lies before it; 0: there is none.
         beside: Lineages that are folded on although the log retires them, as it may before it admits them again; no
             part of the state.
     """
@@ -111,6 +113,7 @@ class LoopState:
     last_offset: int = -1
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
+    corrections_end: Position = 0
     beside: frozenset[str] = frozenset()
 
     @property
@@ -157,6 +160,10 @@ class Fold:
         if lineage not in self._kits:
             self._kits[lineage] = self._kit_of(branch)
         return self._kits[lineage]
+
+    def definition(self, branch: BranchState) -> Branch:
+        """Return the definition of a branch that was made or restored here."""
+        return self._kit_of_held(branch).branch
 
     def begin_branch(self, branch: Branch) -> BranchState:
         """Return a branch that has learned nothing, where it starts.
@@ -391,6 +398,8 @@ class Fold:
         counts.erased += erased
         counts.corrected += corrected
         counts.withdrawn += len(block.corrections) - corrected
+        if len(block.corrections):
+            state.corrections_end = position_of(state.last_offset + 1)
         for outcome, times in block.vector.counts.items():
             state.outcomes[outcome] = state.outcomes.get(outcome, 0) + times
         return True
@@ -448,13 +457,13 @@ class Fold:
             raise FoldError(first + learner.learned, error, branch.lineage) from error
 
     def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
-        learn_one, river, categories = branch.model.learn_one, self.target.river, branch.categories
+        teach, river, categories = teacher_of(branch.model), self.target.river, branch.categories
         missed = lessons.skipped | lessons.left_out
         row = 0
         try:
             for row, (x, y) in enumerate(zip(self.contract.rows(examples.x), lessons.y.tolist(), strict=True)):
                 if row not in missed:
-                    learn_one(categories.learn(x) if categories else x, river(y))
+                    teach(categories.learn(x) if categories else x, river(y))
         except BaseException as error:
             if is_stop(error):
                 raise
@@ -547,6 +556,7 @@ def _dump_loop(state: LoopState) -> dict[str, Any]:
         "last_offset": state.last_offset,
         "last_digest": state.last_digest,
         "skipped_positions": list(state.skipped_positions),
+        "corrections_end": state.corrections_end,
         "pointers": state.pointers.dump(),
         "quality": state.quality.dump(),
         "drift": state.drift.dump(),
@@ -566,4 +576,5 @@ def _load_loop(plain: Mapping[str, Any]) -> LoopState:
         plain["last_offset"],
         plain["last_digest"],
         plain["skipped_positions"],
+        plain["corrections_end"],
     )

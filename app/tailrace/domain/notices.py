@@ -16,14 +16,33 @@ import numpy as np
 from tailrace.domain.blocks import ERASED, WITHDRAWN, Examples, Floats, TrainingBlock
 from tailrace.domain.branches import Filter, hash_of_id
 from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.pointers import Pointers
 from tailrace.domain.positions import Position, position_of
-from tailrace.domain.records import LEARNER, Admit, Claim, LearnerRecord, Skip
+from tailrace.domain.records import LEARNER, Admit, Claim, Command, LearnerRecord, Skip
 from tailrace.domain.times import EventTimeMs
 
 LogRecord: TypeAlias = TrainingBlock | Claim | LearnerRecord
 
 Identity: TypeAlias = tuple[str, EventTimeMs]
 """An event: its id at its time."""
+
+
+class Correction(NamedTuple):
+    """What a later label said of an example.
+
+    Attributes:
+        position: Of its block in the log.
+        y: The corrected target; None: the label was withdrawn.
+        source: Of the later label.
+    """
+
+    position: Position
+    y: float | None
+    source: str
+
+
+CorrectionsByEvent: TypeAlias = dict[Identity, tuple[Correction, ...]]
+"""Event → its corrections, in the order of the log."""
 
 
 class Logged(NamedTuple):
@@ -58,13 +77,13 @@ class Notices:
     Attributes:
         branches: Lineage → what concerns that branch alone.
         admitted: Lineage → text of the definition, of every branch that a record here admits.
-        corrections: Event → its corrected target; None: its label was withdrawn. Read only by branches whose filter
-            says up to where corrections count, and complete up to the greatest such position.
+        corrections: Read only by branches whose filter says up to where corrections count, and complete up to the
+            greatest such position.
     """
 
     branches: dict[str, BranchNotices] = field(default_factory=dict)
     admitted: dict[str, str] = field(default_factory=dict)
-    corrections: dict[Identity, float | None] = field(default_factory=dict)
+    corrections: CorrectionsByEvent = field(default_factory=dict)
 
     def of(self, lineage: str) -> BranchNotices:
         """Return what concerns one branch."""
@@ -81,7 +100,13 @@ class Notices:
             mine.skips |= theirs.skips
             mine.ids |= theirs.ids
         self.admitted |= other.admitted
-        self.corrections |= other.corrections
+        self.know(other.corrections)
+
+    def know(self, corrections: Mapping[Identity, tuple[Correction, ...]]) -> None:
+        """Add what is known of corrections up to some position; of each event what reaches further stays."""
+        for identity, theirs in corrections.items():
+            if len(theirs) > len(self.corrections.get(identity, ())):
+                self.corrections[identity] = theirs
 
 
 _NOTHING: Final = BranchNotices()
@@ -105,17 +130,34 @@ def read_notices(records: Iterable[Logged], ownership: OwnershipState) -> Notice
     return found
 
 
+def read_pointers(records: Iterable[Logged], ownership: OwnershipState, pointers: Pointers) -> None:
+    """Bring pointers up to date with a tail of the log, as the fold does it, without folding anything.
+
+    Args:
+        records: The tail in order; training blocks in it may be left out.
+        ownership, pointers: As of the tail's beginning; changed in place.
+    """
+    for offset, record, _ in records:
+        if isinstance(record, Claim):
+            ownership.claim(record)
+        elif not isinstance(record, TrainingBlock) and ownership.accept(LEARNER, record.owner, record.number):
+            if isinstance(record, Admit):
+                pointers.admit(position_of(offset), record)
+            elif isinstance(record, Command):
+                pointers.command(position_of(offset), record)
+
+
 class CorrectedTargets:
-    """Gathers what accepted corrections before a position come to, by event: the last one of each counts.
+    """Gathers the accepted corrections before a position, by event.
 
     Feed it the log in order, from its first record.
 
     Attributes:
-        found: Event → its target; None: withdrawn.
+        found: Event → its corrections so far.
     """
 
     def __init__(self, end: Position) -> None:
-        self.found: dict[Identity, float | None] = {}
+        self.found: CorrectionsByEvent = {}
         self._end = end
         self._owned = OwnershipState()
 
@@ -127,15 +169,23 @@ class CorrectedTargets:
             self._owned.claim(record)
         elif isinstance(record, TrainingBlock) and self._owned.accept(record.partition, record.owner, record.number):
             rows = record.corrections
-            for event_id, time_ms, kind, y in zip(
-                rows.ids, rows.times_ms.tolist(), rows.kinds.tolist(), rows.y.tolist(), strict=True
-            ):
-                self.found[event_id, time_ms] = None if kind == WITHDRAWN else y
+            columns = rows.ids, rows.times_ms.tolist(), rows.kinds.tolist(), rows.y.tolist(), rows.sources
+            for event_id, time_ms, kind, y, source in zip(*columns, strict=True):
+                said = Correction(position_of(offset), None if kind == WITHDRAWN else y, source)
+                self.found[event_id, time_ms] = (*self.found.get((event_id, time_ms), ()), said)
 
 
 def copy_of(ownership: OwnershipState) -> OwnershipState:
     """Return an ownership of one's own, as of the same position."""
     return replace(ownership, owners=dict(ownership.owners), numbers=dict(ownership.numbers))
+
+
+def counting(corrections: tuple[Correction, ...], drop: Filter) -> Correction | None:
+    """Return the correction that counts: the last one before the filter's position, of no source that it drops."""
+    for said in reversed(corrections):
+        if said.position < drop.corrected_to and said.source not in drop.sources:
+            return said
+    return None
 
 
 class Lessons(NamedTuple):
@@ -161,12 +211,12 @@ def lessons_of(
     first: Position,
     drop: Filter,
     notices: BranchNotices,
-    corrections: Mapping[Identity, float | None],
+    corrections: Mapping[Identity, tuple[Correction, ...]],
 ) -> Lessons:
     """Return what a branch learns of the examples at positions from `first` on."""
     last = first + len(examples)
     skipped = frozenset(position - first for position in notices.skips if first <= position < last)
-    y, withdrawn = _corrected(examples, min(len(examples), max(0, drop.corrected_to - first)), corrections)
+    y, withdrawn = _corrected(examples, min(len(examples), max(0, drop.corrected_to - first)), drop, corrections)
     left_out = withdrawn | dropped_rows(examples, first, drop, notices) | erased_rows(examples)
     return Lessons(y, skipped - left_out, left_out)
 
@@ -176,7 +226,7 @@ def dropped_rows(examples: Examples, first: Position, drop: Filter, notices: Bra
     if not drop.drops:
         return _NONE
     rows = range(len(examples))
-    return frozenset(row for row in rows if drop.covers(first + row) and _is_named(examples, row, drop, notices))
+    return frozenset(row for row in rows if _is_left_out(examples, row, first + row, drop, notices))
 
 
 def erased_rows(examples: Examples) -> frozenset[int]:
@@ -197,27 +247,23 @@ def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
 
 
 def _corrected(
-    examples: Examples, rows: int, corrections: Mapping[Identity, float | None]
+    examples: Examples, rows: int, drop: Filter, corrections: Mapping[Identity, tuple[Correction, ...]]
 ) -> tuple[Floats, frozenset[int]]:
     """Return the targets with the first `rows` of them corrected, and which of these were withdrawn."""
     if not rows or not corrections:
         return examples.y, _NONE
     y, withdrawn = examples.y, set[int]()
     for row, identity in enumerate(zip(examples.ids[:rows], examples.times_ms[:rows].tolist(), strict=True)):
-        if identity not in corrections:
+        said = counting(corrections.get(identity, ()), drop)
+        if said is None:
             continue
-        target = corrections[identity]
-        if target is None:
+        if said.y is None:
             withdrawn.add(row)
         else:
             y = np.array(examples.y) if y is examples.y else y
-            y[row] = target
+            y[row] = said.y
     return y, frozenset(withdrawn)
 
 
-def _is_named(examples: Examples, row: int, drop: Filter, notices: BranchNotices) -> bool:
-    if not drop.sources and not drop.ids:
-        return True
-    if examples.sources[row] in drop.sources:
-        return True
-    return bool(drop.ids) and hash_of_id(examples.ids[row]) in notices.ids
+def _is_left_out(examples: Examples, row: int, position: Position, drop: Filter, notices: BranchNotices) -> bool:
+    return drop.leaves_out(position, examples.sources[row], lambda: hash_of_id(examples.ids[row]) in notices.ids)

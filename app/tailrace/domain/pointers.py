@@ -112,8 +112,8 @@ class Pointers:
             return str(problem)
         if branch.lineage != record.branch:
             return "its definition is that of another branch"
-        if branch.filter.corrected_to > position:
-            return "its filter counts corrections that are not in the log yet; build it again, up to the log's end"
+        if branch.filter.reaches_to > position:
+            return "its filter speaks of what is not in the log yet; build it again, up to the log's end"
         return ""
 
     def _refusal_of_command(self, record: Command) -> str:

@@ -31,6 +31,17 @@ class Task(StrEnum):
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
+    ANOMALY = "anomaly"  # how unusual an event is; what the labels say is judged by, never learned
+
+    @property
+    def has_two_targets(self) -> bool:
+        """Whether a label says yes or no."""
+        return self in {Task.BINARY, Task.ANOMALY}
+
+    @property
+    def answers_numbers(self) -> bool:
+        """Whether a prediction is a number, without probabilities."""
+        return self in {Task.REGRESSION, Task.ANOMALY}
 
 
 class Code(StrEnum):
@@ -98,8 +109,8 @@ class Label(NamedTuple):
     """One accepted label; a tuple, since one is made for every record of the labels topic.
 
     Attributes:
-        y: Binary 0.0 or 1.0, multiclass the index of the class, regression the number; None takes back what a lower
-            revision said.
+        y: Binary and anomaly 0.0 or 1.0, multiclass the index of the class, regression the number; None takes back
+            what a lower revision said.
         partition, offset: Its source position in the labels topic.
         broker_ms: The broker's time of the record, for label-to-influence latency only.
         revision: Of what is said of one event, the highest counts; of equal ones the first.

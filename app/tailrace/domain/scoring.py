@@ -33,7 +33,7 @@ NO_CATEGORIES: Final = CategoriesState()
 
 
 class Model(Protocol):
-    """What is asked of a River model here; classifiers are asked for `predict_proba_one` as well."""
+    """What is asked of a River model here; classifiers are asked for `predict_proba_one`, detectors for `score_one`."""
 
     def predict_one(self, x: Features) -> Any:
         """Return the class or number that the model predicts."""
@@ -60,13 +60,14 @@ def score(
     A row at which the model raises is rejected; the rows beside it are not disturbed.
 
     Args:
-        model: A River classifier or regressor, fitting the target's task; a pipeline counts as its last step.
+        model: Fits the target's task: a River classifier, regressor or anomaly detector; a pipeline counts as its
+            last step.
         rows: Features in sorted name order, typed by the contract; not changed.
         categories: What the model knows of open categories; the rest it sees as "other".
     """
     rows = categories.view_rows(rows)
-    if target.task is Task.REGRESSION:
-        return _score_numbers(model.predict_one, rows)
+    if target.task.answers_numbers:
+        return _score_numbers(_asked_for_numbers(model, target.task), rows)
     answering = _Answering(model, target)
     if answering.predict_one is None:
         return _score_by_proba(answering, rows)
@@ -146,6 +147,11 @@ def _score_by_proba(answering: _Answering, rows: Sequence[Features]) -> Scores:
     proba = [answer.get(name, unnamed) if answer else nan for answer in answers for name in columns]
     shape = len(rows), len(columns)
     return Scores(Served(np.array(y_pred, np.float64), np.array(proba, np.float64).reshape(shape)), failed)
+
+
+def _asked_for_numbers(model: Any, task: Task) -> Callable[[Features], Any]:
+    ask: Callable[[Features], Any] = model.score_one if task is Task.ANOMALY else model.predict_one
+    return ask
 
 
 def _score_numbers(predict: Callable[[Features], Any], rows: Sequence[Features]) -> Scores:

@@ -40,7 +40,7 @@ REASONS: Final = (
     *("missing", "store", "not_a_file", "too_large", "magic", "format", "manifest"),
     *("trust_list", "unsigned", "unknown_key", "key_purpose", "revoked_key", "key_not_valid", "signature"),
     *("lineage", "log", "kind", "older", "replayed", "index", "length"),
-    *("stored_digest", "compression", "digest", "codec", "position"),
+    *("stored_digest", "compression", "digest", "codec", "position", "branch"),
     *("log_recreated", "log_truncated", "log_expired", "log_foreign"),
 )
 """Every reason for which a snapshot may be refused, in the load order. They are stable: alerts are built on them."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.errors import CodecError, is_stop
 from tailrace.domain.models.spec import ModelSpec
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.records import Features, Task, Value
 
 EXAMPLES: Final = 2_000
@@ -82,11 +83,12 @@ def encode_cost(
         limit_s: It learns no further example once this time has passed.
     """
     model = spec.build()
+    teach = teacher_of(model)
     learned = 0
     begun = perf_counter()
     try:
         for x, y in made_up(contract, target, examples):
-            model.learn_one(x, y)
+            teach(x, y)
             learned += 1
             if perf_counter() - begun > limit_s:
                 break
@@ -134,5 +136,5 @@ def _target(target: TargetContract, values: list[Value], rng: random.Random) -> 
     number = sign + rng.gauss(0, 0.3)
     if target.task is Task.REGRESSION:
         return number
-    classes = 2 if target.task is Task.BINARY else len(target.classes)
+    classes = 2 if target.task.has_two_targets else len(target.classes)
     return float(round(abs(number)) % classes)

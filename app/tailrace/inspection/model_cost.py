@@ -10,6 +10,7 @@ from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused, is_stop
 from tailrace.domain.learning import Fold
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
 from tailrace.domain.snapshots import Manifest
@@ -109,10 +110,11 @@ def _learn_if_new(target: TargetContract, branch: BranchState, rows: list[Featur
     """Give a model that has learned nothing something to hold; the targets are made up. Return what it raised."""
     if branch.learned:
         return None
-    count = {Task.BINARY: 2, Task.MULTICLASS: max(1, len(target.classes)), Task.REGRESSION: 10}[target.task]
+    count = 10 if target.task is Task.REGRESSION else max(2, len(target.classes))
+    teach = teacher_of(branch.model)
     try:
         for index, x in enumerate(rows):
-            branch.model.learn_one(branch.categories.learn(x), target.river(float(index % count)))
+            teach(branch.categories.learn(x), target.river(float(index % count)))
     except BaseException as error:  # what native code of a model raises is no Exception
         if is_stop(error):
             raise

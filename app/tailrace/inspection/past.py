@@ -108,7 +108,6 @@ class TimeMachine:
         state, number = await self._before(position, held)
         first = offset_of(state.position)
         notices = await self._training.notices(first, held.end, state.ownership)
-        notices.merge(await self._training.ids(map(Branch.read, state.pointers.admitted.values()), first))
         await self._hold_what_begins_here(state, notices)
         await self._fold_to(state, position, notices, progress)
         lineage = state.pointers.champion or next(iter(notices.admitted), "")
@@ -153,7 +152,7 @@ class TimeMachine:
                 continue
             self._fold.hold(state, self._fold.begin_branch(branch))
             if branch.filter.corrected_to > state.position:
-                notices.corrections |= await self._training.corrections(branch.filter.corrected_to)
+                notices.know(await self._training.corrections(branch.filter.corrected_to))
 
     async def _fold_to(self, state: LoopState, position: Position, notices: Notices, progress: Progress) -> None:
         first, last = offset_of(state.position), offset_of(position)

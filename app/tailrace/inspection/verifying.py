@@ -158,7 +158,7 @@ class Verifier:
                 continue
             self.fold.hold(state, self.fold.begin_branch(branch))
             if branch.filter.corrected_to > state.position:
-                notices.corrections |= await training.corrections(branch.filter.corrected_to)
+                notices.know(await training.corrections(branch.filter.corrected_to))
 
 
 def _difference(newest: Manifest, state: LoopState, bodies: Mapping[str, bytes]) -> str:

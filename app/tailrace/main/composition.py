@@ -265,6 +265,7 @@ class Composition:
                 report=loop.reports[Role.LEARN],
                 new_owner=self._member.new_owner,
                 now_ms=now_ms,
+                refold_after_ms=snapshots.every if domain.settings.corrections == "refold" else None,
             )
         )
         self._newest = lambda: writer.newest

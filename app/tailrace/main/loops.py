@@ -20,6 +20,7 @@ from tailrace.domain.errors import SettingsError
 from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.learning import Fold, skeletons
 from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.models.expression import is_function
 from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
 from tailrace.domain.positions import Position
 from tailrace.domain.status import Role
@@ -106,7 +107,12 @@ class LoopDomain:
         )
 
     def kit_of(self, branch: Branch) -> Kit | None:
-        """Return what folds a branch; None where this configuration and these libraries cannot."""
+        """Return what folds a branch; None where this configuration and these libraries cannot.
+
+        A definition comes from a log: it never makes this process import a module that its configuration does not name.
+        """
+        if is_function(branch.model) and _module_of(branch.model) != _module_of(self.branch.model):
+            return None
         try:
             spec = _spec(branch.task, branch.model, self.folder, experimental=branch.experimental)
         except SettingsError:
@@ -132,6 +138,11 @@ class LoopDomain:
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""
         return f"tailrace.{self.name}.{role.value}"
+
+
+def _module_of(model: str) -> str:
+    """Return the module of a `module:function`; "" of an expression."""
+    return model.partition(":")[0].strip() if is_function(model) else ""
 
 
 def _spec(task: str, model: str, folder: Path, *, experimental: bool) -> ModelSpec:

@@ -234,15 +234,15 @@ def _of_fields(loop: LoopSettings) -> Iterator[Problem]:
 
 def _of_targets(loop: LoopSettings) -> Iterator[Problem]:
     labels, task = loop.labels, loop.task
-    if task is not Task.BINARY:
+    if not task.has_two_targets:
         for key in ("positive", "negative"):
             if getattr(labels, key) is not None:
-                yield Problem(f"labels.{key}", "a value", f"none: the task is {task}; only binary has it")
+                yield Problem(f"labels.{key}", "a value", f"none: the task is {task}; only binary and anomaly have it")
     if task is not Task.MULTICLASS and labels.classes is not None:
         yield Problem("labels.classes", "a list", f"none: the task is {task}; only multiclass has classes")
-    if task is Task.BINARY and labels.positive is None and labels.negative is not None:
+    if task.has_two_targets and labels.positive is None and labels.negative is not None:
         yield Problem("labels.positive", "nothing", "a value, because labels.negative has one")
-    if task is Task.BINARY and labels.positive is not None and labels.positive == labels.negative:
+    if task.has_two_targets and labels.positive is not None and labels.positive == labels.negative:
         yield Problem("labels.negative", "the same value as labels.positive", "another value")
     if task is Task.MULTICLASS:
         yield from _of_classes(labels.classes)

@@ -136,13 +136,13 @@ class LabelsSettings(Group):
     )
     time_unit: TimeUnit = setting("The unit of a time that is a number.", TIME_UNITS, default="ms")
     positive: ClassValue | None = setting(
-        "Binary: the target that counts as positive; without it targets are true and false.",
+        "Binary and anomaly: the target that counts as positive; without it targets are true and false.",
         "text, a whole number, true or false",
         default=None,
         literal=True,
     )
     negative: ClassValue | None = setting(
-        "Binary: the target that counts as negative; without it, every other value of the type of `positive`.",
+        "Binary and anomaly: the target that counts as negative; without it, every other value of that type.",
         "text, a whole number, true or false",
         default=None,
         literal=True,
@@ -281,7 +281,7 @@ class LoopSettings(Group):
     """One closed loop: events, labels, features and the model that learns."""
 
     task: Annotated[Task, BeforeValidator(checks.task_of)] = setting(
-        "What the model is asked for.", '"binary", "multiclass" or "regression"'
+        "What the model is asked for.", '"binary", "multiclass", "regression" or "anomaly"'
     )
     events: EventsSettings = setting("Where events come from.", "a table", literal=True)
     labels: LabelsSettings = setting("Where labels come from.", "a table", literal=True)

@@ -7,17 +7,19 @@ branch is held before the record that admits it is written, and that the champio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
-from tailrace.domain.branches import Branch, differences
+from tailrace.domain.branches import Branch, differences, renewed
 from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
-from tailrace.domain.positions import Position, offset_of
+from tailrace.domain.ownership import OwnershipState
+from tailrace.domain.pointers import MAX_ADMITTED
+from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
@@ -41,6 +43,7 @@ class KeeperParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         fold_new: Folds what was just appended, so that it has taken effect.
+        read_index: Reads again what snapshots there are; nothing is written meanwhile.
     """
 
     fold: Fold
@@ -53,6 +56,7 @@ class KeeperParts:
     report: RoleReport
     notices: Notices
     fold_new: Callable[[LoopState], Awaitable[None]]
+    read_index: Callable[[], Awaitable[None]]
 
 
 class BranchKeeper:
@@ -64,50 +68,44 @@ class BranchKeeper:
     # Before anything is served
 
     async def hold_missing(self, state: LoopState) -> None:
-        """Warm the admitted branches that this process can fold and that the snapshot did not have.
-
-        Whoever admitted one may not have been able to fold it: what its model raised at is told to the log.
-        """
-        for branch in self._parts.fold.missing(state):
+        """Warm the admitted branches that this process can fold and that the snapshot did not have."""
+        parts = self._parts
+        for branch in parts.fold.missing(state):
             warmed = await self._warm(state, branch)
-            for position, error in warmed.skips.items():
-                await self._parts.part.append(_skip(branch.lineage, position, error))
+            for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
+                await parts.part.append(_skip(branch.lineage, position, error))
             told = [(branch.lineage, position) for position in warmed.skips]
-            await self._parts.part.confirmed(offset_of(state.position), state.ownership, told)
-        await self._parts.fold_new(state)
+            await parts.part.confirmed(offset_of(state.position), state.ownership, told)
+        await parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:
         """Where nothing that this process can fold serves, let the configured model do so."""
         if state.champion is not None:
             return
-        parts, configured = self._parts, self._parts.configured
-        why = self._why_configured(state)
+        parts, configured = self._parts, self._configured(state)
+        why = self._why(state, configured)
         if configured.lineage not in state.pointers.admitted:
-            warmed = await self._warm(state, configured)
-            digest, position = digest_of(parts.fold.body_of(warmed.held)), warmed.held.position
-            skips = tuple(warmed.skips)
-            await parts.part.append(
-                lambda owner, number: Admit(
-                    *(owner, number, configured.lineage, configured.text, position, digest),
-                    skips=skips,
-                    by=_ITSELF,
-                    why=why,
-                )
-            )
+            await self._make_room(state)
+            ids = await self._ids_of(state, configured)
+            warmed = await self._warm(state, configured, Notices({configured.lineage: BranchNotices(ids=ids)}))
+            await parts.part.append(_admission_of(warmed, parts.fold, ids, why))
             await parts.fold_new(state)
         if state.pointers.champion != configured.lineage:
             log.warning("the branch that served cannot be folded here; the configured model takes over", why=why)
-            epoch = state.pointers.epoch
-            await parts.part.append(
-                lambda owner, number: Command(
-                    *(owner, number, f"{owner}/{number}", CommandKind.PROMOTE, configured.lineage, epoch, _ITSELF, why)
-                )
-            )
+            await parts.part.append(_own(CommandKind.PROMOTE, configured.lineage, state.pointers.epoch, why))
             await parts.fold_new(state)
+
+    async def _make_room(self, state: LoopState) -> None:
+        """Where as many branches are admitted as may be, let the oldest go: this loop could not be served otherwise."""
+        pointers = state.pointers
+        if _is_full(state):
+            oldest = next(lineage for lineage in pointers.admitted if lineage != pointers.champion)
+            await self._parts.part.append(_own(CommandKind.RETIRE, oldest, pointers.epoch, "room for another branch"))
+            await self._parts.fold_new(state)
 
     def say_what_serves(self, state: LoopState) -> None:
         """Tell where another model than the configured one serves."""
-        champion, configured = state.pointers.champion, self._parts.configured
+        champion, configured = state.pointers.champion, self._configured(state)
         if champion != configured.lineage:
             log.warning(
                 "another model than the configured one serves; `tailrace upgrade` builds it beside and promotes it",
@@ -115,13 +113,22 @@ class BranchKeeper:
                 configured=configured.lineage[:12],
             )
 
-    def _why_configured(self, state: LoopState) -> str:
-        text = state.pointers.admitted.get(state.pointers.champion)
-        if text is None:
-            return "the first model of this log"
-        return "; ".join(differences(Branch.read(text), self._parts.configured))
+    def _configured(self, state: LoopState) -> Branch:
+        return renewed(self._parts.configured, _serving(state))
 
-    async def _warm(self, state: LoopState, branch: Branch) -> Warmed:
+    def _why(self, state: LoopState, configured: Branch) -> str:
+        serving = _serving(state)
+        return "the first model of this log" if serving is None else "; ".join(differences(serving, configured))
+
+    async def _ids_of(self, state: LoopState, branch: Branch) -> frozenset[str]:
+        """Return the hashes of the event ids that a successor of the champion leaves out, as the champion does."""
+        if not branch.filter.ids:
+            return frozenset()
+        held = await self._parts.training.range()
+        known = await self._parts.training.notices(held.start, held.end, OwnershipState())
+        return known.of(state.pointers.champion).ids
+
+    async def _warm(self, state: LoopState, branch: Branch, notices: Notices | None = None) -> Warmed:
         """Bring a branch up to the state and hold it; nothing else is folded meanwhile."""
 
         def tell(done: int, total: int) -> None:
@@ -129,7 +136,7 @@ class BranchKeeper:
             self._parts.report.set(RoleState.RESTORING, words)
 
         warming = self._parts.warming
-        warmed = await warming.begin(branch)
+        warmed = await warming.begin(branch, notices)
         await warming.fold_to(warmed, offset_of(state.position), tell)
         self._hold(state, warmed)
         return warmed
@@ -163,14 +170,14 @@ class BranchKeeper:
         parts, state = self._parts, state_of()
         if state is None or request.branch in state.pointers.admitted:
             return
-        skips = set(request.skips)
         try:
-            branch = Branch.read(request.definition)
+            branch, skips = Branch.read(request.definition), request.skips
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
-            elif branch.lineage == request.branch:  # else the fold refuses it
-                given = BranchNotices(set(request.skips), frozenset(request.ids))
-                skips |= await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
+            elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
+                given = BranchNotices(set(skips), frozenset(request.ids))
+                warmed = await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
+                skips = (*skips, *(() if warmed is None else warmed.skips))
         except (CodecError, WarmingFailed, ForeignLogError) as problem:
             parts.recorder.command_refused("admit")
             log.warning("branch is not admitted", branch=request.branch[:12], why=str(problem))
@@ -180,13 +187,14 @@ class BranchKeeper:
 
     async def _warm_beside(
         self, branch: Branch, notices: Notices, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> set[Position]:
+    ) -> Warmed | None:
         """Fold a branch in a state of its own while learning goes on, then hold it at the same position.
 
-        Returns:
-            Where its model raised, of which the log says nothing yet.
+        Returns None where this process stopped to learn meanwhile.
         """
         warming = self._parts.warming
+        async with at_block_end:
+            await self._parts.read_index()  # who built the branch may have published it since
         warmed = await warming.begin(branch, notices)
         while (state := state_of()) is not None:
             async with at_block_end:
@@ -194,13 +202,78 @@ class BranchKeeper:
                 if state is state_of() and behind <= _NEAR:
                     await warming.fold_to(warmed, offset_of(state.position))
                     self._hold(state, warmed)
-                    return {*warmed.skips}
+                    return warmed
             await warming.fold_to(warmed, offset_of(state.position))
-        return set()
+        return None
+
+    # What corrections ask for
+
+    async def refold(self, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock) -> None:
+        """Build the serving branch anew with every correction that the log holds now, and let it serve."""
+        state = state_of()
+        serving = None if state is None else _serving(state)
+        if state is None or serving is None or self._parts.fold.kit(serving) is None:
+            return
+        if _is_full(state):
+            log.warning("corrections are not applied: as many branches are admitted as may be; retire one")
+            return
+        parts, why = self._parts, f"corrections up to {show(state.corrections_end)}"
+        branch = replace(serving, filter=replace(serving.filter, corrected_to=state.corrections_end))
+        ids = await self._ids_of(state, branch)
+        log.info("the serving branch is built anew", branch=branch.lineage[:12], why=why)
+        try:
+            given = Notices({branch.lineage: BranchNotices(ids=ids)})
+            warmed = await self._warm_beside(branch, given, state_of, at_block_end)
+        except (WarmingFailed, ForeignLogError) as problem:
+            log.warning("corrections are not applied", why=str(problem))
+            return
+        if warmed is None or state is not state_of():
+            return
+        if state.pointers.champion != serving.lineage:  # somebody decided otherwise meanwhile
+            state.branches = {name: held for name, held in state.branches.items() if name != branch.lineage}
+            return
+        epoch = state.pointers.epoch
+        await parts.part.append(_admission_of(warmed, parts.fold, ids, why))
+        await parts.part.append(_own(CommandKind.PROMOTE, branch.lineage, epoch, why))
+        if serving.filter.corrected_to:  # the one without any correction stays, to go back to
+            await parts.part.append(_own(CommandKind.RETIRE, serving.lineage, epoch + 1, f"superseded: {why}"))
 
 
-def _skip(branch: str, position: Position, error: str) -> Make:
-    return lambda owner, number: Skip(owner, number, position, branch, error)
+def refold_is_due(state: LoopState) -> bool:
+    """Return whether the log holds corrections that the serving branch does not know and nobody decided against."""
+    serving = _serving(state)
+    decided = [
+        decision.position
+        for decision in state.pointers.decisions
+        if decision.kind == CommandKind.PROMOTE and not decision.refusal and decision.by != _ITSELF
+    ]
+    known = max([0 if serving is None else serving.filter.corrected_to, *decided])
+    return serving is not None and state.corrections_end > known
+
+
+def _is_full(state: LoopState) -> bool:
+    return len(state.pointers.admitted) >= MAX_ADMITTED
+
+
+def _serving(state: LoopState) -> Branch | None:
+    text = state.pointers.admitted.get(state.pointers.champion)
+    return None if text is None else Branch.read(text)
+
+
+def _admission_of(warmed: Warmed, fold: Fold, ids: frozenset[str], why: str) -> Make:
+    branch, position, skips = warmed.branch, warmed.held.position, tuple(warmed.skips)
+    digest = digest_of(fold.body_of(warmed.held))
+    return lambda owner, number: Admit(
+        *(owner, number, branch.lineage, branch.text, position, digest), tuple(sorted(ids)), skips, _ITSELF, why
+    )
+
+
+def _skip(lineage: str, position: Position, error: str) -> Make:
+    return lambda owner, number: Skip(owner, number, position, lineage, error)
+
+
+def _own(kind: CommandKind, lineage: str, epoch: int, why: str) -> Make:
+    return lambda owner, number: Command(*(owner, number, f"{owner}/{number}", kind, lineage, epoch, _ITSELF, why))
 
 
 def _command(owner: Owner, number: int, asked: Asked) -> Command:
@@ -210,8 +283,8 @@ def _command(owner: Owner, number: int, asked: Asked) -> Command:
     return Command(owner, number, request.id, kind, request.branch, epoch, request.by, request.why, asked.offset)
 
 
-def _admit(owner: Owner, number: int, request: Request, skips: Iterable[Position]) -> Admit:
+def _admit(owner: Owner, number: int, request: Request, skips: tuple[Position, ...]) -> Admit:
     return Admit(
         *(owner, number, request.branch, request.definition, request.position, request.digest),
-        *(request.ids, tuple(sorted(skips)), request.by, request.why),
+        *(request.ids, skips, request.by, request.why),
     )

@@ -216,8 +216,24 @@ class Follower(Service):
             if answers or _is_inline(manifest):
                 answers = await self._load(manifest)
         if self._models.followed is None:
-            begin = self._fold.begin_branch(self._configured)
-            self._models.follow(serving_of(begin, 0, ""))
+            self._models.follow(await built_beside(self._fold, self._index, self._configured))
+
+
+async def built_beside(fold: Fold, index: SnapshotIndex, configured: Branch) -> Serving:
+    """Return what serves where the log's champion cannot be folded here and nothing else is good.
+
+    That is the newest state of the configured model that somebody built for these libraries; without one it is the
+    untrained model.
+    """
+    for manifest in index.newest(Kind.BRANCH):
+        try:
+            bodies = await index.load(manifest)
+            for branch in (await asyncio.to_thread(fold.restore_branches, bodies)).values():
+                if fold.definition(branch).model == configured.model:
+                    return serving_of(branch, manifest.position, manifest.log_id)
+        except (SnapshotRefused, CodecError) as refusal:
+            log.warning("branch refused, another one is tried", why=str(refusal))
+    return serving_of(fold.begin_branch(configured), 0, "")
 
 
 def _is_inline(manifest: Manifest) -> bool:

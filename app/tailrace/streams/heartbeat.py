@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import nan
 
 from mode import Service
 
@@ -103,8 +104,9 @@ class Heartbeat(Service):
     def _record_quality(self, quality: Sequence[Quality]) -> None:
         recorder = self._beating.recorder
         for each in quality:
-            if each.value is not None:
-                recorder.quality(CHAMPION, each.window, {each.metric: each.value}, each.samples)
+            if each.samples:
+                value = nan if each.value is None else each.value  # In place of a value that it had before.
+                recorder.quality(CHAMPION, each.window, {each.metric: value}, each.samples)
             for baseline, value in each.baselines.items():
                 recorder.baseline(baseline, each.window, {each.metric: value})
 

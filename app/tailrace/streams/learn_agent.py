@@ -34,9 +34,9 @@ from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.announcements import Announcements
-from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts
+from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, served_branch, serving_of
+from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.role import RoleReport
@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
 _STORE_POLL_S = 2.0  # how often a store that gives nothing is asked, where nothing else can be begun with
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
+_REST = 4  # times as long as building a branch anew took, before the next one is
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -62,6 +63,8 @@ class LearnParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         commands: Makes what follows the commands of a log, from an offset on.
+        refold_after_ms: Without another correction; then the serving branch is built anew with those that it does not
+            know. None: never.
     """
 
     fold: Fold
@@ -77,6 +80,7 @@ class LearnParts:
     report: RoleReport
     new_owner: Callable[[], Owner]
     now_ms: Callable[[], int]
+    refold_after_ms: int | None = None
 
 
 class LearnAgent(Service):
@@ -177,6 +181,8 @@ class Term(Service):
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
+            if isinstance(problem, CodecError) and self._live_state() is not None:
+                await self._snapshot_now()  # nobody folds on from here; what was learned serves after a restart too
             self._stay_down(str(problem))
 
     async def on_stop(self) -> None:
@@ -303,10 +309,8 @@ class Term(Service):
             raise ForeignLogError(refusal.message)
 
     async def _claim(self, state: LoopState) -> None:
-        """Claim the learner's part, and read what the log says that must be known before its tail is folded."""
-        first, admitted = offset_of(state.position), map(Branch.read, state.pointers.admitted.values())
-        self._notices.merge(await self._part.claim(first, state.ownership, self._confirm))
-        self._notices.merge(await self._parts.training.ids(admitted, first))
+        """Claim the learner's part, and read what the tail says that must be known before it is folded."""
+        self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
 
     def _keeper(self) -> BranchKeeper:
         parts = self._parts
@@ -322,6 +326,7 @@ class Term(Service):
                 report=parts.report,
                 notices=self._notices,
                 fold_new=self._fold_new,
+                read_index=lambda: parts.index.read(parts.reader),
             )
         )
 
@@ -421,6 +426,26 @@ class Term(Service):
             else:
                 await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
 
+    @Service.task
+    async def _apply_corrections(self) -> None:
+        quiet_ms = self._parts.refold_after_ms
+        if quiet_ms is None:
+            return
+        loop = asyncio.get_running_loop()
+        seen, quiet_from_s = 0, loop.time()
+        while not self.should_stop:
+            await self.sleep(_TICK_S)
+            state = self._live_state()
+            if state is None or not refold_is_due(state):
+                continue
+            if state.corrections_end != seen:
+                seen, quiet_from_s = state.corrections_end, max(loop.time(), quiet_from_s)
+            elif loop.time() - quiet_from_s >= quiet_ms / 1_000:
+                begun_s = loop.time()
+                await self._keeper().refold(self._live_state, self._at_block_end)
+                # Corrections that never cease must not keep a core busy for ever.
+                quiet_from_s = loop.time() + _REST * (loop.time() - begun_s)
+
     async def _snapshot_now(self) -> None:
         async with self._at_block_end:
             state = self._live_state()
@@ -464,8 +489,7 @@ class Term(Service):
             else:
                 parts.models.follow(serving_of(branch, manifest.position, manifest.log_id))
                 return
-        begin = parts.fold.begin_branch(parts.configured)
-        parts.models.follow(serving_of(begin, 0, ""))
+        parts.models.follow(await built_beside(parts.fold, parts.index, parts.configured))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""

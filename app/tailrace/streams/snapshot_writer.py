@@ -36,11 +36,18 @@ _COMPRESS_FROM_BYTES = 64 * 1024  # smaller bodies are not worth the time
 
 @dataclass(slots=True)
 class _Lane:
-    """One kind: when the next is due, what waits, and how far the index is."""
+    """One kind: when the next is due, what waits, and how far the index is.
+
+    Attributes:
+        problem: Why the last could not be taken; "": it could.
+        failing_since_ms: When that began.
+    """
 
     schedule: SnapshotSchedule
     queue: SnapshotQueue
     indexed: Position = 0
+    problem: str = ""
+    failing_since_ms: int = 0
 
     def lost(self) -> None:
         """Take another one although the position may not move any more."""
@@ -117,7 +124,20 @@ class SnapshotWriter:
         await asyncio.gather(*(lane.queue.drain(DRAIN_WITHIN_S) for lane in self._lanes.values()))
 
     def remark(self) -> str:
-        """Say that snapshots wait because the store or the log does not take them; "" when all is well."""
+        """Say that no snapshots can be taken, or that the store or the log does not take them; "" when all is well."""
+        return "; ".join(filter(None, (self._about_taking(), self._about_writing())))
+
+    def _about_taking(self) -> str:
+        failing = {kind: lane for kind, lane in self._lanes.items() if lane.problem}
+        if not failing:
+            return ""
+        kinds = " and ".join(f"{kind.value}s" for kind in failing)
+        since_s = (self._clock_ms() - min(lane.failing_since_ms for lane in failing.values())) // 1_000
+        problem = next(lane.problem for lane in failing.values())
+        told = f"no {kinds} could be taken since {since_s} s, each interval tries again; learning and serving go on"
+        return f"{told} ({problem})"
+
+    def _about_writing(self) -> str:
         late = {kind: lane.queue for kind, lane in self._lanes.items() if lane.queue.late_ms}
         if not late:
             return ""
@@ -141,9 +161,15 @@ class SnapshotWriter:
             finished = await self._finished(kind, state)
             lane.queue.offer(finished)
             position = state.position
+            if lane.problem:
+                log.info("snapshots can be taken again", kind=kind.value)
+                lane.problem = ""
         except (OSError, TailraceError) as problem:
             self._recorder.snapshot_failed(kind)
-            log.warning("snapshot failed, the next interval tries again", kind=kind.value, why=str(problem))
+            if not lane.problem:
+                lane.failing_since_ms = begun_ms
+                log.warning("snapshot failed, each interval tries again", kind=kind.value, why=str(problem))
+            lane.problem = str(problem)
         finally:
             now_ms = self._clock_ms()
             lane.schedule.taken(now_ms + _REST * (now_ms - begun_ms), position)

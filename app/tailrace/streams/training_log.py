@@ -9,7 +9,7 @@ A claim, numbered as the code repeats it:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -17,18 +17,9 @@ import orjson
 import structlog
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.notices import (
-    BranchNotices,
-    CorrectedTargets,
-    Identity,
-    Logged,
-    LogRecord,
-    Notices,
-    read_notices,
-)
+from tailrace.domain.notices import CorrectedTargets, CorrectionsByEvent, Logged, LogRecord, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, Owner
@@ -158,36 +149,23 @@ class TrainingLog:
                 yield logged(record)
 
     async def notices(self, start: int, end: int, ownership: OwnershipState) -> Notices:
-        """Return what the learner's records of [start, end) say; blocks, nearly all of the log, are not decoded.
+        """Return what the learner's records of [start, end) say.
 
         Args:
             ownership: As of `start`; not changed.
         """
+        return read_notices(await self.no_blocks(start, end), ownership)
+
+    async def no_blocks(self, start: int, end: int) -> list[Logged]:
+        """Return claims and the learner's records of [start, end); blocks, nearly all of the log, are not decoded."""
         found: list[Logged] = []
         if start < end:
             async for batch in self._reader.read(self.partition, start, end):
                 found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
-        return read_notices(found, ownership)
+        return found
 
-    async def ids(self, branches: Iterable[Branch], end: int) -> Notices:
-        """Return the ids that filters leave out, from the records before an offset that admitted the branches.
-
-        Raises:
-            ForeignLogError: A filter names ids, and the log does not begin at its first record any more.
-        """
-        named = [branch.lineage for branch in branches if branch.filter.ids]
-        if not named or end == 0:
-            return Notices()
-        if (await self.range()).start > 0:
-            raise ForeignLogError(
-                f"{self.partition.topic} begins at offset {(await self.range()).start}, so which ids the branch "
-                f"{named[0][:12]} leaves out cannot be told; retire it, or restore the topic"
-            )
-        found = await self.notices(0, end, OwnershipState())
-        return Notices({lineage: BranchNotices(ids=found.of(lineage).ids) for lineage in named})
-
-    async def corrections(self, end: Position) -> dict[Identity, float | None]:
-        """Return what the corrections before a position come to; reads the log from its first record.
+    async def corrections(self, end: Position) -> CorrectionsByEvent:
+        """Return the corrections before a position; reads the log from its first record.
 
         Raises:
             ForeignLogError: The log does not begin at its first record any more.

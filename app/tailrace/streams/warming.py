@@ -18,7 +18,8 @@ from tailrace.domain.branches import Branch, BranchState, part_name
 from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Notices
-from tailrace.domain.positions import Position, offset_of, show
+from tailrace.domain.positions import Position, offset_of, position_of, show
+from tailrace.domain.rehearsal import Rehearsal
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -43,7 +44,7 @@ class Warmed:
     """A branch on its way, and the state that it is folded in.
 
     Attributes:
-        skips: Positions at which its model raised here, in order → class names of what it raised.
+        skips: Positions at which its model raised here, in order, and the class names of what it raised.
     """
 
     branch: Branch
@@ -81,6 +82,7 @@ class Warming:
         Raises:
             ForeignLogError: The log does not reach back to where the branch would begin.
             ContractError: This process cannot fold the branch.
+            WarmingFailed: Its filter speaks of what is not in the log yet.
         """
         state = None if fresh else await self._restored(branch)
         if state is None:
@@ -88,16 +90,30 @@ class Warming:
             self._fold.hold(state, self._fold.begin_branch(branch))
         state.beside = frozenset({branch.lineage})
         first = offset_of(state.position)
-        known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
-        known.merge(await self._training.ids([branch], first))
+        end = (await self._training.range()).end
+        if branch.filter.reaches_to > position_of(end):
+            reach = show(branch.filter.reaches_to)
+            raise WarmingFailed(
+                f"its filter reaches to {reach}, the log ends at offset {end}; build it again, up to the log's end"
+            )
+        known = await self._training.notices(first, end, state.ownership)
         if branch.filter.corrected_to > state.position:
-            known.corrections |= await self._training.corrections(branch.filter.corrected_to)
+            known.know(await self._training.corrections(branch.filter.corrected_to))
         if notices is not None:
             known.merge(notices)
         return Warmed(branch, state, known)
 
-    async def fold_to(self, warmed: Warmed, end: int, progress: Progress = lambda _done, _of: None) -> None:
+    async def fold_to(
+        self,
+        warmed: Warmed,
+        end: int,
+        progress: Progress = lambda _done, _of: None,
+        rehearsal: Rehearsal | None = None,
+    ) -> None:
         """Fold records up to an offset; an example at which the model raises is skipped and noted.
+
+        Args:
+            rehearsal: Asks the branch on the way.
 
         Raises:
             WarmingFailed: The model raised at more than MAX_SKIPS examples.
@@ -105,25 +121,30 @@ class Warming:
         first = offset_of(warmed.state.position)
         while offset_of(warmed.state.position) < end:
             try:
-                await self._fold_on(warmed, end, first, progress)
+                await self._fold_on(warmed, end, lambda at: progress(at - first, end - first), rehearsal)
             except FoldError as failure:
                 self._step_back(warmed, failure)
 
-    async def _fold_on(self, warmed: Warmed, end: int, first: int, progress: Progress) -> None:
+    async def _fold_on(
+        self, warmed: Warmed, end: int, told: Callable[[int], None], rehearsal: Rehearsal | None
+    ) -> None:
         slice_begun = checked = perf_counter()
         if not warmed.checkpoint:
             warmed.checkpoint = self._fold.parts_with(warmed.state, warmed.branch.lineage)
         async for record in self._training.records(offset_of(warmed.state.position), end):
-            self._fold.fold(warmed.state, [record], warmed.notices)
+            if rehearsal is None:
+                self._fold.fold(warmed.state, [record], warmed.notices)
+            else:
+                rehearsal.fold(warmed.state, record, warmed.notices)
             now = perf_counter()
             if now - slice_begun > SLICE_S:
-                progress(record.offset + 1 - first, end - first)
+                told(record.offset + 1)
                 if now - checked > _CHECKPOINT_S:
                     warmed.checkpoint = self._fold.parts_with(warmed.state, warmed.branch.lineage)
                     checked = perf_counter()
                 await asyncio.sleep(0)
                 slice_begun = perf_counter()
-        progress(end - first, end - first)
+        told(end)
 
     def _step_back(self, warmed: Warmed, failure: FoldError) -> None:
         cause = type(failure.cause).__name__

@@ -58,7 +58,7 @@ class PredictionEncoder:
     def _answers(self, served: Served) -> Iterator[bytes]:
         """Yield the fields `y_pred`, `proba` where the task has one, and `outcome` of each row."""
         y_preds: list[float] = served.y_pred.tolist()
-        if self.target.task is Task.REGRESSION:
+        if self.target.task.answers_numbers:
             return (_ABSTAINED if isnan(y_pred) else b'"y_pred":%b,%b' % (_json(y_pred), _SERVED) for y_pred in y_preds)
         probas: Iterable[object]
         if self.target.task is Task.BINARY:

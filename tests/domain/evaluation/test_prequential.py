@@ -70,6 +70,30 @@ def test_a_class_of_many_without_probabilities_counts_for_accuracy_alone() -> No
     assert (1, 2) == (quality.metrics["cross_entropy"].samples, quality.metrics["accuracy"].samples)
 
 
+def test_a_score_is_judged_by_rank_alone_and_has_no_loss() -> None:
+    """So nothing watches an anomaly task for drift; abstained examples are counted as ever."""
+    quality = Quality(Task.ANOMALY)
+
+    judged = quality.update_many(*numbers([0, 1, 0, 1], [0.05, 0.95, NAN, 0.5]))
+
+    assert ((), ()) == judged
+    assert 1 == quality.abstained
+    assert {1.0} == {figure.value for figure in quality.figures()}
+    assert {"constant": 0.5} == quality.figures()[0].baselines
+
+
+def test_scores_of_events_that_were_all_usual_have_no_value() -> None:
+    """Unusual events are rare; a value of 0 would look like the worst model."""
+    quality = Quality(Task.ANOMALY)
+    quality.update_many(*numbers([1], [0.9]))
+    quality.update_many(*numbers([0] * 1_000, [0.1] * 1_000))
+
+    whole, rolling = quality.figures()
+
+    assert (1.0, 1_001) == (whole.value, whole.samples)
+    assert (None, 1_000, {}) == (rolling.value, rolling.samples, rolling.baselines)
+
+
 def test_the_best_baseline_is_the_one_that_is_hardest_to_beat() -> None:
     beside = {"no_change": 0.7, "prior": 0.6}
 

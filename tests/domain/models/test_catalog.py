@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from river import compose, linear_model, preprocessing, tree
+from river import anomaly, compose, linear_model, preprocessing, tree
 from tests.domain.models.parts import Mine
 
 from tailrace.domain.models.catalog import describe, family_of, misfits, supported, uses_blas
@@ -40,6 +40,9 @@ def test_a_supported_model_has_no_refusals() -> None:
         ("KNNClassifier(engine=LazySearch(window_size=20001))", "use window_size=1000"),
         ("KNNClassifier(engine=LazySearch(), cleanup_every=10)", "leave it out"),
         ("MinMaxScaler(window_size=3) | GaussianNB()", "has not seen"),
+        ("HalfSpaceTrees(n_trees=10, height=14, seed=1)", "use n_trees=10, height=8"),
+        ("HalfSpaceTrees(height=100000, seed=1)", "use n_trees=10, height=8"),
+        ("LODA(seed=1)", "use one of HalfSpaceTrees, OneClassSVM"),
     ],
 )
 def test_what_is_not_proven_is_refused_with_what_to_do(text: str, says: str) -> None:
@@ -62,6 +65,8 @@ def test_one_reason_for_each_class() -> None:
         ("binary", "(StandardScaler() | MinMaxScaler()) + OneHotEncoder() | GaussianNB()"),
         ("multiclass", "OneVsRestClassifier(LogisticRegression())"),
         ("regression", "StandardScaler() | LinearRegression()"),
+        ("anomaly", "HalfSpaceTrees(seed=1)"),
+        ("anomaly", "StandardScaler() | (MinMaxScaler() | OneClassSVM())"),
     ],
 )
 def test_a_model_that_fits_its_task(task: str, text: str) -> None:
@@ -74,13 +79,27 @@ def test_a_model_that_fits_its_task(task: str, text: str) -> None:
         ("binary", "LinearRegression()", "needs a classifier, and the model ends in LinearRegression, a regressor"),
         ("regression", "StandardScaler() | GaussianNB()", "ends in GaussianNB, a classifier"),
         ("binary", "StandardScaler()", "ends in StandardScaler, a transformer"),
-        ("binary", "HalfSpaceTrees(seed=1)", "an anomaly detector, which no task can use yet; end it in"),
+        ("binary", "HalfSpaceTrees(seed=1)", 'an anomaly detector, which goes with task = "anomaly"; end it in'),
+        ("regression", "StandardScaler() | OneClassSVM()", 'which goes with task = "anomaly"; end it in'),
+        (
+            "anomaly",
+            "StandardScaler() | LogisticRegression()",
+            "needs an anomaly detector, and the model ends in Logis",
+        ),
+        ("anomaly", "GaussianScorer()", "learns by targets, which no task can use; end it in HalfSpaceTrees(seed=1)"),
+        ("anomaly", "BaggingClassifier(HalfSpaceTrees(seed=1), seed=1)", "ends in BaggingClassifier, a classifier"),
+        (
+            "anomaly",
+            "QuantileFilter(HalfSpaceTrees(seed=1), q=0.9)",
+            "a filter, which decides by its own scores what is",
+        ),
+        ("anomaly", "MinMaxScaler()", "ends in MinMaxScaler, a transformer; end it in HalfSpaceTrees(seed=1)"),
         ("binary", "optim.SGD()", "ends in SGD, which predicts nothing"),
         ("multiclass", "LogisticRegression()", "OneVsRestClassifier(LogisticRegression()), or use SoftmaxRegression()"),
         ("binary", "BaggingClassifier(LinearRegression(), seed=1)", "ends in LinearRegression, a regressor"),
         ("multiclass", "SRPClassifier(LogisticRegression(), seed=1)", "OneVsRestClassifier(LogisticRegression())"),
         ("binary", "SGD() | LogisticRegression()", "SGD is no transformer"),
-        ("ranking", "LogisticRegression()", "write one of binary, multiclass, regression"),
+        ("ranking", "LogisticRegression()", "write one of binary, multiclass, regression, anomaly"),
     ],
 )
 def test_a_model_that_does_not_fit_its_task_is_refused_in_words(task: str, text: str, says: str) -> None:
@@ -112,6 +131,9 @@ def test_an_experimental_model_may_hold_any_class_of_rivers_models() -> None:
         (compose.Pipeline(preprocessing.StandardScaler(), Mine()), True),
         (Mine(), True),
         (tree.HoeffdingTreeClassifier(), False),
+        (anomaly.HalfSpaceTrees(seed=1), False),
+        (anomaly.OneClassSVM(), False),
+        (anomaly.LocalOutlierFactor(), True),
     ],
 )
 def test_models_that_multiply_matrices_are_known(model: Any, expected: bool) -> None:

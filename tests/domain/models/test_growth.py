@@ -271,3 +271,31 @@ def test_slots_become_wider_and_lose_nothing() -> None:
 
 def test_a_splitter_of_another_kind_counts_by_its_attributes() -> None:
     assert len(vars(tree.splitter.DynamicQuantizer())) == growth._values_of(tree.splitter.DynamicQuantizer())
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("AMFClassifier(seed=1)", 10_000),
+        ("AMFRegressor(n_estimators=2, max_nodes=70, seed=1)", 70),
+        ("AMFClassifier(n_estimators=100, max_nodes=5000, seed=1)", 1_000),
+    ],
+)
+def test_a_mondrian_forest_has_a_bounded_number_of_nodes(text: str, most: int) -> None:
+    task = "regression" if "Regressor" in text else "binary"
+
+    assert most == ModelSpec.load(task, text, no_functions, experimental=True).build().max_nodes
+
+
+def test_a_mondrian_forest_at_its_bound_still_learns() -> None:
+    model = ModelSpec.load(
+        "binary", "AMFClassifier(n_estimators=2, max_nodes=21, seed=1)", no_functions, experimental=True
+    )
+    forest, rng = model.build(), random.Random(1)
+
+    for _ in range(300):
+        x = {"a": rng.random(), "b": rng.random()}
+        forest.learn_one(x, x["a"] > 0.5)
+
+    assert {21} == {tree._n_nodes for tree in forest}
+    assert forest.predict_proba_one({"a": 0.9, "b": 0.5})[True] > 0.5

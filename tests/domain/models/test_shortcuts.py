@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from river import compose, linear_model, naive_bayes, preprocessing
+from river import anomaly, compose, linear_model, naive_bayes, preprocessing
 
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.models.shortcuts import learner_of
@@ -106,6 +106,8 @@ def test_after_an_error_it_names_the_row() -> None:
         preprocessing.MinMaxScaler() | naive_bayes.GaussianNB(),
         compose.SelectType(float) | preprocessing.StandardScaler() | linear_model.LogisticRegression(),
         preprocessing.StandardScaler() | preprocessing.Normalizer(),
+        preprocessing.StandardScaler() | anomaly.OneClassSVM(),
+        preprocessing.StandardScaler() | anomaly.HalfSpaceTrees(seed=1),
     ],
     ids=str,
 )

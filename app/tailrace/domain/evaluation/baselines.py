@@ -1,20 +1,22 @@
 """Baselines: trivial models that every served prediction should beat, judged by the same metrics.
 
-`no_change` says the last target again; `prior` says the distribution of all targets so far, for numbers their mean.
-They are River's dummy models, asked and taught in the order of the log: each knows every label before the one it is
-asked about, which is more than a model in service can know. They answer every example, also where the model abstained.
+`no_change` says the last target again; `prior` says the distribution of all targets so far, for numbers their mean;
+`constant` gives every event the same score. The first two are River's dummy models, asked and taught in the order of
+the log: each knows every label before the one it is asked about, which is more than a model in service can know. They
+answer every example, also where the model abstained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from tailrace.domain.evaluation.metrics import (
     HitRate,
     MeanLoss,
     Metric,
     RootMeanLoss,
+    ScoreAuc,
     cross_entropies,
     log_losses,
     number_errors,
@@ -24,6 +26,9 @@ from tailrace.domain.records import Task
 
 NO_CHANGE: Final = "no_change"
 PRIOR: Final = "prior"
+CONSTANT: Final = "constant"
+
+_SCORE: Final = 0.5
 
 
 class ClassBaselines:
@@ -148,6 +153,50 @@ class NumberBaselines:
         made._unchanged = MeanLoss.load(unchanged["mae"]), RootMeanLoss.load(unchanged["rmse"])
         made._average = MeanLoss.load(average["mae"]), RootMeanLoss.load(average["rmse"])
         return made
+
+
+class ScoreBaselines:
+    """The baseline of an anomaly task; its ROC AUC is a half."""
+
+    def __init__(self) -> None:
+        self._constant = ScoreAuc()
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Metric]]:
+        """Baseline → metric → its values."""
+        return {CONSTANT: {"roc_auc": self._constant}}
+
+    def update_many(self, ys: Sequence[float]) -> None:
+        """Judge the baseline on each target."""
+        self._constant.update_many(ys, [_SCORE] * len(ys))
+
+    def dump(self) -> dict[str, Any]:
+        """Return the plain form, for the codec."""
+        return {"metrics": dump_metrics(self.metrics)}
+
+    @classmethod
+    def load(cls, plain: Mapping[str, Any]) -> ScoreBaselines:
+        """Make baselines from their plain form."""
+        made = cls()
+        made._constant = ScoreAuc.load(plain["metrics"][CONSTANT]["roc_auc"])
+        return made
+
+
+Baselines: TypeAlias = ClassBaselines | NumberBaselines | ScoreBaselines
+
+
+def new_baselines(task: Task) -> Baselines:
+    """Return the baselines of a task, which have seen nothing."""
+    if task is Task.REGRESSION:
+        return NumberBaselines()
+    return ScoreBaselines() if task is Task.ANOMALY else ClassBaselines(task)
+
+
+def load_baselines(plain: Mapping[str, Any], task: Task) -> Baselines:
+    """Make the baselines of a task from their plain form."""
+    if task is Task.REGRESSION:
+        return NumberBaselines.load(plain)
+    return ScoreBaselines.load(plain) if task is Task.ANOMALY else ClassBaselines.load(plain, task)
 
 
 def dump_metrics(metrics: Mapping[str, Mapping[str, Metric]]) -> dict[str, Any]:

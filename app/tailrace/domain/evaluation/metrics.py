@@ -219,6 +219,25 @@ class RocAuc:
         return made
 
 
+class ScoreAuc(RocAuc):
+    """The same of scores of any size, which say little outside of 0 to 1, where the thresholds lie.
+
+    Unusual events are rare: while all targets of a window are alike, it has no value (River's is 0).
+    """
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> float | None:
+        """Over all examples."""
+        return _area(self._counts) if _has_both(self._counts) else None
+
+    @property
+    def rolling(self) -> float | None:
+        """Over the last thousand."""
+        return _area(self._recent) if _has_both(self._recent) else None
+
+
 def log_losses(ys: Sequence[float], ps: Sequence[float]) -> list[float]:
     """Return the log loss of every probability of True."""
     return [
@@ -258,6 +277,10 @@ def number_errors(ys: Sequence[float], y_preds: Sequence[float]) -> tuple[list[f
 
 def _clamped(p: float) -> float:
     return max(min(p, _MOST), _LEAST)
+
+
+def _has_both(counts: Sequence[int]) -> bool:
+    return any(counts[:_BINS]) and any(counts[_BINS:])
 
 
 def _area(counts: Sequence[int]) -> float:

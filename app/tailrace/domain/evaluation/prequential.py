@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from tailrace.domain.blocks import Floats, Served
-from tailrace.domain.evaluation.baselines import ClassBaselines, NumberBaselines
+from tailrace.domain.evaluation.baselines import load_baselines, new_baselines
 from tailrace.domain.evaluation.metrics import (
     WINDOW,
     HitRate,
@@ -23,6 +23,7 @@ from tailrace.domain.evaluation.metrics import (
     Metric,
     RocAuc,
     RootMeanLoss,
+    ScoreAuc,
     cross_entropies,
     log_losses,
     number_errors,
@@ -37,7 +38,7 @@ BIGGER_IS_BETTER: Final = frozenset({"accuracy", "roc_auc"})
 
 
 class Judged(NamedTuple):
-    """What became of one slice.
+    """The losses of one slice: none of an anomaly task, since a score is right or wrong only beside others.
 
     Attributes:
         rows: The rows of the slice that were judged.
@@ -84,7 +85,7 @@ class Quality:
         self.task = task
         self.abstained = 0
         self.metrics: dict[str, Any] = {name: made() for name, made in _METRICS[task].items()}
-        self.baselines = NumberBaselines() if task is Task.REGRESSION else ClassBaselines(task)
+        self.baselines = new_baselines(task)
         self._spread = Spread()
 
     def update_many(self, y: Floats, served: Served) -> Judged:
@@ -101,6 +102,9 @@ class Quality:
             ys, y_preds = [ys[row] for row in rows], [y_preds[row] for row in rows]
         if self.task is Task.REGRESSION:
             return Judged(rows, self._judge_numbers(ys, y_preds))
+        if self.task is Task.ANOMALY:
+            self.metrics["roc_auc"].update_many(ys, y_preds)
+            return Judged((), ())
         self._judge_probabilities(ys, _of_rows(served.proba, rows))
         hits = [y == y_pred for y, y_pred in zip(ys, y_preds, strict=True)]
         self.metrics["accuracy"].update_many(hits)
@@ -145,9 +149,7 @@ class Quality:
         made = cls(Task(plain["task"]))
         made.abstained = plain["abstained"]
         made.metrics = {name: kind.load(plain["metrics"][name]) for name, kind in _METRICS[made.task].items()}
-        beside = plain["baselines"]
-        number = made.task is Task.REGRESSION
-        made.baselines = NumberBaselines.load(beside) if number else ClassBaselines.load(beside, made.task)
+        made.baselines = load_baselines(plain["baselines"], made.task)
         made._spread = Spread(*plain["spread"])
         return made
 
@@ -204,6 +206,7 @@ _METRICS: Final[Mapping[Task, Mapping[str, Any]]] = {
     Task.BINARY: {"log_loss": MeanLoss, "accuracy": HitRate, "brier": MeanLoss, "roc_auc": RocAuc},
     Task.MULTICLASS: {"cross_entropy": MeanLoss, "accuracy": HitRate},
     Task.REGRESSION: {"mae": MeanLoss, "rmse": RootMeanLoss},
+    Task.ANOMALY: {"roc_auc": ScoreAuc},
 }
 
 

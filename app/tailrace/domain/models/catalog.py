@@ -12,21 +12,25 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
-from river import base, compose, ensemble, forest, metrics, neighbors, optim, preprocessing, tree
+from river import anomaly, base, compose, ensemble, forest, metrics, neighbors, optim, preprocessing, tree
 from river.neighbors.base import BaseNN
 
 from tailrace.domain.models.allowed import MODULES
 from tailrace.domain.models.families import FAMILIES, Family, classes_in
 from tailrace.domain.models.rules import parts_of
+from tailrace.domain.models.teaching import is_detector
 
-BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
-TASKS: Final = (BINARY, MULTICLASS, REGRESSION)
+BINARY, MULTICLASS, REGRESSION, ANOMALY = "binary", "multiclass", "regression", "anomaly"
+TASKS: Final = (BINARY, MULTICLASS, REGRESSION, ANOMALY)
 
 MOST_MEMBERS: Final = 100
 """Models of one ensemble."""
 
 MOST_NEIGHBOURS: Final = 20_000
 """Examples that one search keeps."""
+
+MOST_HALF_SPACES: Final = 100_000
+"""Nodes of all half-space trees of one model; they are there from the first example on."""
 
 _SUPPORTED: Final = frozenset(kind for family in FAMILIES for kind in (*family.heads, *family.parts))
 
@@ -97,6 +101,10 @@ def _has_many_members(part: object) -> bool:
     return getattr(part, "n_models", 0) > MOST_MEMBERS
 
 
+def _has_many_half_spaces(part: object) -> bool:
+    return type(part) is anomaly.HalfSpaceTrees and part.n_trees * 2 ** min(part.height + 1, 64) > MOST_HALF_SPACES
+
+
 def _has_a_wide_window(part: object) -> bool:
     return type(part) is neighbors.LazySearch and part.window_size > MOST_NEIGHBOURS
 
@@ -132,6 +140,13 @@ _SETTINGS: Final[tuple[tuple[Callable[[object], bool], str], ...]] = (
         f"an ensemble of more than {MOST_MEMBERS} models makes snapshots that cannot be kept; use n_models=10",
     ),
     (
+        _has_many_half_spaces,
+        (
+            f"HalfSpaceTrees of more than {MOST_HALF_SPACES:,} nodes (n_trees times 2 to the height + 1) makes "
+            "snapshots that cannot be kept; use n_trees=10, height=8"
+        ),
+    ),
+    (
         _has_a_wide_window,
         f"LazySearch compares every event with all that it keeps; use window_size=1000, at most {MOST_NEIGHBOURS}",
     ),
@@ -144,6 +159,12 @@ def family_of(model: object, *, experimental: bool = False) -> tuple[Any, ...]:
     kinds = {type(part) for part in parts_of(model)}
     found = [each for family in FAMILIES if kinds & {*family.heads} for each in family.creates]
     return (*found, *(_river_classes() if experimental else ()))
+
+
+def samples_of(model: object) -> list[Any]:
+    """Return objects as models like `model` come to hold them, for the codec's table."""
+    kinds = {type(part) for part in parts_of(model)}
+    return [each for family in FAMILIES if kinds & {*family.heads} for each in family.samples()]
 
 
 def _river_classes() -> list[type]:
@@ -173,15 +194,15 @@ def misfits(model: Any, task: str) -> list[str]:
     if problems := [problem for inner in _wrapped_by(head) for problem in misfits(inner, task)]:
         return problems
     name = type(head).__name__
-    wanted = base.Regressor if task == REGRESSION else base.Classifier
-    if isinstance(head, wanted):
+    wanted = _WANTED.get(task, base.Classifier)
+    if is_detector(head) if task == ANOMALY else isinstance(head, wanted):
         if task == MULTICLASS and not getattr(head, "_multiclass", False):
             problem = f"{name} knows two classes only, and the task is multiclass"
             step = f"wrap it as OneVsRestClassifier({name}()), or use SoftmaxRegression() or GaussianNB()"
             return [f"{problem}; {step}"]
         return []
     return [
-        f"the task is {task}, which needs a {_role(wanted)}, and the model ends in {name}, {_what(head)}; {_TRY[task]}"
+        f"the task is {task}, which needs {_role(wanted)}, and the model ends in {name}, {_what(head)}; {_TRY[task]}"
     ]
 
 
@@ -195,24 +216,32 @@ _TRY: Final = {
     BINARY: "end it in LogisticRegression() or HoeffdingTreeClassifier()",
     MULTICLASS: "end it in SoftmaxRegression(), GaussianNB() or HoeffdingTreeClassifier()",
     REGRESSION: "end it in LinearRegression() or HoeffdingTreeRegressor()",
+    ANOMALY: "end it in HalfSpaceTrees(seed=1), after MinMaxScaler(), or in OneClassSVM(), after StandardScaler()",
 }
+
+_WANTED: Final[dict[str, type]] = {REGRESSION: base.Regressor, ANOMALY: base.AnomalyDetector}
 
 
 def _role(kind: type) -> str:
-    return kind.__name__.lower()
+    return "an anomaly detector" if kind is base.AnomalyDetector else f"a {kind.__name__.lower()}"
 
 
 def _what(head: object) -> str:
     for kind in (base.Classifier, base.Regressor, base.Transformer):
         if isinstance(head, kind):
-            return f"a {_role(kind)}"
+            return _role(kind)
     if isinstance(head, base.AnomalyDetector):
-        return "an anomaly detector, which no task can use yet"
+        return 'an anomaly detector, which goes with task = "anomaly"'
+    if isinstance(head, base.SupervisedAnomalyDetector):
+        return "an anomaly detector that learns by targets, which no task can use"
+    if isinstance(head, base.AnomalyFilter):
+        return "a filter, which decides by its own scores what is learned, and may end by learning nothing"
     return "which predicts nothing"
 
 
 _BLAS_MODULES: Final = (
-    "river.anomaly", "river.bandit", "river.covariance", "river.facto", "river.feature_extraction.kernel_approx",
+    "river.anomaly.gaussian", "river.anomaly.loda", "river.anomaly.lof", "river.anomaly.pad", "river.bandit",
+    "river.covariance", "river.facto", "river.feature_extraction.kernel_approx",
     "river.feature_extraction.vectorize", "river.linear_model.bayesian_lin_reg", "river.optim.newton",
     "river.preprocessing.gap_encoder", "river.preprocessing.lda", "river.preprocessing.random_projection",
     "river.proba.gaussian", "river.reco", "river.time_series", "river.neighbors",

@@ -147,7 +147,12 @@ def _same(entry: object, fresh: object) -> bool:
     return ours.keys() == theirs.keys() and all(_same(ours[name], theirs[name]) for name in theirs)
 
 
+def packer() -> Callable[[Any], bytes]:
+    """Return what makes msgpack of values, one after the other, which hold encoded values only."""
+    pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass").pack
+    return pack
+
+
 def packed(value: Any) -> bytes:
     """Return `value`, which holds encoded values only, as msgpack."""
-    body: bytes = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
-    return body
+    return packer()(value)

@@ -28,10 +28,12 @@ from tailrace.domain.models.codec_format import (
     derived_attributes,
     lookup_attributes,
     packed,
+    packer,
     touched_entries,
 )
-from tailrace.domain.models.symbols import SymbolTable, attributes_of, is_plain, is_rust, method_function
+from tailrace.domain.models.symbols import SymbolTable, attributes_of, is_plain, is_rust, method_function, slots_of
 
+_REFERENCE, _INSTANCE = int(Value.REFERENCE), int(Node.INSTANCE)
 _INT_MIN, _INT_END = -(1 << 63), 1 << 64
 _WHAT_TO_DO = "use a part of River that is on the support list, or keep plain numbers, texts, lists and dicts"
 
@@ -44,6 +46,18 @@ class _Shape(NamedTuple):
     rules: tuple[tuple[str, AttributeRule], ...]
 
 
+class _Reading(NamedTuple):
+    """How the attributes of one class's objects are read.
+
+    Attributes:
+        is_bare: They are the object's `__dict__`, and nothing else.
+        lookups: Those that are written without untouched entries.
+    """
+
+    is_bare: bool
+    lookups: frozenset[str]
+
+
 class Encoder:
     """Writes one state, once. Node `i` belongs to the i-th mutable object that was met."""
 
@@ -54,6 +68,8 @@ class Encoder:
         self._met: list[Any] = []  # Keeps objects alive too, so that no id is used twice.
         self._layouts: dict[tuple[int, tuple[str, ...]], int] = {}
         self._shapes: dict[tuple[type, tuple[str, ...]], _Shape] = {}
+        self._readings: dict[type, _Reading] = {}
+        self._node_kinds: set[type] = {*_WRITERS}
 
     def encode(self, state: object) -> bytes:
         """Return the canonical bytes of `state`.
@@ -63,36 +79,40 @@ class Encoder:
         """
         root = self._value(state)
         nodes: list[bytes] = []
-        size = 0
-        while len(nodes) < len(self._met):
-            node = packed(self._bounded(self._node(self._met[len(nodes)])))
-            nodes.append(node)
-            size += len(node)
+        size, pack, longest = 0, packer(), self._caps.longest_node
+        for met in self._met:  # It grows meanwhile.
+            node = self._node(met)
+            if len(node) > longest:
+                raise self._too_long(node)
+            body = pack(node)
+            nodes.append(body)
+            size += len(body)
             if size > self._caps.state_bytes:
                 raise CodecError(
                     f"the state is larger than {self._caps.state_bytes} bytes; "
                     f"bound the model (fewer trees, a smaller depth or window)"
                 )
         layouts = [[number, *names] for number, names in self._layouts]
-        packer = msgpack.Packer(use_bin_type=True, autoreset=False, unicode_errors="surrogatepass")
-        packer.pack_array_header(5)
+        head = msgpack.Packer(use_bin_type=True, autoreset=False, unicode_errors="surrogatepass")
+        head.pack_array_header(5)
         for part in (CODEC_VERSION, self._table.fingerprint, layouts, root):
-            packer.pack(part)
-        packer.pack_array_header(len(nodes))
-        return b"".join((packer.bytes(), *nodes))
+            head.pack(part)
+        head.pack_array_header(len(nodes))
+        return b"".join((head.bytes(), *nodes))
 
-    def _bounded(self, node: list[Any]) -> list[Any]:
-        if len(node) > self._caps.longest_node:
-            raise CodecError(
-                f"a list or dict of some {len(node) // 2} entries in the state; at most {self._caps.entries} "
-                f"are kept: bound the names of features, the categories or the window"
-            )
-        return node
+    def _too_long(self, node: list[Any]) -> CodecError:
+        return CodecError(
+            f"a list or dict of some {len(node) // 2} entries in the state; at most {self._caps.entries} "
+            f"are kept: bound the names of features, the categories or the window"
+        )
 
     def _value(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
         if kind is float:
             return NAN if isnan(value) else value  # NaN has many forms; it is written in one.
+        if kind in self._node_kinds:
+            number = self._numbers.get(id(value))
+            return _reference(self._meet(value) if number is None else number)
         if kind is bool or value is None:
             return value
         if kind is str or kind is bytes:
@@ -105,6 +125,11 @@ class Encoder:
         if kind is tuple:
             return [self._value(part, self._deeper(depth)) for part in value]
         return self._rare(value, kind, depth)
+
+    def _values(self, values: Iterable[Any]) -> list[Any]:
+        # Most are floats, and stand for themselves; NaN alone differs from itself.
+        value = self._value
+        return [each if type(each) is float and each == each else value(each) for each in values]  # noqa: PLR0124
 
     def _rare(self, value: Any, kind: type, depth: int) -> Any:
         symbol = self._table.number_of(value)
@@ -177,7 +202,7 @@ class Encoder:
         found: list[Any] = []
         for key, item in mapping.items():
             found.append(key if type(key) is str and len(key) < 256 else self._pure(value(key)))
-            found.append(value(item))
+            found.append(item if type(item) is float and item == item else value(item))  # noqa: PLR0124 - NaN
         return found
 
     def _node(self, value: Any) -> list[Any]:
@@ -192,8 +217,9 @@ class Encoder:
         raise CodecError(_unknown(value, kind))
 
     def _instance(self, value: object, kind: type) -> list[Any]:
-        attributes = attributes_of(value)
-        for name in lookup_attributes(kind):
+        reading = self._readings.get(kind) or self._new_reading(kind)
+        attributes: dict[str, Any] = vars(value) if reading.is_bare else attributes_of(value)
+        for name in reading.lookups:
             attributes[name] = touched_entries(attributes[name])
         shape = (kind, tuple(attributes))
         number, names, rules = self._shapes.get(shape) or self._new_shape(shape)
@@ -203,7 +229,14 @@ class Encoder:
                     f"{kind.__qualname__}.{name} holds {_short(attributes[name])}, which no such object should; "
                     f"the model has come apart, and no snapshot of it would be read again"
                 )
-        return [Node.INSTANCE, number, *[self._value(attributes[name]) for name in names]]
+        return [_INSTANCE, number, *self._values([attributes[name] for name in names])]
+
+    def _new_reading(self, kind: type) -> _Reading:
+        lookups = lookup_attributes(kind)
+        is_bare = bool(kind.__dictoffset__) and not slots_of(kind) and not lookups
+        self._readings[kind] = made = _Reading(is_bare, lookups)
+        self._node_kinds.add(kind)
+        return made
 
     def _new_shape(self, shape: tuple[type, tuple[str, ...]]) -> _Shape:
         kind, found = shape
@@ -269,11 +302,11 @@ class Encoder:
 
 
 _WRITERS: dict[type, Callable[[Encoder, Any], list[Any]]] = {
-    list: lambda encoder, value: [Node.LIST, *map(encoder._value, value)],
+    list: lambda encoder, value: [Node.LIST, *encoder._values(value)],
     dict: lambda encoder, value: [Node.DICT, *encoder._items(value)],
     collections.OrderedDict: lambda encoder, value: [Node.ORDERED, *encoder._items(value)],
     collections.Counter: lambda encoder, value: [Node.COUNTER, *encoder._items(value)],
-    collections.deque: lambda encoder, value: [Node.DEQUE, value.maxlen, *map(encoder._value, value)],
+    collections.deque: lambda encoder, value: [Node.DEQUE, value.maxlen, *encoder._values(value)],
     set: lambda encoder, value: [Node.SET, *encoder._sorted(value)],
     collections.defaultdict: Encoder._default,
     functools.partial: Encoder._partial,
@@ -286,7 +319,8 @@ _WRITERS: dict[type, Callable[[Encoder, Any], list[Any]]] = {
 
 
 def _reference(number: int) -> msgpack.ExtType:
-    return msgpack.ExtType(Value.REFERENCE, number.to_bytes(4, "big"))
+    # Without the checks of its constructor, which cost more than all the rest: one is made for every object.
+    return tuple.__new__(msgpack.ExtType, (_REFERENCE, number.to_bytes(4, "big")))
 
 
 def _is_reference(value: Any) -> bool:

@@ -7,12 +7,15 @@ A class is here because tests/contracts/test_models.py teaches, restores and sco
 from __future__ import annotations
 
 import inspect
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from types import ModuleType
 from typing import Any, Final
 
 from river import (
+    anomaly,
     compose,
     drift,
     ensemble,
@@ -33,7 +36,7 @@ from river.ensemble import streaming_random_patches
 from river.forest import adaptive_random_forest
 from river.optim import initializers, losses, schedulers
 from river.sketch import histogram
-from river.tree import splitter
+from river.tree import padded, splitter
 from river.tree.nodes import arf_htc_nodes, arf_htr_nodes, branch, hatc_nodes, hatr_nodes, htc_nodes, htr_nodes
 from river.tree.splitter import (
     ebst_splitter,
@@ -55,12 +58,14 @@ class Family:
         heads: Classes that make it this family: a model belongs when it holds one of them.
         parts: Further classes of River that a freshly built model of it may hold.
         creates: Classes and functions that its models create or hold while they learn; for the codec's table.
+        samples: Makes objects whose attributes no class declares or assigns, as its models hold them; the same.
     """
 
     name: str
     heads: tuple[type, ...]
     parts: tuple[type, ...] = ()
     creates: tuple[Any, ...] = ()
+    samples: Callable[[], tuple[Any, ...]] = tuple
 
 
 def classes_in(*modules: ModuleType) -> tuple[type, ...]:
@@ -71,6 +76,12 @@ def classes_in(*modules: ModuleType) -> tuple[type, ...]:
         for kind in vars(module).values()
         if inspect.isclass(kind) and kind.__module__ == module.__name__
     )
+
+
+def _half_spaces() -> tuple[Any, ...]:
+    rng = random.Random(0)  # noqa: S311 - a shape, not a secret
+    made: Callable[..., Any] = padded.make_padded_tree
+    return (made({"x": (0.0, 1.0)}, height=1, padding=0.0, rng=rng, r_mass=0, l_mass=0),)
 
 
 _TREE_STATISTICS = (proba.Gaussian, stats.Mean, stats.Var)
@@ -182,6 +193,17 @@ FAMILIES: Final = (
             ensemble.LeveragingBaggingClassifier,
         ),
         _DRIFT_DETECTORS,
+    ),
+    Family(
+        "half-space trees",
+        (anomaly.HalfSpaceTrees,),
+        creates=classes_in(padded),
+        samples=_half_spaces,
+    ),
+    Family(
+        "one-class",
+        (anomaly.OneClassSVM,),
+        (losses.Hinge, optim.SGD, initializers.Zeros, schedulers.Constant, VectorDict),
     ),
     Family(
         "random patches",

@@ -43,6 +43,9 @@ MOST_VALUES: Final = 1_000
 MOST_CHILDREN: Final = 256
 """Children that one branch has or gets: each example without a branch of its own is shown to all of them."""
 
+MOST_MONDRIAN_NODES: Final = 100_000
+"""Nodes of all trees of a Mondrian forest; each keeps the range of every feature."""
+
 _EBST_NODE: Final[Callable[..., Any]] = EBSTNode
 _EXHAUSTIVE_NODE: Final[Callable[..., Any]] = ExhaustiveNode
 _LEAF_ENTRIES: Final = 8

@@ -8,6 +8,8 @@
 - Adaptive trees and nearest neighbours go through a set of classes. The order of a set of texts differs between
   processes, and steers ties and last digits. Here classes are sorted.
 - Where an alternate tree of an adaptive tree has split, River takes its leaves for one leaf, and raises.
+- A Mondrian tree that splits above a branch renumbers what lies below it by calling itself, and raises where crafted
+  values have made a thousand levels; every later example that splits there would raise too.
 
 Each replacement returns the same number wherever River's is the same twice. Growth of trees is bounded in `growth`.
 """
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from river import ensemble, forest, neighbors, tree
+from river.tree.mondrian.mondrian_tree_nodes import MondrianNode
 from river.tree.nodes import hatc_nodes, hatr_nodes
 from river.tree.nodes.branch import DTBranch
 from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
@@ -76,6 +79,16 @@ def _leaves_reached(self: Any, x: Any, until_leaf: bool = True) -> list[Any]:  #
     return [*found, node]
 
 
+def _renumber(self: Any, depth: int) -> None:
+    """Give a node and everything below it their depths."""
+    todo: list[tuple[Any, int]] = [(self, depth)]
+    while todo:
+        node, depth = todo.pop()
+        node.depth = depth
+        if not node.is_leaf:
+            todo += [(child, depth + 1) for child in node.children]
+
+
 def _votes_of_neighbours(self: Any, x: Any) -> Answer:
     """Let the nearest neighbours vote, by their distance where they are weighted."""
     found, distances = self._nn.search((x, None), n_neighbors=self.n_neighbors)
@@ -113,6 +126,7 @@ _REPLACEMENTS: Final[tuple[tuple[type, str, _Method], ...]] = (
     (tree.HoeffdingAdaptiveTreeClassifier, "predict_proba_one", _votes_of_tree),
     (hatc_nodes.AdaBranchClassifier, "traverse", _leaves_reached),
     (hatr_nodes.AdaBranchRegressor, "traverse", _leaves_reached),
+    (MondrianNode, "update_depth", _renumber),
     (neighbors.KNNClassifier, "predict_proba_one", _votes_of_neighbours),
     (forest.ARFClassifier, "predict_proba_one", _after_learning(forest.ARFClassifier.predict_proba_one, dict)),
     (forest.ARFRegressor, "predict_one", _after_learning(forest.ARFRegressor.predict_one, _zero)),

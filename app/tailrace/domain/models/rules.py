@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from river import anomaly, cluster, compose, feature_extraction, neighbors, rules, sketch, stats
+from river.forest.aggregated_mondrian_forest import AMFLearner
 
-from tailrace.domain.models.growth import share_of_size
+from tailrace.domain.models.growth import MOST_MONDRIAN_NODES, share_of_size
 from tailrace.domain.models.symbols import contents_of, is_plain, is_rust
 
 NEVER_PERIOD: Final = 10**18
@@ -102,7 +103,10 @@ def parts_of(model: object, enters: Callable[[type], bool] = lambda _: True) -> 
 
 
 def bound_growth(model: object) -> None:
-    """Put River's memory management of Hoeffding trees out of reach, bound their depth and share out their size."""
+    """Put River's memory management of Hoeffding trees out of reach, bound their depth and share out their size.
+
+    Mondrian trees get at most `growth.MOST_MONDRIAN_NODES`, all of a forest together.
+    """
     parts = list(parts_of(model))
     size_mib = share_of_size(parts)
     for part in parts:
@@ -111,6 +115,9 @@ def bound_growth(model: object) -> None:
             part.max_depth = DEFAULT_MAX_DEPTH if unbounded else part.max_depth
             part.memory_estimate_period = NEVER_PERIOD
             part.max_size = size_mib
+        elif isinstance(part, AMFLearner):
+            share = MOST_MONDRIAN_NODES // max(1, part.n_estimators)
+            part.max_nodes = min(part.max_nodes or share, share)
 
 
 def broken_rules(model: object) -> list[str]:

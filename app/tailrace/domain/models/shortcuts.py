@@ -67,7 +67,7 @@ def learner_of(model: Any) -> ScaledLearner | None:
         return None
     scaler, *others = model.steps.values()
     if len(others) != 1 or not isinstance(others[0], base.Classifier | base.Regressor):
-        return None
+        return None  # Detectors too: what is taught here is taught with a target.
     return ScaledLearner(scaler, others[0]) if _is_plain(scaler) else None
 
 

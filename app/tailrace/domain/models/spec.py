@@ -21,7 +21,7 @@ import scipy  # type: ignore[import-untyped]
 
 from tailrace.domain.branches import Branch, Filter
 from tailrace.domain.errors import ExpressionError
-from tailrace.domain.models.catalog import family_of, misfits, supported, uses_blas
+from tailrace.domain.models.catalog import family_of, misfits, samples_of, supported, uses_blas
 from tailrace.domain.models.codec import CODEC_VERSION, StateCodec
 from tailrace.domain.models.expression import BuildFunction, Recipe, load
 from tailrace.domain.models.repairs import apply_repairs
@@ -38,7 +38,7 @@ class ModelSpec:
     """One model that a loop may run. Equal specs make equal models.
 
     Attributes:
-        task: "binary", "multiclass" or "regression".
+        task: "binary", "multiclass", "regression" or "anomaly".
         model: Canonical text of an expression, or `module:function`.
         experimental: The model may hold classes that are not on the support list.
     """
@@ -53,7 +53,7 @@ class ModelSpec:
         """Accept a model for a task, or refuse it.
 
         Args:
-            task: "binary", "multiclass" or "regression".
+            task: "binary", "multiclass", "regression" or "anomaly".
             text: An expression, or `module:function`.
             build_function: Imports the function of a `module:function`; our caller's business.
             experimental: Accept classes that are not on the support list.
@@ -85,7 +85,7 @@ class ModelSpec:
             beside: Freshly built objects that are encoded together with the model.
         """
         model = self.build()
-        return StateCodec([model, *beside], family_of(model, experimental=self.experimental))
+        return StateCodec([model, *beside, *samples_of(model)], family_of(model, experimental=self.experimental))
 
     def uses_blas(self) -> bool:
         """Tell whether the last digits of this model's numbers depend on the kind of processor."""

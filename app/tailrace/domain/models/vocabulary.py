@@ -13,6 +13,7 @@ from river import preprocessing
 
 from tailrace.domain.errors import CodecError, is_stop
 from tailrace.domain.models.codec import StateCodec
+from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.records import Features
 
 TRIED: Final = 256
@@ -41,10 +42,11 @@ def grows_with_texts(
     for word in ("w{}", "w"):
         model = build()
         _narrow(model)
+        teach = teacher_of(model)
         try:
             for number in range(TRIED):
                 text = f"{word} {word}x".format(number, number)
-                model.learn_one(row | dict.fromkeys(texts, text), targets[number % len(targets)])
+                teach(row | dict.fromkeys(texts, text), targets[number % len(targets)])
             sizes.append(len(codec.encode(model)))
         except CodecError:
             return False

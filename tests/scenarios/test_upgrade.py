@@ -1,0 +1,270 @@
+"""Another model, other libraries: built beside, compared, admitted and promoted at one position, and back again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
+
+from tailrace import settings as loading
+from tailrace.domain import pointers
+from tailrace.domain.status import Role, RoleState
+from tailrace.main import LoopDomain
+from tailrace.streams import branch_keeper
+
+TREE = "HoeffdingTreeClassifier(grace_period=10)"
+LINEAR = "StandardScaler() | LogisticRegression()"
+
+
+def configure(scenario, model):
+    """Write another model into the configuration; what runs already keeps its own."""
+    text = scenario.config.read_text()
+    was = scenario.settings.loops[scenario.domain.name].champion.model
+    scenario.config.write_text(text.replace(was, model))
+    scenario.settings = loading.load(scenario.config)
+    scenario.domain = LoopDomain.of(
+        scenario.domain.name, scenario.settings.loops[scenario.domain.name], scenario.settings.folder
+    )
+
+
+async def serves(scenario, process, lineage):
+    live = scenario.loop_of(process).models.live
+    return live is not None and live.pointers.champion == lineage and live.champion is not None
+
+
+@pytest.fixture
+async def scenario(log_form, tmp_path):
+    found = await Scenario.make(log_form, tmp_path)
+    yield found
+    await found.close()
+
+
+async def test_another_model_is_built_beside_compared_and_takes_over_while_the_old_one_serves(scenario):
+    """Every event is answered meanwhile; what takes over is what a learner would have come to from the start."""
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 200)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+
+    tried = await tailrace(scenario, "upgrade", "--dry-run")
+    assert (0, True) == (tried.code, await serves(scenario, process, before))
+    ran = await tailrace(scenario, "upgrade", "--promote", "--by", "ada")
+
+    assert 0 == ran.code, ran.err
+    assert (after, True, 200, 200) == tuple(ran.line[key] for key in ("branch", "promoted", "learned", "compared"))
+    assert "of 200 examples" in ran.line["in_words"]
+    await until(lambda: serves(scenario, process, after), "the new one serves")
+    await learn(scenario, process, 50, first=500)
+    live = scenario.loop_of(process).models.live
+    assert (250, 250) == (live.branches[after].learned, live.branches[before].learned)
+    predictions = await scenario.user.predictions()
+    assert 250 == len({prediction["event_id"] for prediction in predictions})
+    assert {before[:12], after[:12]} == {prediction["version"] for prediction in predictions}
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
+
+
+async def test_the_one_before_is_promoted_again_then_the_other_retired_and_all_of_it_is_told(made):
+    scenario = await made()
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 50)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    await tailrace(scenario, "upgrade", "--promote", "--by", "ada", "--why", "a tree")
+
+    back = await tailrace(scenario, "branches", "promote", before[:8], "--by", "ben", "--why", "false alarms")
+    again = await tailrace(scenario, "branches", "promote", before[:8], "--by", "ben", "--why", "twice")
+    listed = await tailrace(scenario, "branches", "list")
+    gone = await tailrace(scenario, "branches", "retire", after[:8], "--by", "ben", "--why", "slow")
+    told = await tailrace(scenario, "branches", "history")
+
+    assert (0, 5, 0) == (back.code, again.code, gone.code), back.err
+    assert "it serves already" in again.line["said"]
+    assert [(before, True), (after, False)] == [(row["lineage"], row["serves"]) for row in listed.lines]
+    assert "kept to go back to" in listed.lines[1]["note"]
+    live = scenario.loop_of(process).models.live
+    assert [before] == list(live.branches)
+    sentences = [line["what"] for line in told.lines]
+    assert f"tailrace admitted branch {before[:12]}, because: the first model of this log" == sentences[0]
+    assert f"ada promoted branch {after[:12]}, because: a tree; it serves from here on" in sentences
+    assert f"ben retired branch {after[:12]}, because: slow; it is not folded any more" == sentences[-1]
+    assert all(line["time"] for line in told.lines)
+
+
+async def test_without_a_learner_a_command_waits_and_takes_effect_when_one_comes(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 50)
+    before = scenario.domain.branch.lineage
+    configure(scenario, TREE)
+    admitted = await tailrace(scenario, "upgrade")
+    assert 0 == admitted.code, admitted.err
+    after = scenario.domain.branch.lineage
+    await scenario.stop(process)
+
+    asked = await tailrace(scenario, "branches", "promote", after[:8], "--wait", "0")
+    assert 4 == asked.code
+    assert "no learner has taken it yet" in asked.line["said"]
+    process = await scenario.start()
+
+    await until(lambda: serves(scenario, process, after), "it takes effect")
+    await scenario.stop(process)
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert (after, 1) == (live.pointers.champion, live.pointers.epoch), "and once only"
+    assert before in live.branches
+
+
+async def test_a_command_of_nobody_who_is_trusted_changes_nothing_and_is_told(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    (key,) = [line for line in (await tailrace(scenario, "keys", "list")).lines if line["purpose"] == "commands"]
+    assert 0 == (await tailrace(scenario, "keys", "revoke", key["key"])).code
+
+    ran = await tailrace(scenario, "branches", "promote", scenario.domain.branch.lineage[:8])
+
+    assert 5 == ran.code
+    assert "was revoked" in ran.line["said"]
+    assert 0 == scenario.loop_of(process).models.live.pointers.epoch
+
+
+async def test_a_learner_admits_what_was_published_without_folding_the_log_again(made):
+    """Its index was read when it began; the branch was published after that."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    configure(scenario, LINEAR.replace("()", "(l2=0.1)", 2).replace("StandardScaler(l2=0.1)", "StandardScaler()"))
+    training, read = scenario.loop_of(process).learn._parts.training, []
+    records = training.records
+
+    def noted(start, end):
+        read.append(start)
+        return records(start, end)
+
+    training.records = noted
+    ran = await tailrace(scenario, "upgrade")
+
+    assert 0 == ran.code, ran.err
+    assert min(read, default=9) > 3, "nothing was read from the log's start"
+
+
+async def test_the_model_that_takes_over_is_what_river_comes_to(made):
+    scenario = await made(champion={"model": TREE})
+    process = await scenario.start()
+    await learn(scenario, process, 80)
+    configure(scenario, LINEAR)
+
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    await until(lambda: serves(scenario, process, scenario.domain.branch.lineage), "it serves")
+
+    live = scenario.loop_of(process).models.live
+    assert bytes_of(scenario, await bare(scenario)) == bytes_of(scenario, live.champion.model)
+
+
+async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fold_of_it(made):
+    """Also by one that begins at the log's start, such as `verify`: where it was built is where it was found out."""
+    scenario = await made(champion={"model": TREE})
+    process = await scenario.start()
+    await scenario.user.events({"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308})
+    await learn(scenario, process, 60)
+    await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
+    await until(
+        lambda: scenario.loop_of(process).models.live is not None and examples(scenario, process) == 61, "it is"
+    )
+    configure(scenario, TREE.replace("10", "20"))
+
+    ran = await tailrace(scenario, "upgrade", "--promote")
+    assert (0, 1) == (ran.code, ran.line["skipped"]), ran.err
+    await learn(scenario, process, 10, first=100)
+    await scenario.stop(process)
+    process = await scenario.start()
+
+    live = scenario.loop_of(process).models.live
+    assert (70, 1) == (live.champion.learned, live.champion.skipped)
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
+
+
+async def test_a_branch_that_the_log_has_no_room_for_is_refused_and_not_folded_either(made, monkeypatch):
+    monkeypatch.setattr(pointers, "MAX_ADMITTED", 1)
+    monkeypatch.setattr(branch_keeper, "MAX_ADMITTED", 1)
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    before = scenario.domain.branch.lineage
+    configure(scenario, TREE)
+
+    ran = await tailrace(scenario, "upgrade", "--promote")
+
+    assert 5 == ran.code
+    assert "1 branches are admitted, which is the most; retire one first" in ran.line["said"]
+    assert [before] == list(scenario.loop_of(process).models.live.branches)
+
+
+async def test_other_features_begin_with_the_configured_model_and_the_old_ones_come_back(made):
+    """The champion's features are not those of the configuration: it cannot be folded, and is not lost either."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 40)
+    before = scenario.domain.branch.lineage
+    await scenario.stop(process)
+    old = scenario.config.read_text()
+    scenario.config.write_text(old.replace('"a" = "number"', '"a" = { type = "number", min = -9 }'))
+    configure(scenario, LINEAR)
+
+    process = await scenario.start()
+    await until(lambda: serves(scenario, process, scenario.domain.branch.lineage), "the configured model serves")
+    live = scenario.loop_of(process).models.live
+    assert (40, 0, 1) == (live.champion.foreign, live.champion.learned, live.pointers.epoch)
+    await learn(scenario, process, 10, first=300)
+    await scenario.stop(process)
+    scenario.config.write_text(old)
+    configure(scenario, LINEAR)
+
+    process = await scenario.start()
+    await until(lambda: serves(scenario, process, before), "the old one serves again")
+    live = scenario.loop_of(process).models.live
+    assert (40, 10) == (live.champion.learned, live.champion.foreign)
+    assert RoleState.RUNNING is scenario.loop_of(process).reports[Role.LEARN].state
+    await scenario.user.events(*pairs(1, now_ms(), first=900)[0])
+
+
+async def test_a_machine_without_the_learners_key_is_told_before_anything_is_folded(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 10)
+    configure(scenario, TREE)
+    (scenario.settings.keys.folder / "learner.key").rename(scenario.settings.keys.folder / "elsewhere")
+
+    ran = await tailrace(scenario, "upgrade")
+
+    assert 3 == ran.code
+    assert "run this where the learner runs" in ran.err
+    assert "folded" not in ran.err
+
+
+async def test_a_module_that_only_a_record_of_the_log_names_is_never_imported(made):
+    """A definition is data; of code, what the configuration names can be folded, and neighbours in the same module."""
+    planted = """
+from river import linear_model
+def one(): return linear_model.LogisticRegression()
+def two(): return linear_model.LogisticRegression(l2=0.1)
+"""
+    scenario = await made()
+    for name in ("planted_by_data", "named_by_settings"):
+        (scenario.config.parent / f"{name}.py").write_text(planted)
+    foreign = replace(scenario.domain.branch, model="planted_by_data:one")
+
+    assert scenario.domain.kit_of(foreign) is None
+    configure(scenario, "named_by_settings:one")
+    assert scenario.domain.kit_of(foreign) is None
+    assert "planted_by_data" not in sys.modules
+    assert scenario.domain.kit_of(replace(scenario.domain.branch, model="named_by_settings:two")) is not None
