@@ -20,7 +20,7 @@ from tailrace.domain.positions import Position
 from tailrace.domain.snapshots import Kind, Manifest, next_number
 from tailrace.stores.snapshot_file import pack
 from tailrace.streams.training_log import TrainingLog
-from tailrace.streams.warming import Warmed, Warming
+from tailrace.streams.warming import Warmed, Warming, WarmingFailed
 
 
 class Built(NamedTuple):
@@ -60,7 +60,10 @@ class Builder:
 
     async def _build(self, end: int) -> Built:
         await self._index.read(self._reader)
-        warmed = await self._warming.begin(self._branch, self._notices, fresh=self._world.rng.random() < 0.5)
+        try:
+            warmed = await self._warming.begin(self._branch, self._notices, fresh=self._world.rng.random() < 0.5)
+        except WarmingFailed:
+            return Built(0, "", ())  # Its filter reaches beyond the log; they ask all the same.
         await self._warming.fold_to(warmed, end)
         if self._world.rng.random() < 0.5:
             await self._publish(warmed)
