@@ -46,10 +46,9 @@ class Refold:
         """Make ready to fold on from a state: the log's beginning, or a snapshot's."""
         start, end = offset_of(state.position), (await training.range()).end
         notices = await training.notices(start, end, state.ownership)
-        restored = [Branch.read(state.pointers.admitted[lineage]) for lineage in state.branches]
-        notices.merge(await training.dropped_ids(restored, start))
         refold = cls(fold, training, index, state, notices)
         await refold._hold_admitted()
+        state.beside = frozenset(state.branches)  # what the log retires it may admit again
         await refold._hold_missing()
         return refold
 

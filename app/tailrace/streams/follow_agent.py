@@ -196,7 +196,6 @@ class FollowAgent(Service):
         state = await parts.restoring.newest_good(lambda: self.should_stop)
         start, end = offset_of(state.position), (await training.range()).end
         self._notices = await training.notices(start, end, state.ownership)
-        self._notices.merge(await parts.restoring.known_before(state))
         await self._hold_missing(state)
         if self._is_lent:
             return

@@ -8,7 +8,8 @@ anything is learned. What people ask for is appended to the log and takes effect
 An exception out of a model is a data outcome:
     1. The state is thrown away; the last published state serves meanwhile.
     2. A skip of that position is appended.
-    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first.
+    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first. If the skip is
+       not among them, another member has claimed the log meanwhile, and this one gives up.
 """
 
 from __future__ import annotations
@@ -179,8 +180,10 @@ class Term(Service):
                         await self._round()
                 except FoldError as failure:
                     await self._skip(failure)
-                    state = await self._parts.restoring.newest_good(lambda: self.should_stop)
-                    self._notices.merge(await self._parts.restoring.known_before(state))
+                    state = await self._parts.restoring.newest_good(lambda: self.should_stop)  # 3
+                    skipped = [(failure.branch, failure.position)]
+                    first = offset_of(state.position)
+                    self._notices.merge(await self._part.confirmed(first, state.ownership, skipped))
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
@@ -263,7 +266,6 @@ class Term(Service):
     async def _claim(self, state: LoopState) -> None:
         """Claim the learner's part, and read what the tail says that must be known before it is folded."""
         self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
-        self._notices.merge(await self._parts.restoring.known_before(state))
 
     def _keeper(self) -> BranchKeeper:
         parts = self._parts
@@ -436,7 +438,6 @@ class Term(Service):
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
         await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
-        self._notices.skip(failure.branch, failure.position)
         await parts.announcements.skip(failure.position, cause)
 
     async def _serve_published(self) -> None:

@@ -11,12 +11,10 @@ from collections.abc import Callable
 
 import structlog
 
-from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.notices import Notices
-from tailrace.domain.positions import offset_of, show
+from tailrace.domain.positions import show
 from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import RoleState
 from tailrace.streams.role import RoleReport
@@ -85,12 +83,6 @@ class Restoring:
                     why=str(refusal),
                 )
         return None, is_silent
-
-    async def known_before(self, state: LoopState) -> Notices:
-        """Return what the log said before a restored state and its branches still need: ids that filters name."""
-        admitted = state.pointers.admitted
-        branches = [Branch.read(admitted[lineage]) for lineage in state.branches if lineage in admitted]
-        return await self._training.dropped_ids(branches, offset_of(state.position))
 
     async def still_holds(self, state: LoopState) -> bool:
         """Return whether the log still holds the record that a state was folded from last."""

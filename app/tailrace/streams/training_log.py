@@ -9,7 +9,7 @@ A claim, numbered as the code repeats it:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -17,11 +17,9 @@ import orjson
 import structlog
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import Branch, digest_of_ids
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import (
-    BranchNotices,
     CorrectedTargets,
     CorrectionsByEvent,
     Logged,
@@ -30,8 +28,8 @@ from tailrace.domain.notices import (
     read_notices,
 )
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.positions import Position, offset_of, position_of
-from tailrace.domain.records import LEARNER, Admit, Claim, Owner
+from tailrace.domain.positions import Position, offset_of
+from tailrace.domain.records import LEARNER, Claim, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
 from tailrace.wire.avro_codec import decode_training, encode_training, is_training_block
@@ -171,23 +169,6 @@ class TrainingLog:
         if start < end:
             async for batch in self._reader.read(self.partition, start, end):
                 found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
-        return found
-
-    async def dropped_ids(self, branches: Iterable[Branch], end: int) -> Notices:
-        """Return which event ids the filters of branches name, as the records before `end` that admit them say.
-
-        Whoever restores a branch behind the record that admits it needs them, where they are dropped after `end` too.
-        What is found is what the filter was defined by, since it names the ids by their digest.
-        """
-        wanted = {each.lineage: each.filter.ids for each in branches if each.filter.may_name(position_of(end))}
-        found, held = Notices(), await self.range()
-        if not wanted or held.start >= end:
-            return found
-        async for batch in self._reader.read(self.partition, held.start, end):
-            for each in batch:
-                record = None if each.value is None or is_training_block(each.value) else logged(each).record
-                if isinstance(record, Admit) and digest_of_ids(record.ids) == wanted.get(record.branch):
-                    found.branches[record.branch] = BranchNotices(ids=frozenset(record.ids))
         return found
 
     async def corrections(self, end: Position) -> CorrectionsByEvent:
