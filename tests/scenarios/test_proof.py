@@ -10,7 +10,7 @@ from tailrace import settings as loading
 from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.positions import offset_of, position_of
+from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Request, RequestKind
 from tailrace.domain.snapshots import Kind, chain_problems, index_key, manifest_of
 from tailrace.domain.status import Role, RoleState, Verdict
@@ -145,8 +145,8 @@ async def test_branches_with_skips_corrections_and_dropped_examples_are_what_the
         return scenario.loop_of(process).models.live
 
     await until(lambda: live().counts.corrected == 10, "the corrections are recorded")
-    names = [hash_of_id(event_id) for event_id in ("e5", "e70", "e90")]
-    drop = Filter(corrected_to=live().position, ids=digest_of_ids(names), ids_to=position_of(1_000))
+    names = [hash_of_id(event_id) for event_id in ("e5", "e25", "e45")]
+    drop = Filter(corrected_to=live().position, ids=digest_of_ids(names), ids_to=live().position)
     branch = replace(scenario.domain.branch, filter=drop)
     request = Request(
         *("admit-1", scenario.domain.name, "", RequestKind.ADMIT, branch.lineage, 0, "somebody", "a repair", 0),

@@ -21,12 +21,15 @@ from tailrace.domain.records import Owner
 from tailrace.domain.snapshots import Refusal
 from tailrace.domain.status import Role, RoleState
 from tailrace.stores.signing import verify_command
+from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.followers import Models
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
+from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.standby import NoStandby
 from tailrace.streams.training_log import TrainingLog
 from tailrace.wire.avro_codec import Signed
 
@@ -65,15 +68,19 @@ class Learner:
                 clock_ms=lambda: int(1_000 * self.machine.loop.time()),
                 now_ms=world.now_ms,
             )
+            training = TrainingLog(self._reader, sink, TRAINING)
             self._agent = LearnAgent(
                 LearnParts(
                     fold=fold,
                     configured=branch_of(world.case.model, version),
                     commands=lambda start, log_id: Commands(asked, start=start, log_id=log_id),
-                    training=TrainingLog(self._reader, sink, TRAINING),
+                    training=training,
                     reader=self._reader,
                     index=index,
+                    restoring=Restoring(fold, training, index, recorder, self._report),
+                    standby=NoStandby(),
                     writer=self._writer,
+                    digests=AgreedDigests(fold, self.machine.loop.time),
                     models=Models(),
                     announcements=announcements,
                     recorder=recorder,
