@@ -32,19 +32,28 @@ def check_branches(world: World, counts: Counter[str], problems: Counter[str]) -
     rule = Rule()
     rule.read(counted)
     _check_commands(world, counted, problems)
-    seen = [*world.seen, *_kept(world, {*map(part_name, rule.definitions)}, problems)]
+    manifests = genuine(world)
+    seen = [*world.seen, *_kept(world, manifests, {*map(part_name, rule.definitions)}, problems)]
     problems["refused too late"] += sum(world.refused[reason] for reason in _NEVER)
     problems["skipped again"] += rule.skipped_again
     _check_agreement(seen, problems)
     _check_loop(world, seen, problems)
     problems["fold counts differ"] += world.live_outcomes != +counts
+    built = _built_beside(manifests)
     for each in seen:
         if each.part == CHAMPION:
             reign = rule.at(each.position)
             problems["another champion or epoch"] += each.digest != champion_text(reign.champion, reign.epoch)
         elif each.part == SERVES:
-            problems["another branch served"] += rule.at(each.position).champion != each.digest
+            # Where there is nothing else, a server takes what was built for its libraries.
+            is_built = (each.position, part_name(each.digest)) in built
+            problems["another branch served"] += rule.at(each.position).champion != each.digest and not is_built
     _check_lines(world, rule, Past.of(world.log.entries, counted), seen, problems)
+    known = {part_name(lineage) for lineage in rule.definitions} | rule.definitions.keys() | {LOOP, CHAMPION, SERVES}
+    known |= {part for _, part in built}
+    problems["state of a branch that was never admitted"] += sum(
+        each.part not in known and part_name(each.part) not in known for each in seen
+    )
 
 
 def _check_commands(world: World, counted: Iterable[Counted], problems: Counter[str]) -> None:
@@ -67,10 +76,10 @@ def _check_commands(world: World, counted: Iterable[Counted], problems: Counter[
             problems["command carried out twice"] += answered[offset] > 1
 
 
-def _kept(world: World, admitted: set[str], problems: Counter[str]) -> Iterable[Seen]:
+def _kept(world: World, manifests: list[Manifest], admitted: set[str], problems: Counter[str]) -> Iterable[Seen]:
     """Yield what each snapshot and publication holds that a learner wrote; of branches built beside, those admitted."""
     states: dict[tuple[str, Position, tuple[str, ...]], str] = {}
-    for manifest in genuine(world):
+    for manifest in manifests:
         who = f"{manifest.kind} {manifest.number} of {manifest.lineage}"
         names = tuple(part.name for part in manifest.parts)
         first = [name for name in (LOOP, BRANCHES) if name in names]
@@ -95,6 +104,12 @@ def genuine(world: World) -> list[Manifest]:
     """Return the manifests that learners wrote, in order."""
     values = [(kept.value or b"", kept.timestamp) for kept in world.snapshots.kept if kept.value in world.genuine]
     return [snapshot_file.unseal(decode_manifest(value), TRUSTED, at_ms) for value, at_ms in values]
+
+
+def _built_beside(manifests: Iterable[Manifest]) -> set[tuple[Position, str]]:
+    """Return positions and parts of the branches that were built beside the learner and published."""
+    built = (manifest for manifest in manifests if manifest.kind is Kind.BRANCH)
+    return {(manifest.position, part.name) for manifest in built for part in manifest.parts}
 
 
 def bodies_of(world: World, manifest: Manifest) -> dict[str, bytes]:
@@ -144,5 +159,3 @@ def _check_lines(world: World, rule: Rule, past: Past, seen: list[Seen], problem
             what = "repaired branch" if branch.filter.drops or branch.filter.corrected_to else "branch"
             problems[f"{what} differs"] += known.get(each.position) != each.digest
         problems["skip without a reason"] += len(line.unexplained)
-    known = {part_name(lineage) for lineage in rule.definitions} | rule.definitions.keys() | {LOOP, CHAMPION, SERVES}
-    problems["state of a branch that was never admitted"] += sum(each.part not in known for each in seen)

@@ -120,7 +120,7 @@ PLANTS: Final[dict[str, Plant]] = {
     ),
     "corrections_to_come": Plant(
         "a filter may speak of what is not in the log yet",
-        "domain/pointers.py: a filter counts only what stands in the log",
+        "domain/pointers.py, streams/warming.py: a filter counts only what stands in the log",
     ),
     "stale_epoch": Plant(
         "a command takes effect whatever epoch it was made for",

@@ -11,7 +11,7 @@ from tests.simulation.rules import Rules
 
 from tailrace.domain import notices
 from tailrace.domain.blocks import Examples
-from tailrace.domain.branches import BranchState
+from tailrace.domain.branches import BranchState, Filter
 from tailrace.domain.join import LabelJoin, recovery
 from tailrace.domain.join.memory import WAITING, Identity
 from tailrace.domain.join.state import JoinState
@@ -21,7 +21,7 @@ from tailrace.domain.notices import Lessons, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import Pointers
 from tailrace.domain.positions import Position
-from tailrace.domain.records import Admit, Code, Command, Label, Owner, Request
+from tailrace.domain.records import Code, Command, Label, Owner, Request
 from tailrace.domain.snapshots import Manifest, Refusal
 from tailrace.domain.times import EventTimeMs
 from tailrace.stores import snapshot_file
@@ -167,14 +167,6 @@ def _hold_unsorted(fold: Fold, state: LoopState, branch: BranchState) -> None:
     state.branches = {branch.lineage: branch, **state.branches}
 
 
-_REFUSAL_OF_ADMIT = Pointers._refusal_of_admit
-
-
-def _admit_whatever_it_corrects(pointers: Pointers, position: Position, record: Admit) -> str:
-    del position
-    return _REFUSAL_OF_ADMIT(pointers, 1 << 62, record)
-
-
 _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "no_claim_check": ((OwnershipState, "accept", _accept_any_owner),),
     "block_sent_twice": ((OwnershipState, "accept", _accept_any_number),),
@@ -194,7 +186,7 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "forgotten_skip": ((training_log, "read_notices", _read_without_skips),),
     "untold_skip": ((branch_keeper, "_admit", _admit_as_asked),),
     "retired_for_good": ((LoopState, "beside", _Nothing()),),
-    "corrections_to_come": ((Pointers, "_refusal_of_admit", _admit_whatever_it_corrects),),
+    "corrections_to_come": ((Filter, "reaches_to", 0),),
     "stale_epoch": ((Pointers, "_refusal_of_command", _refuse_whatever_its_epoch),),
     "dropped_example_learned": ((notices, "_is_left_out", lambda *_: False),),
     "correction_not_applied": ((notices, "_corrected", lambda examples, *_: (examples.y, frozenset())),),
