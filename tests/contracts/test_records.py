@@ -482,3 +482,12 @@ def _value_of(fields: dict[str, Any], name: str = "scored_block") -> bytes:
     out = BytesIO()
     fastavro.schemaless_writer(out, record_schema(name).present, fields)
     return b"\xc3\x01" + record_schema(name).fingerprint + out.getvalue()
+
+
+@pytest.mark.parametrize("ids", [[""], ["", ""], ["a", ""], ["", "a"], ["a", "", "b"], ["a", "b"], []])
+def test_a_training_block_whose_rows_were_erased_comes_back(ids: list[str]) -> None:
+    """The id of an erased row is empty; one block may hold nothing else."""
+    count = np.arange(len(ids), dtype=np.int64)
+    block = replace(make_block(), dropped=Dropped(ids, count, count, count))
+
+    assert ids == avro_codec.decode_training(avro_codec.encode_training(block)).dropped.ids

@@ -160,9 +160,22 @@ def test_a_filter_without_ids_erases_no_dropped_events() -> None:
     assert 0 == erasure.rows
 
 
-def test_a_survivor_goes_on_counting_corrections() -> None:
-    assert Filter(corrected_to=position_of(9)) == survivor_of(REPAIRED).filter
+def test_a_survivor_names_no_event_and_keeps_what_may_concern_the_future() -> None:
+    """A source that lied goes on being left out."""
+    drop = replace(REPAIRED.filter, sources=("crowd",), start=5)
+
+    assert Filter(position_of(9), ("crowd",), "", 5) == survivor_of(replace(REPAIRED, filter=drop)).filter
     assert survivor_of(REPAIRED) == survivor_of(survivor_of(REPAIRED))
+
+
+def test_what_is_erased_is_not_erased_again() -> None:
+    by_source = make_branch(filter=Filter(sources=("",)))
+    erasure = Erasure(by_source, Notices(), "new log", "")
+    block = erasure.rewrite(0, make_block(make_examples(3)))
+    again = Erasure(survivor_of(by_source), Notices(), "newer log", "")
+
+    assert block == replace(again.rewrite(0, block), log_id="new log")
+    assert (3, 0) == (erasure.rows, again.rows)
 
 
 def test_drift_names_the_true_positions_beside_erased_rows() -> None:

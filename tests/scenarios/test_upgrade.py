@@ -10,8 +10,10 @@ from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
+from tailrace.domain import pointers
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
+from tailrace.streams import branch_keeper
 
 TREE = "HoeffdingTreeClassifier(grace_period=10)"
 LINEAR = "StandardScaler() | LogisticRegression()"
@@ -189,6 +191,22 @@ async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fol
     assert (70, 1) == (live.champion.learned, live.champion.skipped)
     await scenario.stop(process)
     assert 0 == (await tailrace(scenario, "verify")).code
+
+
+async def test_a_branch_that_the_log_has_no_room_for_is_refused_and_not_folded_either(made, monkeypatch):
+    monkeypatch.setattr(pointers, "MAX_ADMITTED", 1)
+    monkeypatch.setattr(branch_keeper, "MAX_ADMITTED", 1)
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    before = scenario.domain.branch.lineage
+    configure(scenario, TREE)
+
+    ran = await tailrace(scenario, "upgrade", "--promote")
+
+    assert 5 == ran.code
+    assert "1 branches are admitted, which is the most; retire one first" in ran.line["said"]
+    assert [before] == list(scenario.loop_of(process).models.live.branches)
 
 
 async def test_other_features_begin_with_the_configured_model_and_the_old_ones_come_back(made):

@@ -2,7 +2,7 @@
 
 Every record keeps its offset and every row its place, so that positions go on meaning what they meant: vectors,
 skips, predictions. Of an erased row only what the books need is left, where it came from and that it was there; its
-id, features, target and what was served are gone. In the new log the branch is defined without the filter, and comes
+id, features, target and what was served are gone. In the new log the filter of the branch names no event, and it comes
 to the same model, byte for byte, because a fold passes erased rows over as the filter did.
 
 Other branches have learned what is erased, so the new log does not admit them.
@@ -31,8 +31,8 @@ from tailrace.domain.blocks import (
     Vector,
     XColumns,
 )
-from tailrace.domain.branches import Branch, Filter, hash_of_id
-from tailrace.domain.notices import Identity, LogRecord, Notices, dropped_rows
+from tailrace.domain.branches import Branch, hash_of_id
+from tailrace.domain.notices import Identity, LogRecord, Notices, dropped_rows, erased_rows
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Admit, Claim, Skip
@@ -111,7 +111,7 @@ class Erasure:
     def _block(self, offset: int, block: TrainingBlock) -> TrainingBlock:
         examples = block.examples
         notices = self._notices.of(self._branch.lineage)
-        gone = dropped_rows(examples, position_of(offset), self._branch.filter, notices)
+        gone = dropped_rows(examples, position_of(offset), self._branch.filter, notices) - erased_rows(examples)
         self.erased |= {(examples.ids[row], int(examples.times_ms[row])) for row in gone}
         self.sources |= {_source(examples, row) for row in gone}
         by_id = {row for row, event_id in enumerate(block.dropped.ids) if self._is_named(offset, event_id)}
@@ -137,8 +137,11 @@ class Erasure:
 
 
 def survivor_of(branch: Branch) -> Branch:
-    """Return the same branch without what its filter drops; corrections go on counting as far as they did."""
-    return replace(branch, filter=Filter(corrected_to=branch.filter.corrected_to))
+    """Return the same branch with a filter that names no event.
+
+    Sources and bounds stay, since they may concern what is still to come, and so do corrections.
+    """
+    return replace(branch, filter=replace(branch.filter, ids="", ids_to=0))
 
 
 def _without_examples(examples: Examples, gone: list[int]) -> Examples:

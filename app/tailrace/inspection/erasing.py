@@ -22,7 +22,7 @@ import orjson
 
 from tailrace.domain.branches import Branch, hash_of_id
 from tailrace.domain.erasure import Erasure, survivor_of
-from tailrace.domain.errors import TailraceError
+from tailrace.domain.errors import LogError
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 """Told what is being done."""
 
 
-class ErasingRefused(TailraceError):
+class ErasingRefused(LogError):
     """The log cannot be written anew as things are."""
 
 
@@ -115,6 +115,10 @@ class Eraser:
         erasure = await self._erasure(branch, held, "")
         async for record in TrainingLog(self._reading.reader, None, self._training.topic).records(0, held.end):
             erasure.rewrite(record.offset, record.record)
+        if not erasure.rows:
+            raise ErasingRefused(
+                f"{self._training.topic} holds nothing any more of what the branch that serves leaves out"
+            )
         await self._refuse_if_too_early(erasure)
         events = frozenset(hash_of_id(event_id) for event_id, _ in erasure.erased)
         return past, Erased(branch.lineage, erasure.survivor.lineage, held.end, erasure.rows, events)

@@ -20,7 +20,7 @@ from tailrace.domain.notices import BranchNotices, Notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import MAX_ADMITTED
 from tailrace.domain.positions import Position, offset_of, show
-from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind
+from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked
@@ -69,8 +69,12 @@ class BranchKeeper:
 
     async def hold_missing(self, state: LoopState) -> None:
         """Warm the admitted branches that this process can fold and that the snapshot did not have."""
-        for branch in self._parts.fold.missing(state):
-            await self._warm(state, branch)
+        parts = self._parts
+        for branch in parts.fold.missing(state):
+            warmed = await self._warm(state, branch)
+            for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
+                await parts.part.append(_skip(branch.lineage, position, error))
+        await parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:
         """Where nothing that this process can fold serves, let the configured model do so."""
@@ -92,7 +96,7 @@ class BranchKeeper:
     async def _make_room(self, state: LoopState) -> None:
         """Where as many branches are admitted as may be, let the oldest go: this loop could not be served otherwise."""
         pointers = state.pointers
-        if len(pointers.admitted) >= MAX_ADMITTED:
+        if _is_full(state):
             oldest = next(lineage for lineage in pointers.admitted if lineage != pointers.champion)
             await self._parts.part.append(_own(CommandKind.RETIRE, oldest, pointers.epoch, "room for another branch"))
             await self._parts.fold_new(state)
@@ -168,7 +172,7 @@ class BranchKeeper:
             branch, skips = Branch.read(request.definition), request.skips
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
-            elif branch.lineage == request.branch:  # else the fold refuses it
+            elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
                 given = BranchNotices(set(skips), frozenset(request.ids))
                 warmed = await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
                 skips = (*skips, *(() if warmed is None else warmed.skips))
@@ -208,6 +212,9 @@ class BranchKeeper:
         serving = None if state is None else _serving(state)
         if state is None or serving is None or self._parts.fold.kit(serving) is None:
             return
+        if _is_full(state):
+            log.warning("corrections are not applied: as many branches are admitted as may be; retire one")
+            return
         parts, why = self._parts, f"corrections up to {show(state.corrections_end)}"
         branch = replace(serving, filter=replace(serving.filter, corrected_to=state.corrections_end))
         ids = await self._ids_of(state, branch)
@@ -242,6 +249,10 @@ def refold_is_due(state: LoopState) -> bool:
     return serving is not None and state.corrections_end > known
 
 
+def _is_full(state: LoopState) -> bool:
+    return len(state.pointers.admitted) >= MAX_ADMITTED
+
+
 def _serving(state: LoopState) -> Branch | None:
     text = state.pointers.admitted.get(state.pointers.champion)
     return None if text is None else Branch.read(text)
@@ -253,6 +264,10 @@ def _admission_of(warmed: Warmed, fold: Fold, ids: frozenset[str], why: str) -> 
     return lambda owner, number: Admit(
         *(owner, number, branch.lineage, branch.text, position, digest), tuple(sorted(ids)), skips, _ITSELF, why
     )
+
+
+def _skip(lineage: str, position: Position, error: str) -> Make:
+    return lambda owner, number: Skip(owner, number, position, lineage, error)
 
 
 def _own(kind: CommandKind, lineage: str, epoch: int, why: str) -> Make:

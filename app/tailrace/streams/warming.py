@@ -18,7 +18,7 @@ from tailrace.domain.branches import Branch, BranchState, part_name
 from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Notices
-from tailrace.domain.positions import offset_of, show
+from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.rehearsal import Rehearsal
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
@@ -44,13 +44,13 @@ class Warmed:
     """A branch on its way, and the state that it is folded in.
 
     Attributes:
-        skips: Positions at which its model raised here, in order.
+        skips: Positions at which its model raised here, in order, and the class names of what it raised.
     """
 
     branch: Branch
     state: LoopState
     notices: Notices
-    skips: list[int] = field(default_factory=list)
+    skips: dict[Position, str] = field(default_factory=dict)
     checkpoint: Mapping[str, bytes] = field(default_factory=dict)
     folding_s: float = 0.0
 
@@ -148,7 +148,7 @@ class Warming:
         log.warning(
             "the model raised while it was warmed; the example is skipped", error=cause, at=show(failure.position)
         )
-        warmed.skips.append(failure.position)
+        warmed.skips[failure.position] = cause
         warmed.notices.skip(failure.branch, failure.position)
         warmed.state = self._fold.restore(warmed.checkpoint)
 

@@ -1,7 +1,7 @@
 """The columns of blocks ↔ the fields of their Avro records: arrays as little-endian bytes, ids as one text.
 
 Decoded arrays share the memory of the value and cannot be written to. Ids are joined by NUL, which no id contains:
-an Avro array of strings costs six times as much.
+an Avro array of strings costs six times as much. The id of an erased row of the training log is empty; no other is.
 
 Invariant: every column of a decoded block has as many rows as the block has ids. Bytes changed *inside* a column
 are the transport's business: Kafka checks its batches, the embedded log its pages.
@@ -141,7 +141,7 @@ def training_block(fields: Fields) -> TrainingBlock:
 def _examples_fields(examples: Examples) -> Fields:
     n = len(examples)
     fields: Fields = {name: _packed(getattr(examples, name), _INT, n) for name in _EXAMPLE_INTS}
-    fields["ids"] = _joined(examples.ids)
+    fields["ids"] = _joined_erased(examples.ids)
     fields["y"] = _packed(examples.y, _FLOAT, n)
     fields["revisions"] = _packed_revisions(examples.revisions, n)
     fields["sources"] = _joined_sources(examples.sources, n)
@@ -151,7 +151,7 @@ def _examples_fields(examples: Examples) -> Fields:
 
 
 def _examples(fields: Fields) -> Examples:
-    ids = _split(fields["ids"])
+    ids = _split_erased(fields)
     n = len(ids)
     return Examples(
         **{name: _column(fields, name, _INT, n) for name in _EXAMPLE_INTS},
@@ -167,7 +167,7 @@ def _examples(fields: Fields) -> Examples:
 def _corrections_fields(corrections: Corrections) -> Fields:
     n = len(corrections)
     fields: Fields = {name: _packed(getattr(corrections, name), _INT, n) for name in _CORRECTION_INTS}
-    fields["ids"] = _joined(corrections.ids)
+    fields["ids"] = _joined_erased(corrections.ids)
     fields["y"] = _packed(corrections.y, _FLOAT, n)
     fields["revisions"] = _packed_revisions(corrections.revisions, n)
     fields["sources"] = _joined_sources(corrections.sources, n)
@@ -175,7 +175,7 @@ def _corrections_fields(corrections: Corrections) -> Fields:
 
 
 def _corrections(fields: Fields) -> Corrections:
-    ids = _split(fields["ids"])
+    ids = _split_erased(fields)
     n = len(ids)
     return Corrections(
         **{name: _column(fields, name, _INT, n) for name in _CORRECTION_INTS},
@@ -188,11 +188,11 @@ def _corrections(fields: Fields) -> Corrections:
 
 def _dropped_fields(dropped: Dropped) -> Fields:
     fields: Fields = {name: _packed(getattr(dropped, name), _INT, len(dropped)) for name in _DROPPED_INTS}
-    return fields | {"ids": _joined(dropped.ids)}
+    return fields | {"ids": _joined_erased(dropped.ids)}
 
 
 def _dropped(fields: Fields) -> Dropped:
-    ids = _split(fields["ids"])
+    ids = _split_erased(fields)
     return Dropped(ids=ids, **{name: _column(fields, name, _INT, len(ids)) for name in _DROPPED_INTS})
 
 
@@ -295,6 +295,21 @@ def _joined(ids: Sequence[str]) -> str:
         message = f"a block of {len(ids)} rows has too many of them, or an id that is empty or contains NUL"
         raise ContractError(message)
     return joined
+
+
+def _joined_erased(ids: Sequence[str]) -> str:
+    """Join the ids of rows of the training log, where an erased one is empty."""
+    return _joined(ids) if "" not in ids else SEPARATOR.join(ids)
+
+
+def _split_erased(fields: Fields) -> list[str]:
+    joined: str = fields["ids"]
+    if SEPARATOR * 2 not in joined and joined.strip(SEPARATOR) == joined:
+        return _split(joined) if joined or not fields["times_ms"] else [""]
+    ids = joined.split(SEPARATOR)
+    if len(ids) >= ROWS_PER_MESSAGE:
+        raise CodecError(f"a block of {len(ids)} rows has too many of them")
+    return ids
 
 
 def _split(joined: str) -> list[str]:

@@ -1,0 +1,128 @@
+"""Erasure: after `repair` and `log rewrite` nothing of the named events is left in the training log and the store."""
+
+from __future__ import annotations
+
+import pytest
+from tests.scenarios.commanding import accepted, bytes_of, examples, learn, tailrace
+from tests.scenarios.harness import now_ms, pairs, until
+from tests.scenarios.test_repair import scenario_of
+
+from tailrace.domain.blocks import ERASED
+from tailrace.inspection import erasing
+
+GONE = ("e3", "e5", "e107")
+
+
+async def repaired(made, tmp_path, **changes):
+    """A loop that has learned of everybody, forgotten some in its model, and stopped."""
+    scenario = await scenario_of(made, **changes)
+    process = await scenario.start()
+    await learn(scenario, process, 40)
+    await learn(scenario, process, 20, first=100)
+    (tmp_path / "ids").write_text("\n".join(GONE))
+    ran = await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"), "--why", "they asked for it")
+    assert 0 == ran.code, ran.err
+
+    def serves():
+        live = scenario.loop_of(process).models.live
+        return live is not None and live.champion is not None and live.champion.left_out == len(GONE)
+
+    await until(serves, "the repaired branch serves")
+    model = bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+    return scenario, process, model
+
+
+async def everything_in(scenario, topic):
+    return b"".join((record.value or b"") + (record.key or b"") for record in await scenario.user.read(topic))
+
+
+async def test_nothing_of_the_named_events_is_left_and_the_model_is_the_same(made_on_both, tmp_path):
+    """
+    The loop goes on with the new log: it learns, its books balance, its snapshots verify. Without the step that
+    forgets snapshots the learner would refuse to start: they are of another log.
+    """
+    scenario, process, model = await repaired(made_on_both, tmp_path)
+    topics = scenario.domain.topics
+    alive = await tailrace(scenario, "log", "rewrite", "--yes")
+    assert (5, True) == (alive.code, "still runs this loop" in alive.err)
+    await scenario.stop(process)
+    tried = await tailrace(scenario, "log", "rewrite")
+    assert (0, False, 3) == (tried.code, tried.line["done"], tried.line["rows_erased"]), tried.err
+    assert b"e107" in await everything_in(scenario, topics.training)
+
+    ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (0, True, 3) == (ran.code, ran.line["done"], ran.line["rows_erased"]), ran.err
+    assert {topics.events, topics.labels, topics.predictions, topics.scored} <= ran.line["still_held_by"].keys()
+    ids = [event_id for _, block in await accepted(scenario) for event_id in block.examples.ids]
+    kinds = [kind for _, block in await accepted(scenario) for kind in block.examples.kinds.tolist()]
+    assert (3, 60) == (kinds.count(ERASED), len(ids))
+    assert not set(GONE) & set(ids)
+    assert b"e107" not in await everything_in(scenario, topics.training)
+    again = await tailrace(scenario, "log", "rewrite", "--yes")
+    assert (5, True) == (again.code, "leaves nothing out" in again.err)
+
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert model == bytes_of(scenario, live.champion.model)
+    assert (57, 3) == (live.champion.learned, live.champion.left_out)
+    await learn(scenario, process, 10, first=200)
+    assert 70 == examples(scenario, process)
+    await scenario.stop(process)
+    for command in (("verify",), ("books",), ("snapshots", "verify")):
+        done = await tailrace(scenario, *command)
+        assert 0 == done.code, (command, done.out, done.err)
+
+
+@pytest.mark.parametrize("step", ["_copy", "_forget_snapshots"])
+async def test_what_was_interrupted_goes_on_with_the_same_command(made_on_both, tmp_path, monkeypatch, step):
+    """
+    Killed after the training topic was deleted, or before the snapshots were forgotten: the copy is complete by then
+    and nothing is lost. No worker starts meanwhile.
+    """
+    scenario, process, model = await repaired(made_on_both, tmp_path)
+    await scenario.stop(process)
+
+    async def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing.Eraser, step, killed)
+        assert 130 == (await tailrace(scenario, "log", "rewrite", "--yes")).code
+    admin = scenario.log.admin()
+    assert await erasing.is_under_way(admin, scenario.domain.topics)
+    await admin.close()
+
+    ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert 0 == ran.code, ran.err
+    assert "going on with what was interrupted" in ran.err
+    process = await scenario.start()
+    assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_an_event_that_a_joiner_would_read_again_is_not_erased_yet(made, tmp_path):
+    """Without the refusal the joiner would take it for one that waits, and write it into the log again."""
+    scenario = await scenario_of(made)
+    process = await scenario.start()
+    waiting, _ = pairs(2, now_ms(), first=900)
+    await scenario.user.events(*waiting)  # one a partition; their labels never come
+    await learn(scenario, process, 20)
+    (tmp_path / "ids").write_text("e3")
+    assert 0 == (await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"))).code
+    await scenario.stop(process)
+
+    ran = await tailrace(scenario, "log", "rewrite")
+
+    assert (5, True) == (ran.code, "a joiner would read it again" in ran.err)
+
+
+async def test_a_loop_whose_branch_leaves_nothing_out_has_nothing_to_erase(made):
+    scenario = await scenario_of(made)
+    process = await scenario.start()
+    await learn(scenario, process, 5)
+    await scenario.stop(process)
+
+    ran = await tailrace(scenario, "log", "rewrite")
+
+    assert (5, True) == (ran.code, "leaves nothing out" in ran.err)
