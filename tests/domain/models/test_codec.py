@@ -20,7 +20,7 @@ from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
-from tailrace.domain.models.codec_format import WORDS, Node, Value
+from tailrace.domain.models.codec_format import WORDS, Node, Value, touched_entries
 from tailrace.domain.models.symbols import SymbolTable
 
 PLAIN = StateCodec([])
@@ -282,6 +282,26 @@ def test_entries_that_lookups_left_behind_are_no_state() -> None:
             scaler.min["looked_up"].get()
 
         assert before == codec.encode(scaler)
+
+
+class LookedUp:
+    """A statistic that another thread looks something up beside, just when it is compared."""
+
+    __slots__ = ()
+    beside: collections.defaultdict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        self.beside[f"looked up {len(self.beside)}"]
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_lookups_go_on_while_a_state_is_written() -> None:
+    """Defence: what is gone through is a copy; scoring with a feature that was never learned ended the learner."""
+    LookedUp.beside = collections.defaultdict(LookedUp, {"a": LookedUp()})
+
+    assert ["a"] == list(touched_entries(LookedUp.beside))
 
 
 def test_a_lookup_of_other_kinds_of_entries_is_state() -> None:

@@ -130,10 +130,13 @@ def lookup_attributes(kind: type) -> frozenset[str]:
 
 
 def touched_entries(entries: collections.defaultdict[Any, Any]) -> collections.defaultdict[Any, Any]:
-    """Return `entries` without those that its factory would make again, sorted by feature name."""
+    """Return `entries` without those that its factory would make again, sorted by feature name.
+
+    Scoring goes on in another thread meanwhile and may leave entries behind, so what is gone through is a copy.
+    """
     factory = entries.default_factory
     fresh = factory() if factory is not None else None
-    kept = {key: entry for key, entry in entries.items() if not _same(entry, fresh)}
+    kept = {key: entry for key, entry in dict(entries).items() if not _same(entry, fresh)}
     return collections.defaultdict(factory, sorted(kept.items(), key=lambda item: str(item[0])))
 
 
