@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,36 @@ async def test_an_old_snapshot_that_comes_into_the_index_again_is_refused(made):
 
     assert 100 == scenario.learned(process)
     assert 1 <= refused(process, "replayed")
+
+
+async def test_a_snapshot_of_another_loop_is_never_loaded(made):
+    """
+    Two loops of the same features have one lineage and, on one machine, one key: the signature is good. Defence: a
+    manifest counts in the index of its own loop only; otherwise it would serve here, and what is written after it
+    would count as replayed.
+    """
+    scenario = await two_snapshots(made)
+    records = await scenario.user.read(scenario.domain.topics.snapshots)
+    (*_, sealed) = [decode_manifest(record.value) for record in records if record.value is not None]
+    foreign = replace(
+        manifest_of(sealed.content),
+        loop="other",
+        position=position_of(1 << 30),
+        last_block_offset=None,
+        last_block_digest=None,
+        inline=sealed.inline,
+    )
+    key = open_keys(scenario.settings).private(Purpose.SNAPSHOTS)
+    await put_into_the_index(scenario, snapshot_file.signed(foreign, key))
+
+    process = await scenario.start()
+
+    assert 100 == scenario.learned(process)
+    assert 1 <= refused(process, "loop")
+    assert scenario.loop_of(process).models.current().position < position_of(1 << 30)
+    await learn(scenario, process, 10, first=300)
+    await proven(scenario, process)
+    assert 0 == refused(process, "replayed")
 
 
 async def test_after_a_revocation_the_log_is_folded_again_and_a_new_key_signs(made):
