@@ -366,11 +366,42 @@ def test_an_undeclared_attribute_is_refused_with_its_class() -> None:
         ((((1,),),), Caps(tuple_depth=2), "more than 2 deep"),
         (dict.fromkeys("abc"), Caps(entries=2), "at most 2 are kept"),
         ([0] * 6, Caps(entries=2), "at most 2 are kept"),
+        (stats.RollingQuantile(0.5, 9), Caps(entries=8), "RsRollingQuantile of size 9"),
+        ([stats.RollingQuantile(0.5, 9) for _ in range(2)], Caps(reserved=17), "17 for all"),
     ],
 )
 def test_what_exceeds_a_cap_is_not_written(state: Any, caps: Caps, says: str) -> None:
     with pytest.raises(CodecError, match=says):
-        StateCodec([], caps=caps).encode(state)
+        StateCodec([stats.RollingQuantile(0.5, 9)], caps=caps).encode(state)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        10**9,
+        2**40,
+        msgpack.ExtType(Value.INTEGER, (2**70).to_bytes(9, "big")),
+        msgpack.ExtType(Value.SCALAR, msgpack.packb(["<i8", struct.pack("<q", 2**40)])),
+    ],
+)
+def test_a_compiled_object_of_an_absurd_size_is_refused_before_it_is_made(size: Any) -> None:
+    """Defence: sizes are counted first; memory that is not there ends the process, past every `except`."""
+    codec = StateCodec([stats.RollingQuantile(0.5, 9)])
+    (name,) = [name for name in codec.table.names if name.endswith("RsRollingQuantile")]
+    forged = [Node.RUST, symbol(codec, name), [0.5, size], b""]
+
+    with pytest.raises(CodecError, match="RsRollingQuantile of size"):
+        codec.decode(body_of(codec, [forged]))
+
+
+def test_whatever_goes_wrong_while_a_state_is_written_is_told_as_such() -> None:
+    """Defence: learning goes on without snapshots; only errors of the codec are waited out."""
+    scaler = preprocessing.StandardScaler()
+    codec = StateCodec([scaler])
+    scaler.means = collections.defaultdict(stats.RollingQuantile)  # which cannot be made without arguments
+
+    with pytest.raises(CodecError, match="cannot be written"):
+        codec.encode(scaler)
 
 
 def test_what_is_at_a_cap_is_written_and_read() -> None:
