@@ -504,6 +504,15 @@ def test_forged_attributes_are_refused(name: str) -> None:
         FORGED.decode(body_of(FORGED, [[Node.INSTANCE, 0, 1]], layouts=layouts))
 
 
+def test_an_attribute_that_is_remade_is_not_read() -> None:
+    """Defence: what is no state has no place in a layout; else bytes would choose what stands there for a while."""
+    codec = StateCodec([proba.Gaussian()])
+    layouts = [[symbol(codec, "river.proba.gaussian.Gaussian"), "_rng"]]
+
+    with pytest.raises(CodecError, match="no attribute of the name"):
+        codec.decode(body_of(codec, [[Node.INSTANCE, 0, 1]], layouts=layouts))
+
+
 @pytest.mark.parametrize("name", ["builtins.dict", "tests.domain.models.parts.Tally.add"])
 def test_a_forged_object_of_what_is_no_plain_class_is_refused(name: str) -> None:
     with pytest.raises(CodecError, match="no class with attributes"):
