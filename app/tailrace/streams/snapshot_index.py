@@ -107,9 +107,12 @@ class SnapshotIndex:
 
     def note(self, record: Record) -> Manifest | None:
         """Take one record of the topic into account; return its manifest if it counts and is of this lineage."""
+        return self._note(record, self._manifests, self._highest)
+
+    def _note(self, record: Record, manifests: dict[str, Manifest], highest: dict[str, Position]) -> Manifest | None:
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
-            self._manifests.pop(key, None)
+            manifests.pop(key, None)
             return None
         try:
             manifest = unsealed(record, self._trusted)
@@ -118,12 +121,12 @@ class SnapshotIndex:
             return None
         if manifest.lineage != self._lineage:
             return None
-        refusal = replayed(manifest, self._highest.get(_rising(manifest), 0))
+        refusal = replayed(manifest, highest.get(_rising(manifest), 0))
         if refusal is not None:
             self._refuse(record, refusal)
             return None
-        self._highest[_rising(manifest)] = manifest.position
-        self._manifests[key] = manifest
+        highest[_rising(manifest)] = manifest.position
+        manifests[key] = manifest
         return manifest
 
     def _refuse(self, record: Record, refusal: Refusal) -> None:
@@ -131,14 +134,18 @@ class SnapshotIndex:
         log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
 
     async def read(self, reader: Reader) -> None:
-        """Read the whole topic, from its beginning."""
-        self._highest.clear()
+        """Read the whole topic, from its beginning; what this process writes meanwhile is newer than that."""
         held = await reader.range_of(self.partition)
         if held.start == held.end:
             return
+        before, found, highest = dict(self._manifests), dict[str, Manifest](), dict[str, Position]()
         async for batch in reader.read(self.partition, held.start, held.end):
             for record in batch:
-                self.note(record)
+                self._note(record, found, highest)
+        found |= {key: each for key, each in self._manifests.items() if before.get(key) is not each}
+        self._manifests = found
+        for line, position in highest.items():
+            self._highest[line] = max(position, self._highest.get(line, 0))
 
     async def load(self, manifest: Manifest, *, log_id: str = "", not_below: int = 0) -> Mapping[str, bytes]:
         """Return the bodies behind a manifest of the index.
