@@ -186,6 +186,15 @@ async def test_an_old_snapshot_that_comes_into_the_index_again_is_refused(made):
     assert 1 <= refused(process, "replayed")
 
 
+async def far_ahead(scenario: Scenario, **changes: object) -> Manifest:
+    """Return the newest snapshot as the learner might have signed it: good in itself, and said to be far ahead."""
+    records = await scenario.user.read(scenario.domain.topics.snapshots)
+    (*_, sealed) = [decode_manifest(record.value) for record in records if record.value is not None]
+    said = {"position": position_of(1 << 30), "last_block_offset": None, "last_block_digest": None} | changes
+    manifest = replace(manifest_of(sealed.content), inline=sealed.inline, **said)
+    return snapshot_file.signed(manifest, open_keys(scenario.settings).private(Purpose.SNAPSHOTS))
+
+
 async def test_a_snapshot_of_another_loop_is_never_loaded(made):
     """
     Two loops of the same features have one lineage and, on one machine, one key: the signature is good. Defence: a
@@ -193,18 +202,7 @@ async def test_a_snapshot_of_another_loop_is_never_loaded(made):
     would count as replayed.
     """
     scenario = await two_snapshots(made)
-    records = await scenario.user.read(scenario.domain.topics.snapshots)
-    (*_, sealed) = [decode_manifest(record.value) for record in records if record.value is not None]
-    foreign = replace(
-        manifest_of(sealed.content),
-        loop="other",
-        position=position_of(1 << 30),
-        last_block_offset=None,
-        last_block_digest=None,
-        inline=sealed.inline,
-    )
-    key = open_keys(scenario.settings).private(Purpose.SNAPSHOTS)
-    await put_into_the_index(scenario, snapshot_file.signed(foreign, key))
+    await put_into_the_index(scenario, await far_ahead(scenario, loop="other"))
 
     process = await scenario.start()
 
@@ -214,6 +212,17 @@ async def test_a_snapshot_of_another_loop_is_never_loaded(made):
     await learn(scenario, process, 10, first=300)
     await proven(scenario, process)
     assert 0 == refused(process, "replayed")
+
+
+async def test_a_learner_does_not_begin_with_a_state_of_another_position_than_its_manifest_says(made):
+    """Defence: the position in the state is compared; the next record would be folded at a wrong place."""
+    scenario = await two_snapshots(made)
+    await put_into_the_index(scenario, await far_ahead(scenario))
+
+    process = await scenario.start()
+
+    assert 100 == scenario.learned(process)
+    assert 1 <= refused(process, "position")
 
 
 async def test_after_a_revocation_the_log_is_folded_again_and_a_new_key_signs(made):
