@@ -16,7 +16,8 @@ from tests.keys import make_key
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import position_of
-from tailrace.domain.snapshots import Manifest, index_key, manifest_of
+from tailrace.domain.snapshots import Kind, Manifest, index_key, manifest_of
+from tailrace.domain.status import Role
 from tailrace.inspection.reading import opened
 from tailrace.inspection.verifying import Verifier
 from tailrace.main import Process, versions
@@ -223,6 +224,26 @@ async def test_a_learner_does_not_begin_with_a_state_of_another_position_than_it
 
     assert 100 == scenario.learned(process)
     assert 1 <= refused(process, "position")
+
+
+async def test_a_server_never_goes_back_to_an_older_state(made):
+    """
+    The older state is the learner's own, and the first of its kind in the index, so that nothing is replayed. Defence:
+    a server compares positions with what it has served (`Models.follow`, and before it `Follower._load`).
+    """
+    scenario = await two_snapshots(made)
+    server = await scenario.start(roles=[Role.SCORE])
+    models = scenario.loop_of(server).models
+    served = models.current()
+    older = await far_ahead(scenario, kind=Kind.PUBLICATION, position=position_of(1), store_path=None)
+    await put_into_the_index(scenario, older)
+    for number in (1, 2):  # each is refused when all before it was dealt with
+        stranger = snapshot_file.signed(replace(older, number=90 + number), make_key())
+        await put_into_the_index(scenario, stranger)
+        await until(lambda number=number: refused(server, "unknown_key") == number, "the record was read")
+
+    assert served is models.current()
+    assert position_of(1) < served.position
 
 
 async def test_after_a_revocation_the_log_is_folded_again_and_a_new_key_signs(made):
