@@ -246,6 +246,22 @@ async def test_a_server_never_goes_back_to_an_older_state(made):
     assert position_of(1) < served.position
 
 
+async def test_a_server_does_not_change_over_to_another_log(made):
+    """
+    A log that was deleted and begun anew has left signed snapshots that are far ahead. Defence: a server asks for the
+    log of the state that it serves; without it what the learner writes from then on would count as older, for ever.
+    """
+    scenario = await two_snapshots(made)
+    server = await scenario.start(roles=[Role.SCORE])
+    models = scenario.loop_of(server).models
+    served = models.current()
+    await put_into_the_index(scenario, await far_ahead(scenario, kind=Kind.PUBLICATION, log_id="f" * 32))
+
+    await until(lambda: refused(server, "log") == 1, "the state of the other log was refused")
+
+    assert served is models.current()
+
+
 async def test_after_a_revocation_the_log_is_folded_again_and_a_new_key_signs(made):
     scenario = await two_snapshots(made)
     keys = open_keys(scenario.settings)
