@@ -43,7 +43,7 @@ class KeeperParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         fold_new: Folds what was just appended, so that it has taken effect.
-        read_index: Reads again what snapshots there are; nothing is written meanwhile.
+        read_index: Reads again what snapshots there are.
     """
 
     fold: Fold
