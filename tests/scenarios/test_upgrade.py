@@ -96,6 +96,36 @@ async def test_the_one_before_is_promoted_again_then_the_other_retired_and_all_o
     assert all(line["time"] for line in told.lines)
 
 
+async def test_a_branch_that_was_retired_is_built_again_and_is_what_it_would_have_been(made):
+    """
+    Its way from the log's start passes the record that retired it. If the fold let it go there, it could never be
+    built again, and no learner could restore a log in which it is admitted.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 50)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    assert 0 == (await tailrace(scenario, "branches", "promote", before[:8])).code
+    assert 0 == (await tailrace(scenario, "branches", "retire", after[:8])).code
+    await learn(scenario, process, 20, first=100)
+
+    again = await tailrace(scenario, "upgrade", "--promote")
+
+    assert (0, 70) == (again.code, again.line["learned"]), again.err
+    await until(lambda: serves(scenario, process, after), "it serves again")
+    await learn(scenario, process, 10, first=200)
+    assert 80 == scenario.loop_of(process).models.live.champion.learned
+    await scenario.stop(process)
+    for manifest in (scenario.config.parent / "snapshots").rglob("*.tailrace"):
+        manifest.unlink()
+    process = await scenario.start()
+    await until(lambda: serves(scenario, process, after), "a learner comes to it without any file")
+    assert 80 == scenario.loop_of(process).models.live.champion.learned
+
+
 async def test_without_a_learner_a_command_waits_and_takes_effect_when_one_comes(made):
     scenario = await made()
     process = await scenario.start()

@@ -87,6 +87,7 @@ class Warming:
         if state is None:
             state = self._fold.begin()
             self._fold.hold(state, self._fold.begin_branch(branch))
+        state.kept = branch.lineage
         first = offset_of(state.position)
         known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
         if branch.filter.corrected_to > state.position:
@@ -151,6 +152,7 @@ class Warming:
         warmed.skips[failure.position] = cause
         warmed.notices.skip(failure.branch, failure.position)
         warmed.state = self._fold.restore(warmed.checkpoint)
+        warmed.state.kept = warmed.branch.lineage
 
     async def _restored(self, branch: Branch) -> LoopState | None:
         for manifest in self._index.holding(part_name(branch.lineage)):
