@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from tailrace.domain import pointers
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
 from tailrace.streams import branch_keeper
+from tailrace.streams.log import Outgoing
+from tailrace.wire.avro_codec import decode_model_event
 
 TREE = "HoeffdingTreeClassifier(grace_period=10)"
 LINEAR = "StandardScaler() | LogisticRegression()"
@@ -33,6 +36,13 @@ def configure(scenario, model):
 async def serves(scenario, process, lineage):
     live = scenario.loop_of(process).models.live
     return live is not None and live.pointers.champion == lineage and live.champion is not None
+
+
+async def refused(scenario, reason):
+    events = [
+        decode_model_event(record.value) for record in await scenario.user.read(scenario.domain.topics.model_events)
+    ]
+    return any(event.kind == "command_refused" and reason in event.detail for event in events)
 
 
 @pytest.fixture
@@ -124,6 +134,60 @@ async def test_a_branch_that_was_retired_is_built_again_and_is_what_it_would_hav
     process = await scenario.start()
     await until(lambda: serves(scenario, process, after), "a learner comes to it without any file")
     assert 80 == scenario.loop_of(process).models.live.champion.learned
+
+
+async def test_a_copy_of_an_old_request_to_admit_brings_no_retired_branch_back(made):
+    """
+    Whoever may write to the commands topic can repeat what was signed once. Without the check of the epoch every
+    branch that was ever retired could be made to cost learning again.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    assert 0 == (await tailrace(scenario, "branches", "retire", after[:8])).code
+    topic = scenario.domain.topics.commands
+    (copied, _) = await scenario.user.read(topic)
+
+    await scenario.user.raw(topic, 0, Outgoing(copied.key, copied.value))
+
+    await until(lambda: refused(scenario, "it was made for epoch 0, this is epoch 1"), "it is refused")
+    live = scenario.loop_of(process).models.live
+    assert (False, 1) == (after in live.pointers.admitted, len(live.branches))
+
+
+async def test_a_branch_whose_warming_was_interrupted_by_a_restore_is_warmed_again_and_then_admitted(made):
+    """
+    If it were admitted without being held, a promotion would let nothing new serve until the next start.
+    """
+    scenario = await made(champion={"model": TREE})
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE.replace("10", "30"))
+    after, term = scenario.domain.branch.lineage, scenario.loop_of(process).learn._term
+    keeper, results = term._keeper(), []
+    begin, carry_out = keeper._parts.warming.begin, keeper.carry_out
+
+    async def begin_while_it_restores(branch, notices=None):
+        term.is_live = bool(results)
+        return await begin(branch, notices)
+
+    async def carry_out_noted(*given):
+        results.append(await carry_out(*given))
+        return results[-1]
+
+    keeper._parts.warming.begin, keeper.carry_out = begin_while_it_restores, carry_out_noted
+    term._keeper = lambda: keeper
+    asked = asyncio.create_task(tailrace(scenario, "upgrade", "--promote"))
+    await until(lambda: False in results, "the learner could not hold it")
+    assert after not in term.folded.pointers.admitted
+    term.is_live = True
+
+    ran = await asked
+    assert (0, True) == (ran.code, ran.line["promoted"]), ran.err
+    await until(lambda: serves(scenario, process, after), "it serves")
 
 
 async def test_without_a_learner_a_command_waits_and_takes_effect_when_one_comes(made):

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from tailrace.domain.branches import Branch, differences, renewed
-from tailrace.domain.errors import CodecError, ForeignLogError
+from tailrace.domain.branches import Branch, differences, digest_of_ids, renewed
+from tailrace.domain.errors import CodecError, ForeignLogError, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import MAX_ADMITTED
-from tailrace.domain.positions import Position, offset_of, show
+from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
@@ -57,6 +57,10 @@ class KeeperParts:
     notices: Notices
     fold_new: Callable[[LoopState], Awaitable[None]]
     read_index: Callable[[], Awaitable[None]]
+
+
+class _NotAdmissible(TailraceError):
+    """A request to admit a branch is not taken into the log."""
 
 
 class BranchKeeper:
@@ -147,41 +151,54 @@ class BranchKeeper:
 
     async def carry_out(
         self, asked: Asked, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> None:
+    ) -> bool:
         """Carry out an admission, promotion or retirement.
 
         Args:
-            state_of: Returns the live state; None: this process does not learn any more.
+            state_of: Returns the live state; None: this process does not learn at the moment.
             at_block_end: Held by whoever folds.
+
+        Returns:
+            Whether that is done with; False: it is to be asked again once this process learns.
         """
         request, state = asked.request, state_of()
-        if state is None or asked.offset < state.pointers.commands_next:
-            return  # A former learner has put it into the log.
+        if state is None:
+            return False
+        if asked.offset < state.pointers.commands_next:
+            return True  # A former learner has put it into the log.
         if request.kind is RequestKind.ADMIT:
-            await self._admit(request, state_of, at_block_end)
-        else:
-            await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
+            return await self._admit(request, state, state_of, at_block_end)
+        await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
+        return True
 
     async def _admit(
-        self, request: Request, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> None:
-        parts, state = self._parts, state_of()
-        if state is None or request.branch in state.pointers.admitted:
-            return
+        self,
+        request: Request,
+        state: LoopState,
+        state_of: Callable[[], LoopState | None],
+        at_block_end: asyncio.Lock,
+    ) -> bool:
+        parts = self._parts
+        if request.branch in state.pointers.admitted:
+            return True
         try:
             branch, skips = Branch.read(request.definition), request.skips
+            _check_admission(request, branch, state.pointers.epoch, (await parts.training.range()).end)
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
             elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
                 given = BranchNotices(set(skips), frozenset(request.ids))
                 warmed = await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
-                skips = (*skips, *(() if warmed is None else warmed.skips))
-        except (CodecError, WarmingFailed, ForeignLogError) as problem:
+                if warmed is None:
+                    return False
+                skips = (*skips, *warmed.skips)
+        except (CodecError, WarmingFailed, ForeignLogError, _NotAdmissible) as problem:
             parts.recorder.command_refused("admit")
             log.warning("branch is not admitted", branch=request.branch[:12], why=str(problem))
             await parts.announcements.refused(request.id, str(problem))
-            return
+            return True
         await parts.part.append(lambda owner, number: _admit(owner, number, request, skips))
+        return True
 
     async def _warm_beside(
         self, branch: Branch, notices: Notices, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
@@ -235,6 +252,26 @@ class BranchKeeper:
         await parts.part.append(_own(CommandKind.PROMOTE, branch.lineage, epoch, why))
         if serving.filter.corrected_to:  # the one without any correction stays, to go back to
             await parts.part.append(_own(CommandKind.RETIRE, serving.lineage, epoch + 1, f"superseded: {why}"))
+
+
+def _check_admission(request: Request, branch: Branch, epoch: int, end: int) -> None:
+    """See that a request to admit is of now, and says itself all that the folds to come must know.
+
+    Raises:
+        _NotAdmissible: It is a copy of one that was carried out long ago, or leaves something open.
+    """
+    if request.expected_epoch != epoch:
+        raise _NotAdmissible(
+            f"it was made for epoch {request.expected_epoch}, this is epoch {epoch}; look again, then repeat"
+        )
+    if digest_of_ids(request.ids) != branch.filter.ids:
+        raise _NotAdmissible("its ids are not those that its filter names; build the branch again")
+    known_to = max(branch.filter.corrected_to, branch.filter.ids_to)
+    if known_to > position_of(end):
+        raise _NotAdmissible(
+            f"its filter speaks of {show(known_to)}, the log ends at {show(position_of(end))}; whoever folds later "
+            "could not know what it meant. Build the branch again, up to the present end"
+        )
 
 
 def refold_is_due(state: LoopState) -> bool:

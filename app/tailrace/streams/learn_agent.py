@@ -416,11 +416,12 @@ class Term(Service):
             if commands is None or not commands.waiting or self._live_state() is None:
                 await self.sleep(_TICK_S)
                 continue
-            asked = commands.waiting.popleft()
+            asked = commands.waiting[0]
             if asked.request.kind is RequestKind.SNAPSHOT:
                 await self._snapshot_now()
-            else:
-                await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
+            elif not await self._keeper().carry_out(asked, self._live_state, self._at_block_end):
+                continue
+            commands.waiting.popleft()
 
     @Service.task
     async def _apply_corrections(self) -> None:
