@@ -174,6 +174,7 @@ class Term(Service):
                 except FoldError as failure:
                     await self._skip(failure)
                     state = await self._newest_good()
+                    await self._read_tail(state)
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
@@ -307,6 +308,12 @@ class Term(Service):
     async def _claim(self, state: LoopState) -> None:
         """Claim the learner's part, and read what the tail says that must be known before it is folded."""
         self._notices.merge(await self._part.claim(offset_of(state.position), state.ownership, self._confirm))
+
+    async def _read_tail(self, state: LoopState) -> None:
+        """Read it again: this state may end before the one that the term began with."""
+        training = self._parts.training
+        end = (await training.range()).end
+        self._notices.merge(await training.notices(offset_of(state.position), end, state.ownership))
 
     def _keeper(self) -> BranchKeeper:
         parts = self._parts
