@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
+from tests.scenarios.commanding import accepted, bare, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
@@ -188,6 +188,64 @@ async def test_a_branch_whose_warming_was_interrupted_by_a_restore_is_warmed_aga
     ran = await asked
     assert (0, True) == (ran.code, ran.line["promoted"]), ran.err
     await until(lambda: serves(scenario, process, after), "it serves")
+
+
+async def test_a_branch_is_held_although_the_log_grows_as_fast_as_it_is_warmed(made, monkeypatch):
+    """
+    Without a bound on the rounds that bring it no nearer it would be warmed for ever, and every command wait behind it.
+    """
+    monkeypatch.setattr(branch_keeper, "_NEAR", -1)
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    await until(lambda: serves(scenario, process, scenario.domain.branch.lineage), "it serves")
+
+
+async def test_a_branch_that_begins_where_a_slow_learner_has_not_come_to_counts_nothing_twice(made):
+    """
+    What was built up to the log's end has counted the examples before its start. Held by a learner that is not there
+    yet, it would count them again, and be another state than the one that everybody else folds.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 10)
+    live, term = scenario.loop_of(process).models.live, scenario.loop_of(process).learn._term
+    keeper, begun, still = term._keeper(), [], []
+    begin, fold_rounds = keeper._parts.warming.begin, term._round
+
+    async def begin_noted(*given):
+        begun.append(await begin(*given))
+        return begun[-1]
+
+    async def stand_still():
+        still.append(live.position)
+        await asyncio.sleep(0.01)
+
+    keeper._parts.warming.begin, term._keeper, term._round = begin_noted, (lambda: keeper), stand_still
+    await until(lambda: bool(still), "the learner folds nothing more")
+    events, labels = pairs(30, now_ms(), first=100)
+    await scenario.user.events(*events)
+    await scenario.user.labels(*labels)
+
+    async def written():
+        return sum(len(block.examples) for _, block in await accepted(scenario)) == 40
+
+    await until(written, "the log is ahead of the learner")
+    end = (await scenario.user.read(scenario.domain.topics.training))[-1].offset + 1
+    configure(scenario, TREE)
+    asked = asyncio.create_task(tailrace(scenario, "upgrade", "--start", str(end)))
+    await until(lambda: bool(begun), "the learner has read what was built")
+    for _ in range(100):  # turns of this loop, in which it could be held
+        await asyncio.sleep(0)
+    term._round = fold_rounds
+
+    assert 0 == (await asked).code
+    await learn(scenario, process, 5, first=200)
+    held = live.branches[(await asked).line["branch"]]
+    assert (5, 40) == (held.learned, held.left_out)
 
 
 async def test_without_a_learner_a_command_waits_and_takes_effect_when_one_comes(made):

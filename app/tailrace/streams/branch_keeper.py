@@ -7,6 +7,7 @@ branch is held before the record that admits it is written, and that the champio
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 _ITSELF = "tailrace"  # who asked, where nobody did
 _NEAR = 50  # records; a branch that is so close is brought up while learning waits
+_ROUNDS = 5  # of warming that brought it no nearer, since the log grows as fast; then learning waits for it
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +214,21 @@ class BranchKeeper:
         async with at_block_end:
             await self._parts.read_index()  # who built the branch may have published it since
         warmed = await warming.begin(branch, notices)
+        nearest, rounds = sys.maxsize, 0
         while (state := state_of()) is not None:
-            async with at_block_end:
-                behind = offset_of(state.position) - offset_of(warmed.state.position)
-                if state is state_of() and behind <= _NEAR:
-                    await warming.fold_to(warmed, offset_of(state.position))
-                    self._hold(state, warmed)
-                    return warmed
-            await warming.fold_to(warmed, offset_of(state.position))
+            behind = offset_of(state.position) - offset_of(warmed.state.position)
+            if behind < 0:  # it was built up to the log's end, and this process is not there yet
+                await asyncio.sleep(_LOOK_EVERY_S)
+                continue
+            nearest, rounds = (behind, 0) if behind < nearest else (nearest, rounds + 1)
+            if behind <= _NEAR or rounds >= _ROUNDS:
+                async with at_block_end:
+                    if state is state_of():
+                        await warming.fold_to(warmed, offset_of(state.position))
+                        self._hold(state, warmed)
+                        return warmed
+            else:
+                await warming.fold_to(warmed, offset_of(state.position))
         return None
 
     # What corrections ask for

@@ -38,6 +38,7 @@ from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.patience import Patience
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
@@ -50,7 +51,6 @@ log = structlog.get_logger(__name__)
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
 _STORE_POLL_S = 2.0  # how often a store that gives nothing is asked, where nothing else can be begun with
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
-_REST = 4  # times as long as building a branch anew took, before the next one is
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -62,8 +62,8 @@ class LearnParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         commands: Makes what follows the commands of a log, from an offset on.
-        refold_after_ms: Without another correction; then the serving branch is built anew with those that it does not
-            know. None: never.
+        refold_after_ms: Without another correction, or ten times as long with others; then the serving branch is built
+            anew with those that it does not know. None: never.
     """
 
     fold: Fold
@@ -435,20 +435,16 @@ class Term(Service):
         quiet_ms = self._parts.refold_after_ms
         if quiet_ms is None:
             return
-        loop = asyncio.get_running_loop()
-        seen, quiet_from_s = 0, loop.time()
+        clock, patience = asyncio.get_running_loop().time, Patience(quiet_ms / 1_000)
         while not self.should_stop:
             await self.sleep(_TICK_S)
             state = self._live_state()
             if state is None or not refold_is_due(state):
-                continue
-            if state.corrections_end != seen:
-                seen, quiet_from_s = state.corrections_end, max(loop.time(), quiet_from_s)
-            elif loop.time() - quiet_from_s >= quiet_ms / 1_000:
-                begun_s = loop.time()
+                patience.nothing_waits()
+            elif patience.is_over(state.corrections_end, clock()):
+                begun_s = clock()
                 await self._keeper().refold(self._live_state, self._at_block_end)
-                # Corrections that never cease must not keep a core busy for ever.
-                quiet_from_s = loop.time() + _REST * (loop.time() - begun_s)
+                patience.applied(clock() - begun_s, clock())
 
     async def _snapshot_now(self) -> None:
         async with self._at_block_end:
