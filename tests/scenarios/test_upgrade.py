@@ -190,6 +190,26 @@ async def test_a_branch_whose_warming_was_interrupted_by_a_restore_is_warmed_aga
     await until(lambda: serves(scenario, process, after), "it serves")
 
 
+async def test_a_branch_whose_admission_crossed_a_restore_is_held_all_the_same(made):
+    """
+    It was held in the state that was thrown away, and admitted in the next one; nobody else would notice before the
+    next start, and it would be promoted meanwhile.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    live = scenario.loop_of(process).models.live
+
+    live.branches = {lineage: held for lineage, held in live.branches.items() if lineage != after}
+    await until(lambda: after in live.branches, "it is held again")
+
+    await learn(scenario, process, 10, first=100)
+    assert (30, live.position) == (live.branches[after].learned, live.branches[after].position)
+
+
 async def test_a_branch_is_held_although_the_log_grows_as_fast_as_it_is_warmed(made, monkeypatch):
     """
     Without a bound on the rounds that bring it no nearer it would be warmed for ever, and every command wait behind it.

@@ -351,6 +351,8 @@ class Term(Service):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), _TICK_S)
         async with self._at_block_end:
+            if self._parts.fold.missing(self._state):  # its admission was on its way when the state was restored
+                await self._keeper().hold_missing(self._state)
             await self._parts.writer.if_due(self._state)
         while self._inbox and not self.should_stop:
             batch = self._inbox[0]
