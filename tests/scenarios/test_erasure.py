@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from tests.scenarios.commanding import accepted, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import now_ms, pairs, until
 from tests.scenarios.test_repair import scenario_of
 
-from tailrace.domain.blocks import ERASED
+from tailrace.domain.blocks import ERASED, TrainingBlock
 from tailrace.inspection import erasing
 
 GONE = ("e3", "e5", "e107")
@@ -92,11 +95,38 @@ async def test_what_was_interrupted_goes_on_with_the_same_command(made_on_both, 
     admin = scenario.log.admin()
     assert await erasing.is_under_way(admin, scenario.domain.topics)
     await admin.close()
+    starting = asyncio.create_task(scenario.start())
+    await until(lambda: scenario.processes and "written anew" in str(scenario.processes[0].readiness()), "it waits")
 
     ran = await tailrace(scenario, "log", "rewrite", "--yes")
 
     assert 0 == ran.code, ran.err
     assert "going on with what was interrupted" in ran.err
+    process = await starting
+    assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_a_copy_that_comes_to_another_model_changes_nothing(made, tmp_path, monkeypatch):
+    """
+    Without the fold of the copy a fault of the rewriting would replace the only log there is.
+    """
+    scenario, process, model = await repaired(made, tmp_path)
+    await scenario.stop(process)
+    before = await everything_in(scenario, scenario.domain.topics.training)
+    rewrite = erasing.Erasure.rewrite
+
+    def faulty(erasure, offset, record):
+        found = rewrite(erasure, offset, record)
+        if isinstance(found, TrainingBlock) and len(found.examples):
+            return replace(found, examples=replace(found.examples, y=1.0 - found.examples.y))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing.Erasure, "rewrite", faulty)
+        ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (5, True) == (ran.code, "does not come to the model that serves" in ran.err)
+    assert before == await everything_in(scenario, scenario.domain.topics.training)
     process = await scenario.start()
     assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
 

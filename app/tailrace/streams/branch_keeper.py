@@ -167,8 +167,6 @@ class BranchKeeper:
         request, state = asked.request, state_of()
         if state is None:
             return False
-        if asked.offset < state.pointers.commands_next:
-            return True  # A former learner has put it into the log.
         if request.kind is RequestKind.ADMIT:
             return await self._admit(request, state, state_of, at_block_end)
         await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
