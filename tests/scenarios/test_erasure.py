@@ -52,6 +52,8 @@ async def test_nothing_of_the_named_events_is_left_and_the_model_is_the_same(mad
     tried = await tailrace(scenario, "log", "rewrite")
     assert (0, False, 3) == (tried.code, tried.line["done"], tried.line["rows_erased"]), tried.err
     assert b"e107" in await everything_in(scenario, topics.training)
+    why = await tailrace(scenario, "why", "e107")
+    assert "without named events before" in why.line["now"]["filter"], "its example stands in the log, and is left out"
 
     ran = await tailrace(scenario, "log", "rewrite", "--yes")
 
