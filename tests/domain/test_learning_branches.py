@@ -113,28 +113,21 @@ def test_a_retired_branch_is_let_go() -> None:
     assert [BRANCH.lineage] == list(state.branches)
 
 
-def test_a_branch_that_is_built_to_be_admitted_again_is_folded_on_where_the_log_retired_it() -> None:
-    """
-    If the fold let it go there as well, a retired branch could never be built again.
-    """
-    fold, later = make_fold(), make_branch(model="later")
-    log = make_log(
-        make_claim(),
-        make_learner_claim(),
-        make_admit(),
-        make_admit(later, number=2),
-        make_block(make_examples(5, 1)),
-        make_command(later, kind=CommandKind.RETIRE, number=3),
-        make_block(make_examples(7, 2), number=2),
-    )
+def test_a_branch_that_is_warmed_beside_goes_on_when_the_log_retires_it() -> None:
+    """A branch may be admitted again: without `beside` a learner that warms it would lose it at its retirement."""
+    log = long_log()[:5]
+    retire = make_command(LATER, number=3, kind=CommandKind.RETIRE)
+    log += make_log(retire, make_block(make_examples(5, 3), number=2))[-2:]
+    log = [logged._replace(offset=offset) for offset, logged in enumerate(log)]
+    fold = make_fold()
     state = fold.begin()
-    fold.hold(state, fold.begin_branch(later))
-    state.kept = later.lineage
+    state.beside = frozenset({LATER.lineage})
+    fold.hold(state, fold.begin_branch(LATER))
 
     fold.fold(state, log)
 
-    assert (12, state.position) == (state.branches[later.lineage].learned, state.branches[later.lineage].position)
-    assert [BRANCH.lineage] == list(state.pointers.admitted), "the loop's own part is everybody's"
+    assert {BRANCH.lineage} == state.pointers.admitted.keys()
+    assert 20 - 4 + 5 == state.branches[LATER.lineage].learned
 
 
 def test_commands_of_a_former_learner_change_nothing() -> None:

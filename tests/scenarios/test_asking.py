@@ -156,7 +156,7 @@ async def test_a_request_to_admit_that_leaves_open_what_its_filter_means_is_refu
     await until(all_said, "all are refused")
     told = await said()
     assert all("are not those that its filter names" in detail for detail in told[:3])
-    assert all("its filter speaks of 1000000:0" in detail for detail in told[3:])
+    assert all("its filter reaches to 1000000:0" in detail for detail in told[3:])
     assert [serving.lineage] == list(state.pointers.admitted) == list(state.branches)
 
 

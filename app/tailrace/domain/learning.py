@@ -98,8 +98,8 @@ class LoopState:
         last_digest: Its digest, to be compared when the state is restored.
         skipped_positions: The last few examples that the log says some branch cannot learn.
         corrections_end: Exclusive: the last correction lies before it; 0: there is none.
-        kept: Lineage of a branch that is folded on where a record retires it: it is built to be admitted again. Not
-            part of the state as bytes.
+        beside: Lineages that are folded on although the log retires them, as it may before it admits them again; no
+            part of the state.
     """
 
     quality: Quality
@@ -114,7 +114,7 @@ class LoopState:
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
     corrections_end: Position = 0
-    kept: str = ""
+    beside: frozenset[str] = frozenset()
 
     @property
     def champion(self) -> BranchState | None:
@@ -416,8 +416,9 @@ class Fold:
         if isinstance(record, Admit):
             return state.pointers.admit(position_of(offset), record)
         decision = state.pointers.command(position_of(offset), record)
-        if record.kind is CommandKind.RETIRE and not decision.refusal and record.branch != state.kept:
-            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage != record.branch}
+        if record.kind is CommandKind.RETIRE and not decision.refusal:
+            gone = {record.branch} - state.beside
+            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage not in gone}
         return decision
 
     def _teach(

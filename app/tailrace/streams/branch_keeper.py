@@ -20,7 +20,7 @@ from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import MAX_ADMITTED
-from tailrace.domain.positions import Position, offset_of, position_of, show
+from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
@@ -81,6 +81,8 @@ class BranchKeeper:
             warmed = await self._warm(state, branch)
             for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
                 await parts.part.append(_skip(branch.lineage, position, error))
+            told = [(branch.lineage, position) for position in warmed.skips]
+            await parts.part.confirmed(offset_of(state.position), state.ownership, told)
         await parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:
@@ -184,7 +186,7 @@ class BranchKeeper:
             return True
         try:
             branch, skips = Branch.read(request.definition), request.skips
-            _check_admission(request, branch, state.pointers.epoch, (await parts.training.range()).end)
+            _check_admission(request, branch, state.pointers.epoch)
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
             elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
@@ -262,7 +264,7 @@ class BranchKeeper:
             await parts.part.append(_own(CommandKind.RETIRE, serving.lineage, epoch + 1, f"superseded: {why}"))
 
 
-def _check_admission(request: Request, branch: Branch, epoch: int, end: int) -> None:
+def _check_admission(request: Request, branch: Branch, epoch: int) -> None:
     """See that a request to admit is of now, and says itself all that the folds to come must know.
 
     Raises:
@@ -274,12 +276,6 @@ def _check_admission(request: Request, branch: Branch, epoch: int, end: int) -> 
         )
     if digest_of_ids(request.ids) != branch.filter.ids:
         raise _NotAdmissible("its ids are not those that its filter names; build the branch again")
-    known_to = max(branch.filter.corrected_to, branch.filter.ids_to)
-    if known_to > position_of(end):
-        raise _NotAdmissible(
-            f"its filter speaks of {show(known_to)}, the log ends at {show(position_of(end))}; whoever folds later "
-            "could not know what it meant. Build the branch again, up to the present end"
-        )
 
 
 def refold_is_due(state: LoopState) -> bool:
