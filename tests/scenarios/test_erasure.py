@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.scenarios.commanding import accepted, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import now_ms, pairs, until
-from tests.scenarios.test_repair import scenario_of
+from tests.scenarios.test_repair import champion_of, correct, scenario_of
 
 from tailrace.domain.blocks import ERASED, TrainingBlock
 from tailrace.inspection import erasing
@@ -131,6 +131,32 @@ async def test_a_copy_that_comes_to_another_model_changes_nothing(made, tmp_path
     assert before == await everything_in(scenario, scenario.domain.topics.training)
     process = await scenario.start()
     assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_what_was_corrected_stays_corrected_in_the_new_log(made, tmp_path):
+    """The filter of the survivor speaks of corrections that stand behind the first record that admits a branch."""
+    scenario = await scenario_of(made)
+    process = await scenario.start()
+    await learn(scenario, process, 40)
+    await correct(scenario, process, 10)
+    assert 0 == (await tailrace(scenario, "repair", "--apply-corrections")).code
+    (tmp_path / "ids").write_text("e3\ne12\n")
+    ran = await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"))
+    assert 0 == ran.code, ran.err
+    before = await champion_of(scenario, process, ran.line["branch"])
+    model, learned = bytes_of(scenario, before.model), before.learned
+    await scenario.stop(process)
+
+    done = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (0, 3) == (done.code, done.line["rows_erased"]), done.err
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert (model, learned) == (bytes_of(scenario, live.champion.model), live.champion.learned)
+    await learn(scenario, process, 10, first=200)
+    assert learned + 10 == live.champion.learned
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
 
 
 async def test_an_event_that_a_joiner_would_read_again_is_not_erased_yet(made, tmp_path):

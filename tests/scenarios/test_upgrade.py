@@ -129,6 +129,7 @@ async def test_a_branch_that_was_retired_is_built_again_and_is_what_it_would_hav
     await learn(scenario, process, 10, first=200)
     assert 80 == scenario.loop_of(process).models.live.champion.learned
     await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
     for manifest in (scenario.config.parent / "snapshots").rglob("*.tailrace"):
         manifest.unlink()
     process = await scenario.start()
