@@ -14,7 +14,7 @@ from tailrace import settings as loading
 from tailrace.domain import pointers
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
-from tailrace.streams import branch_keeper
+from tailrace.streams import branch_keeper, warming
 from tailrace.streams.log import Outgoing
 from tailrace.wire.avro_codec import decode_model_event
 
@@ -364,6 +364,27 @@ async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fol
     assert (70, 1) == (live.champion.learned, live.champion.skipped)
     await scenario.stop(process)
     assert 0 == (await tailrace(scenario, "verify")).code
+
+
+async def test_a_model_that_raises_at_too_much_is_not_built_on_and_on(made, monkeypatch):
+    """
+    Every example at which it raises costs a stretch of the fold again; without a bound a model that raises at all of
+    them would be folded nearly for ever.
+    """
+    monkeypatch.setattr(warming, "MAX_SKIPS", 1)
+    scenario = await made(champion={"model": "naive_bayes.GaussianNB()"})
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    huge = [{"id": f"huge{number}", "at": now_ms(), "a": 1e308, "b": -1e308} for number in range(3)]
+    await scenario.user.events(*huge)
+    await scenario.user.labels(*({"id": event["id"], "at": event["at"], "y": True} for event in huge))
+    await until(lambda: examples(scenario, process) == 63, "they are learned")
+    configure(scenario, TREE)
+
+    ran = await tailrace(scenario, "upgrade")
+
+    assert 1 == ran.code, ran.out
+    assert "and at 1 examples before; choose a model that learns every value" in ran.err
 
 
 async def test_a_branch_that_the_log_has_no_room_for_is_refused_and_not_folded_either(made, monkeypatch):
