@@ -103,6 +103,16 @@ def position(option: str, text: str) -> Position:
     return found
 
 
+def before_end(option: str, found: Position, end: Position) -> None:
+    """Return if a position that a person typed lies before the log's end, or is the log's start.
+
+    Raises:
+        UsageError: Nothing stands there yet.
+    """
+    if 0 < found >= end:
+        raise UsageError(f"{option}: found {show(found)}; allowed: a position before the log's end, {show(end)}")
+
+
 def chosen_branch(branches: dict[str, Branch], beginning: str) -> str:
     """Return the lineage that begins so.
 
@@ -166,5 +176,6 @@ class Teller:
             return
         self._told_s = now_s
         rate = done / (now_s - self._begun_s)
-        left = f", about {(total - done) / rate:.0f} s left" if rate > 0 else ""
-        output.talk(f"{self._name}: folded {done} of {total} records, {rate:.0f} a second{left}")
+        # Before the first hundredth is done, the rate is that of loading and of the index, not of the fold.
+        pace = f", {rate:,.0f} a second, about {(total - done) / rate:.0f} s left" if done * 100 >= total > 0 else ""
+        output.talk(f"{self._name}: folded {done:,} of {total:,} records{pace}")

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.building import COMPARED, Compare, DryRun, Order, carried_out
-from tailrace.cli.deciding import WAIT_S, By, Wait, Why, domain_of, loop_for, position, who
+from tailrace.cli.deciding import WAIT_S, By, Wait, Why, before_end, domain_of, loop_for, position, who
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.files import lines_of
 from tailrace.cli.options import ConfigFile, OutputFormat
@@ -55,7 +55,8 @@ def repair(
         bool, Parameter(negative="", help="Learn corrected labels as corrected, and withdrawn ones not at all.")
     ] = False,
     drop_source: Annotated[
-        Sequence[str], Parameter(help="Leave out labels of this source, also those that still come; may be repeated.")
+        Sequence[str],
+        Parameter(negative="", help="Leave out labels of this source, also those that still come; may be repeated."),
     ] = (),
     drop_ids: Annotated[
         str | None, Parameter(help="Leave out these events: a file with one event id a line; - is stdin.")
@@ -153,6 +154,7 @@ async def _repaired(reading: Reading, loop: Loop, lineup: Lineup, faults: Faults
     builder = Builder(reading, loop, now_ms)
     before = await builder.known_ids(serving.lineage) if serving.filter.ids else frozenset[str]()
     ids, end = before | {hash_of_id(each) for each in faults.ids}, position_of(await builder.end())
+    before_end("--from", faults.start, end)
     if len(ids) > MAX_DROPPED_IDS:
         raise UsageError(f"--drop-ids: found {len(ids)} ids with those of earlier repairs; allowed: {MAX_DROPPED_IDS}")
     more = Filter(
