@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.made
 SEEDS   ?= 1000
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate kills clean help
+.PHONY: demo test lint types format coverage wheel kafka bench simulate kills determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -60,8 +60,11 @@ bench: $(STAMP)
 simulate: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
+determinism: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m tests.determinism --setup $(ARGS)
+
 kills: $(STAMP)
 	@$(BIN)/python -m tests.kafka.kill $(ARGS)
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

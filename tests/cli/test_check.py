@@ -59,7 +59,8 @@ def test_the_same_is_told_as_json(run: Run, tmp_path: Path):
     assert f"embedded:{tmp_path}/data" == told["log"]
     loop = told["loops"]["phishing"]
     assert 3_600_000 == loop["horizon_ms"]
-    assert ["tailrace.phishing.score", "tailrace.phishing.join", "tailrace.phishing.learn"] == loop["groups"]
+    roles = ("score", "join", "learn", "follow")
+    assert [f"tailrace.phishing.{role}" for role in roles] == loop["groups"]
     assert "preprocessing.StandardScaler() | linear_model.LogisticRegression()" == loop["model"]
 
 

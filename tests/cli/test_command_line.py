@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from cyclopts import App
 from tests.cli.command_builders import Run
+from tests.cli.loop_builders import write_config
 
 from tailrace import cli
 from tailrace.cli import output
@@ -182,3 +184,14 @@ def test_a_record_is_a_line_per_key_as_a_table(capsys: pytest.CaptureFixture[str
     output.record({"is_balanced": True, "name": "x"}, "table")
 
     assert ["is balanced yes", "name x"] == [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_loop_that_is_named_is_not_taken_by_faust_for_an_event_loop(tmp_path: Path):
+    """Guards the list of arguments that Faust reads when it is imported."""
+    write_config(tmp_path)
+
+    words = [sys.executable, "-m", "tailrace", "verify", "--loop", "phishing"]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "there is no log in" in ran.stderr
+    assert 4 == ran.returncode

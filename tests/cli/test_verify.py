@@ -45,7 +45,8 @@ def test_another_log_than_the_one_that_was_folded_ends_with_1(run: Run, ran_loop
     told = json.loads(ran.out)
     assert (1, False) == (ran.code, told["equal"])
     assert told["digest"] != told["snapshot_digest"]
-    assert "the digests of " in told["problem"] or "another record" in told["problem"]
+    assert "the digests of loop differ from those of " in told["problem"]
+    assert ("0:0", told["end"]) == (told["difference"]["equal_to"], told["difference"]["at"])
 
 
 def test_a_log_that_ends_before_the_snapshot_ends_with_1(run: Run, ran_loop: RanLoop):
@@ -113,3 +114,49 @@ def test_other_features_have_no_snapshot_here(run: Run, ran_loop: RanLoop):
     ran = run("verify", "-o", "json")
 
     assert (1, None) == (ran.code, json.loads(ran.out)["snapshot"])
+
+
+def test_the_certificate_says_what_was_folded_and_compared(run: Run, ran_loop: RanLoop):
+    told = json.loads(run("verify", "--from-start", "-o", "json").out)
+
+    assert {"river", "python", "version"} <= told["versions"].keys()
+    assert {part["name"]: part["here"] for part in told["parts"]} == {
+        part["name"]: part["snapshot"] for part in told["parts"]
+    }
+    assert [True] == [text.endswith("LogisticRegression()") for text in told["branches"].values()]
+    assert (told["known"], True) == (len(told["proven"]), told["compared"] >= 1)
+    assert told["log_id"]
+    assert told["time"]
+
+
+def test_a_stretch_of_the_log_can_be_folded_alone(run: Run, ran_loop: RanLoop):
+    newest = json.loads(run("verify", "-o", "json").out)
+
+    told = json.loads(run("verify", "--to", newest["end"], "-o", "json").out)
+    before = run("verify", "--to", "3", "-o", "json")
+
+    assert (True, newest["digest"]) == (told["equal"], told["digest"])
+    assert (1, None) == (before.code, json.loads(before.out)["snapshot"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--from", "1", "--from-start"), 2, "give one of them"),
+        (("--from", "first"), 2, "allowed: the number of a snapshot, or proven"),
+        (("--to", "4:2"), 2, "allowed: an offset of the training log"),
+        (("--to", "end"), 2, "allowed: an offset of the training log"),
+        (("--from", "99"), 5, "found snapshot 99 to begin with"),
+    ],
+)
+def test_a_stretch_that_cannot_be_is_refused(run: Run, ran_loop: RanLoop, words: tuple[str, ...], code: int, said: str):
+    ran = run("verify", *words)
+
+    assert (code, "") == (ran.code, ran.out)
+    assert said in " ".join(ran.err.split())
+
+
+def test_without_a_snapshot_that_was_proven_the_log_is_folded_from_its_start(run: Run, ran_loop: RanLoop):
+    told = json.loads(run("verify", "--from", "proven", "-o", "json").out)
+
+    assert ("0:0", None, True) == (told["start"], told["from_snapshot"], told["equal"])

@@ -31,7 +31,7 @@ from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import position_of
 
 FORGOTTEN = [hash_of_id(event_id) for event_id in ("1-3", "2-0", "gone")]
-REPAIRED = make_branch(filter=Filter(corrected_to=position_of(9), ids=digest_of_ids(FORGOTTEN), ids_to=position_of(9)))
+REPAIRED = make_branch(filter=Filter(corrected_to=position_of(7), ids=digest_of_ids(FORGOTTEN), ids_to=position_of(7)))
 
 
 def old_log() -> list[Logged]:
@@ -164,7 +164,7 @@ def test_a_survivor_names_no_event_and_keeps_what_may_concern_the_future() -> No
     """A source that lied goes on being left out."""
     drop = replace(REPAIRED.filter, sources=("crowd",), start=5)
 
-    assert Filter(position_of(9), ("crowd",), "", 5) == survivor_of(replace(REPAIRED, filter=drop)).filter
+    assert Filter(position_of(7), ("crowd",), "", 5) == survivor_of(replace(REPAIRED, filter=drop)).filter
     assert survivor_of(REPAIRED) == survivor_of(survivor_of(REPAIRED))
 
 

@@ -41,6 +41,21 @@ def test_the_contributions_of_a_linear_model_add_up_to_its_answer() -> None:
     assert ["a", "b"] == [reason.what for reason in found.reasons]
 
 
+def test_a_filter_before_the_last_step_changes_no_input() -> None:
+    model = taught(
+        preprocessing.StandardScaler()
+        | anomaly.QuantileFilter(anomaly.OneClassSVM(), q=0.9)
+        | linear_model.LogisticRegression()
+    )
+    x = {"a": 1.5, "b": -0.5}
+
+    found = explain(model, x, BINARY)
+
+    assert found.base is not None
+    raw = found.base + sum(reason.effect or 0.0 for reason in found.reasons)
+    assert model.predict_proba_one(x)[True] == pytest.approx(1 / (1 + math.exp(-raw)), rel=1e-12)
+
+
 def test_the_contributions_of_a_one_class_model_add_up_to_its_score() -> None:
     model = preprocessing.StandardScaler() | anomaly.OneClassSVM()
     rng = random.Random(3)

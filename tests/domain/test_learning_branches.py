@@ -113,6 +113,23 @@ def test_a_retired_branch_is_let_go() -> None:
     assert [BRANCH.lineage] == list(state.branches)
 
 
+def test_a_branch_that_is_warmed_beside_goes_on_when_the_log_retires_it() -> None:
+    """A branch may be admitted again: without `beside` a learner that warms it would lose it at its retirement."""
+    log = long_log()[:5]
+    retire = make_command(LATER, number=3, kind=CommandKind.RETIRE)
+    log += make_log(retire, make_block(make_examples(5, 3), number=2))[-2:]
+    log = [logged._replace(offset=offset) for offset, logged in enumerate(log)]
+    fold = make_fold()
+    state = fold.begin()
+    state.beside = frozenset({LATER.lineage})
+    fold.hold(state, fold.begin_branch(LATER))
+
+    fold.fold(state, log)
+
+    assert {BRANCH.lineage} == state.pointers.admitted.keys()
+    assert 20 - 4 + 5 == state.branches[LATER.lineage].learned
+
+
 def test_commands_of_a_former_learner_change_nothing() -> None:
     """
     Without the check of owner and number a zombie's promotion would count, for some readers.

@@ -6,6 +6,7 @@ import random
 
 from tests.log_builders import BRANCH, make_admit, make_branch, make_command
 
+from tailrace.domain.branches import Filter
 from tailrace.domain.pointers import DECISIONS_KEPT, MAX_ADMITTED, Pointers
 from tailrace.domain.records import CommandKind
 
@@ -76,6 +77,20 @@ def test_what_cannot_be_is_refused_with_its_reason() -> None:
     foreign = make_admit(make_branch(start=1), definition=OTHER.text)
     assert "its definition is that of another branch" == pointers.admit(7, foreign).refusal
     assert (BRANCH.lineage, 0, 2) == (pointers.champion, pointers.epoch, len(pointers.admitted))
+
+
+def test_a_branch_that_counts_corrections_to_come_is_refused() -> None:
+    """
+    What a filter counts must stand in the log before the branch is admitted, else two learners that came to know the
+    corrections at different times would come to different states.
+    """
+    pointers, branch = both_admitted(), make_branch(filter=Filter(corrected_to=8))
+
+    too_early = pointers.admit(7, make_admit(branch)).refusal
+    in_time = pointers.admit(8, make_admit(branch)).refusal
+
+    assert "its filter speaks of what is not in the log yet; build it again, up to the log's end" == too_early
+    assert "" == in_time
 
 
 def test_the_number_of_admitted_branches_is_bounded() -> None:

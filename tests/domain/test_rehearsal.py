@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from river import linear_model, metrics
+from river import anomaly, linear_model, metrics
 from tests.builders import make_corrections
 from tests.log_builders import (
     BRANCH,
@@ -172,6 +172,19 @@ def test_numbers_are_compared_by_their_distance() -> None:
     assert {"mae": 1.0, "rmse": 1.0} == found.served
     assert (
         "of 2 examples off by 3 on average, what served off by 1 on average; 2 answers would differ" == found.in_words()
+    )
+
+
+def test_scores_are_compared_by_their_distance_and_judged_by_their_order() -> None:
+    fold = make_fold(lambda: anomaly.HalfSpaceTrees(seed=1), TargetContract(Task.ANOMALY))
+    served = Served(np.array([0.25, 0.75]), np.zeros((2, 0)))
+    examples = replace(make_examples(2, 1, ys=[0.0, 1.0]), served=served)
+
+    found = rehearsed(make_log(make_claim(), make_block(examples)), fold=fold)
+
+    assert (2, 2, 0.5) == (found.examples, found.differing, found.difference)
+    assert (
+        "of 2 examples a ROC AUC of 0.500, what served a ROC AUC of 1.000; 2 answers would differ" == found.in_words()
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.proof import Digests, ProofStatus
 from tailrace.domain.status import (
     Finding,
     LoopStatus,
@@ -44,6 +45,8 @@ FULL = MemberStatus(
     quality=(Quality("accuracy", "rolling", 0.9, 100, {"prior": 0.5}), Quality("log_loss", "all", None, 0)),
     snapshot=SnapshotStatus(4, 3 << 20, 900, 1_234, 30_000, "s"),
     label_to_influence=Quantiles(5.0, 50.0, 100),
+    digests=(Digests("l", "log", 5 << 20, {"loop": "d"}),),
+    proof=ProofStatus(900, 5 << 20, 3, 4, "differs"),
 )
 BARE = MemberStatus("m1", "phishing", "0.1.0", 1_000, 10)
 

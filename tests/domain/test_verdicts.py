@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tailrace.domain.proof import Digests, ProofStatus
 from tailrace.domain.status import (
     Finding,
     LoopStatus,
@@ -258,6 +259,65 @@ def test_a_picture_without_any_model_still_stands():
     status = look(make_member(model=None))
 
     assert (None, (), None, None) == (status.model, status.quality, status.snapshot, status.label_to_influence)
+
+
+def finding_about(found: LoopStatus, about: str) -> Finding | None:
+    return next((each for each in found.findings if each.about == about), None)
+
+
+def test_two_members_that_came_to_different_states_of_one_log_are_a_failure():
+    """Guards the alarm: the picture itself compares, whether or not a follower has stopped."""
+    mine, theirs = (Digests("l", "log", 5 << 20, {"loop": digest}) for digest in "ab")
+
+    found = look(make_member("m1", digests=(mine,)), make_member("m2", digests=(theirs,)))
+
+    assert Verdict.FAIL is found.verdict
+    assert "differs from that of m2 at 5:0 in loop" in finding_about(found, "digest of m1").reason
+
+
+def test_two_members_that_came_to_the_same_state_are_fine():
+    same = Digests("l", "log", 5 << 20, {"loop": "a"})
+
+    found = look(make_member("m1", digests=(same,)), make_member("m2", roles=(), digests=(same,)))
+
+    assert finding_about(found, "digest of m1") is None
+
+
+@pytest.mark.parametrize(
+    ("proof", "verdict", "reason"),
+    [
+        (ProofStatus(1, 5 << 20, 3, 4), Verdict.OK, "3 of 4 snapshots proven, to 5:0"),
+        (ProofStatus(1, 5 << 20, 3, 4, "it differs"), Verdict.FAIL, "it differs"),
+    ],
+)
+def test_what_the_last_verification_found_is_told(proof: ProofStatus, verdict: Verdict, reason: str):
+    found = look(make_member("m1", proof=proof), make_member("m2", roles=(), proof=ProofStatus(0, 0, 0, 0)))
+
+    assert (proof, Finding("proof", verdict, reason)) == (found.proof, finding_about(found, "proof"))
+
+
+def test_a_follower_that_stopped_is_a_failure_and_one_that_nobody_asked_for_is_not_missed():
+    stopped = RoleStatus(Role.FOLLOW, RoleState.FAILED, "it diverged")
+
+    with_it, without = look(make_member(), make_member("m2", roles=(stopped,))), look(make_member())
+
+    assert Finding("follow", Verdict.FAIL, "it diverged") == finding_about(with_it, "follow")
+    assert finding_about(without, "follow") is None
+
+
+def test_a_follower_that_takes_the_snapshots_is_missed():
+    found = picture("phishing", [make_member()], 10_000, EXPECTED | {Role.FOLLOW: {}})
+
+    assert "no process does it; start one with `tailrace run --role follow`" == finding_about(found, "follow").reason
+
+
+def test_a_snapshot_that_a_follower_takes_is_that_of_the_loop():
+    late = SnapshotStatus(1, 50, 0, 1, 1_000)
+    newest = SnapshotStatus(2, 100, 9_000, 1, 1_000)
+
+    found = look(make_member("m1", snapshot=late), make_member("m2", model=None, roles=(), snapshot=newest))
+
+    assert Finding("snapshot", Verdict.OK, "number 2 at 0:100") == finding_about(found, "snapshot")
 
 
 def test_what_is_to_be_said_of_a_role_that_runs_is_a_warning():

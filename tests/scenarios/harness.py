@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,12 @@ from tests.log_forms import LogForm
 from tailrace import settings as loading
 from tailrace.domain.status import Role
 from tailrace.main import ALL_ROLES, LoopDomain, Process, RunningLoop
+from tailrace.main.composition import Composition, Member
 from tailrace.settings import Settings
+from tailrace.streams.followers import Models
 from tailrace.streams.log import Log, Outgoing, Record, Sink, TopicPartition, TopicState
+from tailrace.telemetry.instruments import Instruments
+from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.partitioner import partitions_of
 from tailrace.wire.topics import topics_of
 
@@ -243,3 +247,16 @@ def pairs(count: int, at_ms: int, first: int = 0) -> tuple[Sequence[dict[str, An
     """Return events and their labels, one millisecond apart."""
     made = [example_of(first + number, at_ms + number) for number in range(count)]
     return [event for event, _ in made], [label for _, label in made]
+
+
+@asynccontextmanager
+async def following(scenario: Scenario, member: str = "follower-1") -> AsyncIterator[RunningLoop]:
+    """Run a follower of a loop beside its worker, in no group: the embedded log has one worker process."""
+    opened = scenario.form.open()
+    loop = RunningLoop(scenario.domain, Models(), Recorder(Instruments(), scenario.domain.name))
+    async with running(opened.reader()) as reader, AsyncExitStack() as stack:
+        composition = Composition(Member(member, (Role.FOLLOW,), scenario.settings, now_ms()), opened, reader, loop)
+        await composition.make()
+        for service in [*composition.before, loop.follow]:
+            await stack.enter_async_context(running(service))
+        yield loop

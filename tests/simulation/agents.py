@@ -77,13 +77,14 @@ def claim(world: World, seat: Seat, name: Owner) -> Generator[None, None, int | 
     """Take over a partition of the log; return the offset of the valid claim, None when the seat is lost."""
     partition = seat.partition
     while True:
-        owner = world.ownership().owners.get(partition)
+        known = world.ownership()
+        owner = known.owners.get(partition)
         yield
         # A successful commit between the two: whoever lost the seat must not take the partition from its new owner.
         if not world.rules.is_planted("claim_without_commit") and not world.owns(seat, name):
             return None
         yield
-        offset = world.log.append(Claim(partition, name, owner, LOG_ID))
+        offset = world.append_record(Claim(partition, name, owner, known.log_id or LOG_ID))
         yield
         if world.ownership(offset + 1).owners[partition] == name:
             return offset
@@ -280,13 +281,13 @@ class Joiner:
         after = world.rules.is_planted("dead_letter_after_block")
         if not after:
             yield from self._send_sides(batch)
-        offset = world.log.append(block)
+        offset = world.append_record(block)
         self.join.acknowledged(offset)
         if self.room is not None:
             self.room.acknowledged(LOG_ID, offset, self.name, self.number, "")
         yield
-        if world.rng.random() < 0.05:
-            world.log.append(block)  # sent again by a new producer
+        if world.faults.strikes("block_again", 0.05):
+            world.append_record(block)  # sent again by a new producer
             yield
         if after:
             yield from self._send_sides(batch)

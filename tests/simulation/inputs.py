@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.records import Label
@@ -13,6 +13,9 @@ from tailrace.domain.times import JoinTimes
 
 SPAN_MS = 9_000
 """Event time that one run covers."""
+
+END_ID: Final = 10**6
+"""Ids from this number on are of the records that end the inputs."""
 
 Value = TypeVar("Value")
 
@@ -46,7 +49,7 @@ class Topic(Generic[Value]):
 
     def read(self, start: int, stop: int | None = None) -> Iterator[Entry[Value]]:
         """Yield the records of [start, stop)."""
-        for index in range(self._index(start), len(self.entries)):
+        for index in range(self.index(start), len(self.entries)):
             entry = self.entries[index]
             if stop is not None and entry.offset >= stop:
                 return
@@ -63,10 +66,11 @@ class Topic(Generic[Value]):
 
     def before(self, offset: int) -> Entry[Value] | None:
         """Return the last record below `offset`."""
-        index = self._index(offset)
+        index = self.index(offset)
         return self.entries[index - 1] if index else None
 
-    def _index(self, offset: int) -> int:
+    def index(self, offset: int) -> int:
+        """Return how many records lie below `offset`."""
         # Offsets differ little from indexes: gaps are few and small.
         index = min(offset, len(self.entries))
         while index > 0 and self.entries[index - 1].offset >= offset:
@@ -88,6 +92,11 @@ class Case:
 
     Attributes:
         labels: Per labels partition; None is a record that decoding rejects.
+        model: The configured one.
+        publish_ms, snapshot_ms: Intervals of the learner.
+        acts: How often people do something, at most.
+        refold_ms: After how long the learner builds its branch anew with corrections; None: never.
+        others: Roles of which there is a process besides scorers, joiners and the learner.
     """
 
     partitions: int
@@ -97,6 +106,19 @@ class Case:
     idle_after_ms: float
     events: list[Topic[InputEvent]]
     labels: list[Topic[Label | None]]
+    model: str
+    publish_ms: int
+    snapshot_ms: int
+    acts: int
+    others: tuple[str, ...]
+    refold_ms: int | None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Every id of an event or a label, before the inputs end."""
+        found = {entry.value.id for topic in self.events for entry in topic.entries}
+        found |= {entry.value.id for topic in self.labels for entry in topic.entries if entry.value is not None}
+        return frozenset(event_id for event_id in found if int(event_id[1:]) < END_ID)
 
     def spec(self, partition: int) -> JoinSpec:
         """Return what the join of a partition is told."""
@@ -107,8 +129,12 @@ class Case:
         return (int(event_id[1:]) * 2654435761 >> 7) % self.partitions
 
 
-def make_case(seed: int) -> Case:
-    """Make the inputs of a seed."""
+def make_case(seed: int, ids: frozenset[str] | None = None) -> Case:
+    """Make the inputs of a seed.
+
+    Args:
+        ids: Events and labels of other ids are left out; None: nothing is.
+    """
     rng = Random(seed)
     case = _make_settings(rng)
     events: list[list[tuple[float, InputEvent]]] = [[] for _ in case.events]
@@ -120,10 +146,12 @@ def make_case(seed: int) -> Case:
         _fall_silent(rng, labels)
     for topic, records in zip(case.events, events, strict=True):
         for arrival_ms, event in sorted(records, key=lambda record: record[0]):
-            topic.append(event, arrival_ms)
+            if ids is None or event.id in ids:
+                topic.append(event, arrival_ms)
     for partition, (sent, found) in enumerate(zip(case.labels, labels, strict=True)):
         for arrival_ms, label in sorted(found, key=lambda record: record[0]):
-            add_label(sent, partition, label, arrival_ms)
+            if ids is None or (label is not None and label.id in ids):
+                add_label(sent, partition, label, arrival_ms)
     return case
 
 
@@ -155,6 +183,12 @@ def _make_settings(rng: Random) -> Case:
         idle_after_ms=400.0,
         events=[Topic() for _ in range(rng.choice([1, 2]))],
         labels=[Topic(gaps=Random(rng.random())) for _ in range(partitions)],
+        model=rng.choice(["plain", "plain", "fragile"]),
+        publish_ms=rng.choice([50, 150]),
+        snapshot_ms=rng.choice([100, 400]),
+        acts=(acts := rng.choice([0, 3, 6, 10])),
+        others=tuple(role for role in ("serve", "watch", "vandal") if rng.random() < 0.5) + ("people",) * bool(acts),
+        refold_ms=rng.choice([None, None, 300]),
     )
 
 

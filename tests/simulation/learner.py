@@ -1,165 +1,161 @@
-"""The learner of a simulated loop: restores, folds, snapshots; and a store that damages what it keeps."""
+"""The learner of a simulated loop: the product's own learn agent, in a process of ours."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from hashlib import sha256
+from collections.abc import Generator, Iterator
 from typing import Final
 
-from tests.keys import make_key
-from tests.simulation.inputs import Entry
-from tests.simulation.world import CONTRACT, LOG_ID, TARGET, LogRecord, Seat, Stored, World
+from tests.simulation.branching import branch_of, fold_of
+from tests.simulation.broker import SimReader, SimSink, SimSource
+from tests.simulation.environment import SimRecorder
+from tests.simulation.kept import COMMANDS, MODEL_EVENTS, TRAINING
+from tests.simulation.keys import SimTrustFile
+from tests.simulation.processes import index_of
+from tests.simulation.virtual import QUIET_ROUNDS, Machine
+from tests.simulation.world import CHAMPION, Seat, Seen, World, champion_text
 
-from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.branches import Branch, Kit
-from tailrace.domain.errors import CodecError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState, skeletons
-from tailrace.domain.models.codec import StateCodec
-from tailrace.domain.notices import Logged
+from tailrace.domain.learning import BRANCHES
+from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
-from tailrace.domain.records import Claim, Owner
-from tailrace.domain.snapshots import Kind, Manifest, check_last_block, newest_first, next_number
-from tailrace.stores.signing import trusting
-from tailrace.stores.snapshot_file import Expected, pack, read, signed, write
+from tailrace.domain.records import Owner
+from tailrace.domain.snapshots import Refusal
+from tailrace.domain.status import Role, RoleState
+from tailrace.stores.signing import verify_command
+from tailrace.streams.agreed_digests import AgreedDigests
+from tailrace.streams.announcements import Announcements
+from tailrace.streams.commands import Commands, CommandsParts
+from tailrace.streams.followers import Models
+from tailrace.streams.learn_agent import LearnAgent, LearnParts
+from tailrace.streams.restoring import Restoring
+from tailrace.streams.role import RoleReport
+from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.standby import NoStandby
+from tailrace.streams.training_log import TrainingLog
+from tailrace.wire.avro_codec import Signed
 
-LINEAGE: Final = "lineage"
-BRANCH: Final = Branch("binary", "model", False, "contract", {})
-KEY: Final = make_key()
 SEAT: Final = Seat("learn", 0)
+_TOO_OFTEN = "the model raised"
 
 
-def learner(world: World, name: Owner) -> Generator[None, None, None]:
-    """Restore the newest good snapshot, fold the tail, go on; snapshot now and then."""
-    fold = make_fold(world)
-    state = restored(world, fold)
-    yield
-    while True:
-        entry = next(world.log.read(offset_of(state.position)), None)
-        if entry is None:
-            if not world.owns(SEAT, name):
-                return
-            if world.inputs_ended and world.finished.get(SEAT) != world.log.next_offset:
-                world.finished[SEAT] = world.log.next_offset
-                world.live_digest, world.live_outcomes = fold.digest(state), dict(state.outcomes)
-            yield
-            continue
-        yield from _fold_one(world, fold, state, entry)
-        if world.rng.random() < 0.02:
-            world.snapshots.append(_stored(world, fold, state))
-        yield
+class Learner:
+    """One process that learns."""
 
+    def __init__(self, world: World, name: Owner) -> None:
+        self._world = world
+        self._name = name
+        self._terms = 0
+        version = world.version
+        self.machine, recorder = Machine(), SimRecorder(world)
+        with self.machine.running():
+            self._reader = SimReader(world, self.machine)
+            self._source = SimSource(world, self.machine, SEAT, name)
+            sink = SimSink(world, self.machine)
+            fold = self._fold = fold_of(world.rules, world.rng, version)
+            announcements = Announcements(sink, loop="loop", topic=MODEL_EVENTS, now_ms=world.now_ms)
+            self._report = RoleReport(Role.LEARN, recorder)
+            index = index_of(world, version, sink)
+            asked = CommandsParts(COMMANDS, "loop", self._reader, _verify, announcements, recorder)
+            self._writer = SnapshotWriter(
+                loop="loop",
+                fold=fold,
+                index=index,
+                announcements=announcements,
+                recorder=recorder,
+                versions={"fold": version},
+                store_address=world.vault.address,
+                publish_ms=world.case.publish_ms,
+                snapshot_ms=world.case.snapshot_ms,
+                clock_ms=lambda: int(1_000 * self.machine.loop.time()),
+                now_ms=world.now_ms,
+            )
+            training = TrainingLog(self._reader, sink, TRAINING)
+            self._agent = LearnAgent(
+                LearnParts(
+                    fold=fold,
+                    configured=branch_of(world.case.model, version),
+                    commands=lambda start, log_id: Commands(asked, start=start, log_id=log_id),
+                    training=training,
+                    reader=self._reader,
+                    index=index,
+                    restoring=Restoring(fold, training, index, recorder, self._report),
+                    standby=NoStandby(),
+                    writer=self._writer,
+                    digests=AgreedDigests(fold, self.machine.loop.time),
+                    models=Models(),
+                    announcements=announcements,
+                    recorder=recorder,
+                    report=self._report,
+                    new_owner=self._new_owner,
+                    now_ms=world.now_ms,
+                    refold_after_ms=world.case.refold_ms,
+                )
+            )
+            self._agent.attach(self._source)
 
-def make_fold(world: World) -> Fold:
-    """Return the fold of one process."""
-    build_model = world.rules.build_model
-
-    def kit_of(branch: Branch) -> Kit:
-        return Kit(branch, build_model, StateCodec([build_model()]))
-
-    fold = Fold(contract=CONTRACT, target=TARGET, lineage=LINEAGE, codec=StateCodec(skeletons()), kit_of=kit_of)
-    fold.contract = world.rules.contract(CONTRACT, world.rng)
-    return fold
-
-
-def logged(entry: Entry[LogRecord]) -> Logged:
-    """Return a record of the log as the learner reads it."""
-    return Logged(entry.offset, entry.value, sha256(value_of(entry.value)).hexdigest())
-
-
-def value_of(record: LogRecord) -> bytes:
-    """Return bytes that stand for those of the message: different records have different ones."""
-    if isinstance(record, Claim):
-        return repr(record).encode()
-    assert isinstance(record, TrainingBlock)
-    return f"{record.partition} {record.owner} {record.number} {record.examples.ids} {record.dropped.ids}".encode()
-
-
-def restored(world: World, fold: Fold) -> LoopState:
-    """Return the state of the newest snapshot that is not damaged, else the beginning."""
-    by_digest = {stored.manifest.digest: stored for stored in world.snapshots}
-    for manifest in newest_first((stored.manifest for stored in world.snapshots), LINEAGE):
-        stored = by_digest[manifest.digest]
+    def run(self) -> Generator[None, None, None]:
+        """Learn until killed, refused, or asked to leave."""
+        machine, world = self.machine, self._world
+        machine.launch(self._live())
         try:
-            state = fold.restore(read(stored.content, _expected(manifest)).bodies)
-        except (SnapshotRefused, CodecError):
-            world.damaged_refused += stored.is_damaged
-            if not stored.is_damaged:
-                world.violations.append("good snapshot refused")
-            continue
-        if stored.is_damaged:
-            world.violations.append("damaged snapshot restored")
-        if fold.digest(state) != manifest.state_digest:
-            world.violations.append("restored state has another digest")
-        _check_log(world, manifest)
-        return state
-    return begun(fold)
+            while machine.failure is None and not self._agent.crashed:
+                machine.turn_if(world.news)
+                if self._report.state is RoleState.FAILED:
+                    self._check_why_down()
+                    return
+                if world.owns(SEAT, self._name):
+                    self._report_end()
+                elif world.rng.random() < 0.05:
+                    if world.rng.random() < 0.5:
+                        yield from self._leave()
+                    return
+                yield
+            problem = machine.failure or self._agent.crash_reason
+            world.violations.append(f"learner crashed: {problem!r}")
+        finally:
+            machine.kill()
+
+    async def _live(self) -> None:
+        await self._agent.maybe_start()
+        await self._agent.on_assigned(1, self._source.assigned)
+        await self._agent.run(self._source.batches())
+
+    def _leave(self) -> Iterator[None]:
+        leaving = self.machine.launch(self._agent.on_revoked(self._source.assigned))
+        while not leaving.done():
+            self.machine.turn()
+            yield
+
+    def _new_owner(self) -> Owner:
+        self._terms += 1
+        return f"{self._name}.{self._terms}"
+
+    def _check_why_down(self) -> None:
+        if not self._report.reason.startswith(_TOO_OFTEN):
+            self._world.violations.append(f"learner down: {self._report.reason}")
+
+    def _report_end(self) -> None:
+        world, state = self._world, self._agent.live_state
+        is_done = (
+            world.inputs_ended
+            and state is not None
+            and self.machine.idle_rounds >= QUIET_ROUNDS
+            and offset_of(state.position) == world.log.next_offset
+            and self._reader.followed.get(COMMANDS) == world.end_of(COMMANDS)
+        )
+        if not is_done or state is None:
+            world.finished.pop(SEAT, None)
+            return
+        proof = (world.log.next_offset, world.end_of(COMMANDS))
+        if world.finished.get(SEAT) == proof:
+            return
+        world.finished[SEAT] = proof
+        for name, body in self._fold.parts(state).items():
+            if name != BRANCHES:
+                world.seen.append(Seen(self._name, state.position, name, digest_of(body)))
+        pointers = state.pointers
+        world.seen.append(Seen(self._name, state.position, CHAMPION, champion_text(pointers.champion, pointers.epoch)))
+        world.live_outcomes = dict(state.outcomes)
 
 
-def begun(fold: Fold) -> LoopState:
-    """Return the state before the log's first record; its one branch counts as admitted."""
-    state = fold.begin()
-    fold.hold(state, fold.begin_branch(BRANCH))
-    state.pointers.admitted[BRANCH.lineage] = BRANCH.text
-    state.pointers.champion = BRANCH.lineage
-    return state
-
-
-def _check_log(world: World, manifest: Manifest) -> None:
-    offset = manifest.last_block_offset
-    last = None if offset is None else next(world.log.read(offset)).value
-    value = None if last is None else value_of(last)
-    if check_last_block(manifest, log_id=LOG_ID, start=0, end=world.log.next_offset, value=value) is not None:
-        world.violations.append("log refused after a restore")
-
-
-def _fold_one(world: World, fold: Fold, state: LoopState, entry: Entry[LogRecord]) -> Generator[None, None, None]:
-    offset, record, digest = logged(entry)
-    block = fold.open(state, offset, record, digest)
-    if block is None:
-        return
-    done = 0
-    while done < len(block.examples):
-        stop = done + world.rng.choice([1, 3, 100])
-        fold.learn(state, block, offset, done, min(stop, len(block.examples)))
-        done = stop
-        yield
-    fold.close(state, offset)
-
-
-def _expected(manifest: Manifest) -> Expected:
-    return Expected(LINEAGE, trusting([KEY]), 0, LOG_ID, Kind.SNAPSHOT, index=manifest)
-
-
-def _stored(world: World, fold: Fold, state: LoopState) -> Stored:
-    packed = pack(fold.parts(state), compress=world.rng.random() < 0.5)
-    manifests = [stored.manifest for stored in world.snapshots]
-    manifest = Manifest(
-        lineage=LINEAGE,
-        loop="loop",
-        log_id=LOG_ID,
-        kind=Kind.SNAPSHOT,
-        number=next_number(manifests, LINEAGE),
-        position=state.position,
-        last_block_offset=state.last_offset if state.last_offset >= 0 else None,
-        last_block_digest=state.last_digest or None,
-        parts=packed.parts,
-        state_digest=fold.digest(state),
-        previous_digest=manifests[-1].digest if manifests else None,
-        counters={},
-        versions={},
-        created_at_ms=0,
-    )
-    manifest = signed(manifest, KEY)
-    content = write(manifest, packed.stored)
-    damaged = _damaged(world, content)
-    return Stored(manifest, damaged, damaged != content)
-
-
-def _damaged(world: World, content: bytes) -> bytes:
-    """Return what the store kept: whole, cut, or with one bit flipped."""
-    chance, place = world.rng.random(), world.rng.randrange(len(content))
-    if chance < 0.15:
-        return content[:place]
-    if chance < 0.3:
-        return content[:place] + bytes([content[place] ^ 1 << world.rng.randrange(8)]) + content[place + 1 :]
-    return content
+def _verify(signed: Signed, at_ms: int) -> Refusal | None:
+    return verify_command(SimTrustFile().current(), signed.payload, signed.signature, signed.key_id, at_ms)

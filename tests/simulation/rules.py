@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Final
+from typing import Any
 
-from river import compose, imblearn, linear_model, preprocessing
+from river import compose, imblearn, linear_model, preprocessing, tree
+from tests.simulation.bugs import PLANTS
 
 from tailrace.domain.blocks import Corrections, Dropped, Lowest, Vector, XColumns
 from tailrace.domain.contract import FeatureContract
-from tailrace.domain.join import LabelJoin, recovery
 from tailrace.domain.join.batch import Batch
-from tailrace.domain.join.memory import WAITING, Identity
-from tailrace.domain.join.state import JoinState
-from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Code, Features, Label, Value
-from tailrace.domain.times import NEVER, EventTimeMs
-
-PLANTS: Final[dict[str, str]] = {
-    "commit_first": "a scorer commits its positions before what it produced for them is acknowledged",
-    "no_claim_check": "blocks are accepted whoever owns the partition",
-    "block_sent_twice": "a block's number is not checked, so a block that is sent twice counts twice",
-    "dead_letter_after_block": "dead letters and forwards are sent after the block whose vector passes them",
-    "expiry_without_marks": "a wait ends without regard to the labels watermarks of other partitions",
-    "dropped_not_a_row": "a dropped event leaves no row in the log",
-    "lost_correction": "a corrected or withdrawn target leaves no row in the log",
-    "forgotten_correction": "recovery takes no notice of corrections",
-    "older_revision": "a label of an older revision takes effect",
-    "implicit_not_now": "a late first word on an event that still waits for its implicit target is late",
-    "low_without_watermarks": "the vector's lowest positions come without the watermarks just before them",
-    "label_by_wall_clock": "a label is judged by the clock of the process that reads it",
-    "key_order": "features come to the model in the order of one process's hashes",
-    "unseeded_generator": "the model holds a generator that nobody seeded",
-    "claim_without_commit": "a claim is appended without a successful commit just before it",
-    "labels_after_refused_idle": "labels are read on after an idle move whose commit was refused",
-}
+from tailrace.domain.records import Features, Value
+from tailrace.domain.times import NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +50,27 @@ class Rules:
         model: Any = linear_model.LogisticRegression()
         if self.is_planted("unseeded_generator"):
             model = imblearn.RandomUnderSampler(model, desired_dist={False: 0.5, True: 0.5})
+        elif self.is_planted("unsorted_set"):
+            model = Remembering()
+        elif self.is_planted("memory_management"):
+            return tree.HoeffdingTreeClassifier(
+                grace_period=5, delta=0.9, tau=0.9, max_size=0.02, memory_estimate_period=5, leaf_prediction="mc"
+            )
         return compose.Pipeline(preprocessing.StandardScaler(), model)
+
+
+class Remembering(linear_model.LogisticRegression):
+    """A model whose state holds a set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: set[str] = set()
+
+    def learn_one(self, x: Any, y: Any) -> None:  # type: ignore[override]
+        """Remember roughly what was met, and forget some of it."""
+        found = str(round(sum(x.values()), 1))
+        self.met ^= {found}
+        super().learn_one(x, y)
 
 
 class ShuffledContract:
@@ -94,54 +90,6 @@ class ShuffledContract:
     def values(self, x: XColumns) -> list[list[Value]]:
         """Return the values of complete rows, in the order of `names`."""
         return [list(row.values()) for row in self.rows(x)]
-
-
-@contextmanager
-def planted(plant: str | None) -> Iterator[Rules]:
-    """Put a bug in place of the domain's rule for as long as the context lasts."""
-    swapped: dict[str, tuple[Any, str, Any]] = {
-        "no_claim_check": (OwnershipState, "accept", _accept_any_owner),
-        "block_sent_twice": (OwnershipState, "accept", _accept_any_number),
-        "expiry_without_marks": (JoinState, "heard", lambda state: state.labels_watermark),
-        "forgotten_correction": (recovery, "_read_corrections", lambda _state, _corrections: None),
-        "older_revision": (LabelJoin, "_judge_again", _judge_whatever_its_revision),
-        "implicit_not_now": (LabelJoin, "_judge", _judge_without_implicit_now),
-    }
-    if plant not in swapped:
-        yield Rules(plant)
-        return
-    owner, name, wrong = swapped[plant]
-    right = getattr(owner, name)
-    setattr(owner, name, wrong)
-    try:
-        yield Rules(plant)
-    finally:
-        setattr(owner, name, right)
-
-
-def _accept_any_owner(state: OwnershipState, partition: int, owner: str, number: int) -> bool:
-    return partition in state.owners
-
-
-def _accept_any_number(state: OwnershipState, partition: int, owner: str, number: int) -> bool:
-    return state.owners.get(partition) == owner
-
-
-_JUDGE = LabelJoin._judge
-_JUDGE_AGAIN = LabelJoin._judge_again
-
-
-def _judge_whatever_its_revision(join: LabelJoin, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
-    newer = label._replace(revision=max(label.revision, identity.revision + 1))
-    _JUDGE_AGAIN(join, identity, newer if label.revision < identity.revision else label, watermark_ms)
-
-
-def _judge_without_implicit_now(join: LabelJoin, identity: Identity, label: Label, watermark_ms: EventTimeMs) -> None:
-    reached = max(label.time_ms, watermark_ms)
-    if label.y is not None and identity.state == WAITING and reached > identity.time_ms + join.spec.times.horizon_ms:
-        join._bury(label, Code.LATE)
-    else:
-        _JUDGE(join, identity, label, watermark_ms)
 
 
 def _without_watermarks(vector: Vector) -> Vector:

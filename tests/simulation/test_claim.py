@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.simulation.agents import claim
-from tests.simulation.inputs import Topic
 from tests.simulation.rules import Rules
 from tests.simulation.world import Process, Seat, World
 
@@ -58,9 +57,7 @@ def test_a_claim_that_was_overtaken_is_made_again_by_the_owner_of_the_seat() -> 
 
 
 def _world(plant: str | None = None) -> World:
-    world = World.of(1, Rules(plant))
-    world.log = Topic()
-    return world
+    return World.of(1, Rules(plant))
 
 
 def _assign(world: World, name: str) -> Process:

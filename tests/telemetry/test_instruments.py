@@ -13,7 +13,7 @@ from tailrace.domain.errors import ContractError
 from tailrace.telemetry import instruments as declared
 from tailrace.telemetry.instruments import ALL, Instrument, Instruments, Type
 
-UNITS = {"seconds", "bytes", "records", "events", "labels", "ids", "samples", "snapshots", "offset", "info"}
+UNITS = {"seconds", "bytes", "records", "events", "labels", "ids", "samples", "snapshots", "offset", "info", "ratio"}
 WITHOUT_UNIT = {"tailrace_ready", "tailrace_role_state", "tailrace_model_metric", "tailrace_model_metric_baseline"}
 BAD_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|percent)(_|$)")
 CONFIGURED = {"loop", "topic", "partition", "model", "metric", "baseline", "reason", *declared.BUILD_INFO.labels}

@@ -51,8 +51,13 @@ _EPILOGUE: Final = (
 
 
 def main() -> None:
-    """Run the command line of this process and end it."""
-    sys.exit(execute(sys.argv[1:]))
+    """Run the command line of this process and end it.
+
+    Faust reads the same list when it is imported, and takes the value of our `--loop` for a module of an event loop.
+    """
+    arguments = sys.argv[1:]
+    del sys.argv[1:]
+    sys.exit(execute(arguments))
 
 
 def build_app() -> App:

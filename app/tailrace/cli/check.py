@@ -161,8 +161,8 @@ def topics_of(name: str, loop: LoopSettings) -> list[str]:
 
 
 def groups_of(name: str) -> list[str]:
-    """Return the consumer groups of a loop."""
-    return [f"tailrace.{name}.{role}" for role in ("score", "join", "learn")]
+    """Return the consumer groups of a loop; that of followers is empty where none runs."""
+    return [f"tailrace.{name}.{role}" for role in ("score", "join", "learn", "follow")]
 
 
 def _lines(settings: Settings, costs: Costs) -> Iterator[str]:

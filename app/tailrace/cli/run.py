@@ -20,7 +20,7 @@ from tailrace.domain.errors import SettingsError
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, find_file, free_port, load
 
-RunRole = Literal["score", "join", "learn"]
+RunRole = Literal["score", "join", "learn", "follow"]
 
 GUARANTEE: Final = "at least once; each example is learned at most once, which the training log decides"
 
@@ -36,7 +36,11 @@ def run(
     *,
     role: Annotated[
         list[RunRole] | None,
-        Parameter(negative="", help="Do only this; may be given more than once. Without it: everything."),
+        Parameter(
+            negative="",
+            help="Do only this; may be given more than once. Without it: score, join and learn. follow: fold the log "
+            "beside the learner, compare, and be ready to take over.",
+        ),
     ] = None,
     instance_id: Annotated[
         str | None,
@@ -59,6 +63,7 @@ def run(
 
     tailrace run
     tailrace run --role score --http 127.0.0.1:0
+    tailrace run --role follow --role learn
     """
     _check_instance(instance_id)
     roles = tuple(dict.fromkeys(Role(each) for each in role)) if role else None
@@ -136,4 +141,4 @@ def _line(head: str, text: str) -> str:
 
 
 _ALL: Final = (Role.SCORE, Role.JOIN, Role.LEARN)
-_ROLE_NAMES: Final = tuple(role.value for role in _ALL)
+_ROLE_NAMES: Final = (*(role.value for role in _ALL), Role.FOLLOW.value)

@@ -4,8 +4,8 @@ Functions return outcomes; the agents carry them out. Whatever must be asked for
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
     errors, positions, times
-    records, drift, snapshots, status
-    categories
+    records, drift, snapshots, proof
+    categories, status
     branches
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
@@ -23,8 +23,8 @@ from typing import Final
 
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
-    frozenset({"records", "drift", "snapshots", "status"}),
-    frozenset({"categories"}),
+    frozenset({"records", "drift", "snapshots", "proof"}),
+    frozenset({"categories", "status"}),
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),

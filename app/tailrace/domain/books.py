@@ -272,7 +272,6 @@ class _Log:
         self.by_label: dict[Source, Counter[str]] = {}
         self.words: dict[tuple[int, Identity], list[Word]] = {}
         self.idle_moves: dict[int, dict[int, EventTimeMs]] = {}
-        self.erased: set[Source] = set()
         self._positions: dict[Identity, list[Position]] = {}
         ownership = OwnershipState()
         for offset, record in records:
@@ -303,8 +302,6 @@ class _Log:
             self._settle(source, "joined" if is_joined else "implicit")
             if is_joined:
                 self._hear(block.partition, identity, "joined", word)
-            if kind == ERASED:
-                self.erased.add(source)
         for source in _sources(dropped):
             self._settle(source, "dropped")
         said = zip(_identities(corrections), corrections.kinds.tolist(), _words(corrections), strict=True)

@@ -67,6 +67,11 @@ class Filter:
         return bool(self.start or self.end is not None)
 
     @property
+    def reaches_to(self) -> Position:
+        """Exclusive: nothing after this position decides what the branch learns of what lies before."""
+        return max(self.corrected_to, self.ids_to)
+
+    @property
     def drops(self) -> bool:
         """Whether any example is left out."""
         return bool(self.sources or self.ids or self.has_bounds)

@@ -98,6 +98,8 @@ class LoopState:
         last_digest: Its digest, to be compared when the state is restored.
         skipped_positions: The last few examples that the log says some branch cannot learn.
         corrections_end: Exclusive: the last correction lies before it; 0: there is none.
+        beside: Lineages that are folded on although the log retires them, as it may before it admits them again; no
+            part of the state.
     """
 
     quality: Quality
@@ -112,6 +114,7 @@ class LoopState:
     last_digest: str = ""
     skipped_positions: list[Position] = field(default_factory=list)
     corrections_end: Position = 0
+    beside: frozenset[str] = frozenset()
 
     @property
     def champion(self) -> BranchState | None:
@@ -414,7 +417,8 @@ class Fold:
             return state.pointers.admit(position_of(offset), record)
         decision = state.pointers.command(position_of(offset), record)
         if record.kind is CommandKind.RETIRE and not decision.refusal:
-            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage != record.branch}
+            gone = {record.branch} - state.beside
+            state.branches = {lineage: held for lineage, held in state.branches.items() if lineage not in gone}
         return decision
 
     def _teach(

@@ -67,7 +67,7 @@ class Pointers:
 
     def admit(self, position: Position, record: Admit) -> Decision:
         """Take an accepted record of the learner into account."""
-        refusal = self._refusal_of_admit(record)
+        refusal = self._refusal_of_admit(position, record)
         if not refusal:
             self.admitted[record.branch] = record.definition
             self.champion = self.champion or record.branch
@@ -101,16 +101,20 @@ class Pointers:
         decisions = [Decision(**decision) for decision in plain["decisions"]]
         return cls(plain["champion"], plain["epoch"], plain["admitted"], plain["commands_next"], decisions)
 
-    def _refusal_of_admit(self, record: Admit) -> str:
+    def _refusal_of_admit(self, position: Position, record: Admit) -> str:
         if record.branch in self.admitted:
             return "it is admitted already"
         if len(self.admitted) >= MAX_ADMITTED:
             return f"{MAX_ADMITTED} branches are admitted, which is the most; retire one first"
         try:
-            lineage = Branch.read(record.definition).lineage
+            branch = Branch.read(record.definition)
         except CodecError as problem:
             return str(problem)
-        return "" if lineage == record.branch else "its definition is that of another branch"
+        if branch.lineage != record.branch:
+            return "its definition is that of another branch"
+        if branch.filter.reaches_to > position:
+            return "its filter speaks of what is not in the log yet; build it again, up to the log's end"
+        return ""
 
     def _refusal_of_command(self, record: Command) -> str:
         if record.expected_epoch != self.epoch:

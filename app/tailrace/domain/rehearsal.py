@@ -28,6 +28,13 @@ from tailrace.domain.records import Task
 from tailrace.domain.scoring import score
 
 _PERCENT: Final = 100.0
+_METRIC: Final = {
+    Task.BINARY: "accuracy",
+    Task.MULTICLASS: "accuracy",
+    Task.REGRESSION: "mae",
+    Task.ANOMALY: "roc_auc",
+}
+"""Task → the metric that is told to people, which rests on every answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Comparison:
         """Return one sentence for people who are no data scientists."""
         if not self.examples:
             return "no example of the log could be compared"
-        metric = "mae" if self.task is Task.REGRESSION else "accuracy"
+        metric = _METRIC[self.task]
         told = {"branch": self.branch[metric], "what served": self.served[metric]}
         shown = {name: "nothing to judge" if value is None else _shown(metric, value) for name, value in told.items()}
         examples = "1 example" if self.examples == 1 else f"{self.examples:,} examples"
@@ -184,7 +191,7 @@ class Rehearsal:
         ours, theirs = answered.y_pred, served.y_pred
         is_same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         self._differing += int(np.count_nonzero(~is_same))
-        if self._fold.target.task is Task.REGRESSION:
+        if self._fold.target.task.answers_numbers:
             apart = np.abs(ours - theirs)
         else:
             apart = np.abs(answered.proba - served.proba).ravel()
@@ -192,6 +199,8 @@ class Rehearsal:
 
 
 def _shown(metric: str, value: float) -> str:
+    if metric == "roc_auc":
+        return f"a ROC AUC of {value:.3f}"
     return f"{value * _PERCENT:.1f} % right" if metric == "accuracy" else f"off by {value:.4g} on average"
 
 
@@ -201,8 +210,7 @@ def _row(x: XColumns, row: int) -> XColumns:
 
 
 def _samples(quality: Quality) -> int:
-    name = "mae" if quality.task is Task.REGRESSION else "accuracy"
-    samples: int = quality.metrics[name].samples
+    samples: int = quality.metrics[_METRIC[quality.task]].samples
     return samples
 
 

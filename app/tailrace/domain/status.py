@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.positions import Position
+from tailrace.domain.proof import Digests, ProofStatus
 
 HEARTBEAT_MS: Final = 1_000
 """How often a member tells about itself."""
@@ -25,6 +26,7 @@ class Role(StrEnum):
     SCORE = "score"
     JOIN = "join"
     LEARN = "learn"
+    FOLLOW = "follow"
     API = "api"
 
 
@@ -173,6 +175,8 @@ class MemberStatus:
         member: A name that no other process uses; holds no host name.
         version: Of Tailrace.
         counters: What it counted since it began, e.g. "events_scored".
+        digests: Of the state that it folds, at the last few agreed positions.
+        proof: Of the last verification in the background, where this process begins them.
     """
 
     member: str
@@ -187,6 +191,8 @@ class MemberStatus:
     quality: tuple[Quality, ...] = ()
     snapshot: SnapshotStatus | None = None
     label_to_influence: Quantiles | None = None
+    digests: tuple[Digests, ...] = ()
+    proof: ProofStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,7 @@ class LoopStatus:
         counters: Of all members together, since each of them began.
         model, quality, snapshot, label_to_influence: Of the member that is furthest in the log; None or empty when
             no member told any.
+        proof: The last one that any member told.
     """
 
     loop: str
@@ -210,6 +217,7 @@ class LoopStatus:
     quality: tuple[Quality, ...]
     snapshot: SnapshotStatus | None
     label_to_influence: Quantiles | None
+    proof: ProofStatus | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -243,6 +251,8 @@ def from_plain(plain: Mapping[str, Any]) -> MemberStatus:
             quality=tuple(_read(Quality, quality) for quality in plain.get("quality", ())),
             snapshot=_maybe(SnapshotStatus, plain.get("snapshot")),
             label_to_influence=_maybe(Quantiles, plain.get("label_to_influence")),
+            digests=tuple(_read(Digests, each) for each in plain.get("digests") or ()),
+            proof=_maybe(ProofStatus, plain.get("proof")),
         )
     except (AttributeError, TypeError, ValueError) as cause:
         raise CodecError(f"a heartbeat cannot be read: {cause}; it is ignored, is another version running?") from cause
@@ -260,6 +270,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "float | None": (float, int, _NOTHING),
     "Mapping[str, int]": (dict,),
     "Mapping[str, float]": (dict,),
+    "Mapping[str, str]": (dict,),
 }
 
 

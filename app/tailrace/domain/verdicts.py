@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tailrace.domain.positions import show
+from tailrace.domain.proof import Comparison, ProofStatus
 from tailrace.domain.status import (
     Finding,
     LoopStatus,
@@ -21,6 +22,7 @@ from tailrace.domain.status import (
     Role,
     RoleState,
     RoleStatus,
+    SnapshotStatus,
     Verdict,
 )
 
@@ -48,6 +50,7 @@ MAX_LISTED: Final = 8
 HIGHER_IS_BETTER: Final = frozenset({"accuracy", "roc_auc"})
 
 _WORK: Final = (Role.SCORE, Role.JOIN, Role.LEARN)
+_OPTIONAL: Final = (Role.FOLLOW,)  # work that need not be done, unless the settings say that it is
 _SETTLING: Final = frozenset({RoleState.STARTING, RoleState.RESTORING, RoleState.WAITING, RoleState.DRAINING})
 _WORST_FIRST: Final = (Verdict.FAIL, Verdict.WARN, Verdict.OK)
 
@@ -123,8 +126,11 @@ def picture(
     furthest = max(with_model, key=_learned_position, default=None)
     alive = [each for each in heard if now_ms - each.time_ms < SILENT_MS]
     findings = [*_of_members(heard, now_ms), *_of_roles(heard, alive, expected), *_of_partitions(alive or heard)]
+    snapshot = max((each.snapshot for each in heard if each.snapshot), key=lambda each: each.position, default=None)
+    proof = max((each.proof for each in heard if each.proof), key=lambda each: each.time_ms, default=None)
     if furthest is not None:
-        findings += [*_of_snapshot(furthest, now_ms), *_of_quality(furthest.quality)]
+        findings += [*_of_snapshot(furthest, snapshot, now_ms), *_of_quality(furthest.quality)]
+    findings += [*_of_digests(heard), *_of_proof(proof)]
     latencies = [each.label_to_influence for each in heard if each.label_to_influence is not None]
     return LoopStatus(
         loop=loop,
@@ -134,8 +140,9 @@ def picture(
         counters=dict(sum((Counter(each.counters) for each in heard), Counter())),
         model=furthest.model if furthest else None,
         quality=next((each.quality for each in [*([furthest] if furthest else []), *heard] if each.quality), ()),
-        snapshot=max((each.snapshot for each in heard if each.snapshot), key=lambda each: each.position, default=None),
+        snapshot=snapshot,
         label_to_influence=max(latencies, key=lambda each: each.samples, default=None),
+        proof=proof,
     )
 
 
@@ -165,10 +172,11 @@ def _of_roles(
 ) -> list[Finding]:
     if not heard:
         return []
+    work = [*_WORK, *(role for role in _OPTIONAL if role in expected or _doing(role, heard))]
     return [
         # What a silent member said counts only where nobody else does its work: its partitions may have moved on.
         finding
-        for role in _WORK
+        for role in work
         for finding in _of_role(role, _doing(role, alive) or _doing(role, heard), expected.get(role, {}))
     ]
 
@@ -217,8 +225,8 @@ def _of_partitions(heard: Sequence[MemberStatus]) -> list[Finding]:
     ]
 
 
-def _of_snapshot(member: MemberStatus, now_ms: int) -> list[Finding]:
-    snapshot, model = member.snapshot, member.model
+def _of_snapshot(member: MemberStatus, snapshot: SnapshotStatus | None, now_ms: int) -> list[Finding]:
+    model = member.model
     if snapshot is None or model is None:
         return []
     age_ms = now_ms - snapshot.time_ms
@@ -226,6 +234,32 @@ def _of_snapshot(member: MemberStatus, now_ms: int) -> list[Finding]:
         return [Finding("snapshot", Verdict.OK, f"number {snapshot.number} at {show(snapshot.position)}")]
     reason = f"the last one is {age_ms // 1_000} s old, one is due every {snapshot.every_ms // 1_000} s"
     return [Finding("snapshot", Verdict.WARN, reason)]
+
+
+def _of_digests(heard: Sequence[MemberStatus]) -> list[Finding]:
+    """Compare what members say they came to at the same positions."""
+    findings = []
+    for first, member in enumerate(heard):
+        comparison = Comparison()
+        for digests in member.digests:
+            comparison.mine(digests)
+        for other in heard[first + 1 :]:
+            found = comparison.theirs(other.member, other.digests)
+            if found is not None:
+                parts = ", ".join(found.parts)
+                reason = f"differs from that of {other.member} at {show(found.position)} in {parts}; `tailrace verify`"
+                findings.append(Finding(f"digest of {member.member}", Verdict.FAIL, f"{reason} says which is right"))
+    return findings
+
+
+def _of_proof(proof: ProofStatus | None) -> list[Finding]:
+    if proof is None:
+        return []
+    if proof.problem:
+        return [Finding("proof", Verdict.FAIL, proof.problem)]
+    return [
+        Finding("proof", Verdict.OK, f"{proof.proven} of {proof.known} snapshots proven, to {show(proof.position)}")
+    ]
 
 
 def _of_quality(quality: Sequence[Quality]) -> list[Finding]:

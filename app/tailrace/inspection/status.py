@@ -86,6 +86,8 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
     held = {topic: await reading.ranges(topic) for of_role in inputs.values() for topic in of_role}
     members = _with_verdicts(await heartbeats(reading, topics), now_ms)
     expected = {role: {topic: len(held[topic]) for topic in of_role} for role, of_role in inputs.items()}
+    if reading.settings.snapshots.by == "follower":
+        expected[Role.FOLLOW] = {}
     status = picture(name, members, now_ms, expected)
     if status.model is None:
         status = _as_of_snapshot(status, await newest_snapshot(reading, topics), reading.settings)

@@ -1,61 +1,69 @@
-"""Folds the training log again, in a process of its own, and compares the digest with the newest snapshot's.
+"""Folds the training log again, in a process of its own, and compares with the digests that were recorded.
 
-Begins at the start of the log; where retention has deleted that, at the oldest snapshot whose next record is still
-there. Proves that the snapshot is what the log says, or that code, libraries, machine or bytes are not what they were.
+Begins at the start of the log, or at a snapshot. Proves that the newest snapshot is what the log says, or that code,
+libraries, machine or bytes are not what they were. Then it says where that begins:
+    1. Fold once, and compare at some recorded positions, always at those of the snapshots; keep the last state that
+       was equal.
+    2. At the first that differs, go back to that state and halve the recorded positions between the two, until none
+       is left: equal up to P, different at Q.
+
+Memory holds the state, one more as bytes, and the recorded digests, which have a bound.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
-from tailrace.domain.models.digest import digest_of, state_digest
-from tailrace.domain.notices import Notices
+from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import Position, offset_of, show
+from tailrace.domain.proof import Digests, differing
 from tailrace.domain.snapshots import Manifest
+from tailrace.inspection.certificate import Difference, Part, Verified
 from tailrace.inspection.reading import Reading
+from tailrace.inspection.recorded import Recorded, proven_before, recorded
+from tailrace.inspection.refolding import Checkpoint, Refold
 from tailrace.opening import open_trust
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.log import Range, TopicPartition
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
+from tailrace.streams.warming import Progress
 from tailrace.wire.topics import LoopTopics
 
-Progress = Callable[[int, int], None]
-"""Told records folded so far, and of how many."""
+COMPARED: Final = 32
+"""Positions at which the first pass compares, besides those of snapshots: each costs one encoding of the state."""
+
+Base = int | Literal["start", "proven"] | None
+"""Where to begin: a snapshot's number, the log's first record, the last snapshot that was proven, or what there is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a fold of one's own came to.
+@dataclass(slots=True)
+class _Seen:
+    """What the comparisons so far have found."""
+
+    equal_to: Position
+    examples: int
+    checkpoint: Checkpoint
+    equal_by: set[int] = field(default_factory=set)
+    compared: int = 0
+
+
+class _Found(NamedTuple):
+    """The lowest position so far at which something else was recorded.
 
     Attributes:
-        snapshot: Number of the snapshot that was compared; None: there is none of this lineage.
-        start, end: Positions between which the log was folded; the end is exclusive.
-        from_snapshot: The snapshot that the fold began with; None: the start of the log.
-        digest: Of the state that was folded here; "" when the fold did not come through.
-        problem: Why the two differ or cannot be compared, in words; "" when they are equal.
+        examples: Counted up to there.
     """
 
-    lineage: str
-    snapshot: int | None
-    start: Position
-    end: Position
-    from_snapshot: int | None
-    records: int
+    at: Position
     examples: int
-    digest: str
-    snapshot_digest: str
-    problem: str
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether the snapshot is what the log says."""
-        return not self.problem
+    recorded_by: str
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,13 @@ class Verifier:
     store: SnapshotStore
     versions: Mapping[str, str]
 
-    async def verify(self, progress: Progress) -> Verified:
-        """Fold up to the newest snapshot's position and compare.
+    async def verify(self, progress: Progress, *, base: Base = None, to: Position | None = None) -> Verified:
+        """Fold up to the newest snapshot's position, or up to `to`, and compare.
 
         Raises:
             ForeignLogError: The log has lost its beginning, and no snapshot bridges the gap.
             CodecError: The log holds what is not Tailrace's.
+            SnapshotRefused: The snapshot to begin with is not there, or cannot be loaded.
         """
         index = SnapshotIndex(
             self.topics.snapshots,
@@ -88,57 +97,36 @@ class Verifier:
             trusted=open_trust(self.reading.settings),
         )
         await index.read(self.reading.reader)
-        manifests = index.newest()
+        manifests = [each for each in index.newest() if to is None or each.position <= to]
         if not manifests:
-            return self._nothing()
-        newest, partition = manifests[0], TopicPartition(self.topics.training, 0)
-        held = await self.reading.reader.range_of(partition)
-        end = offset_of(newest.position)
-        if held.end < end:
-            return _report(newest, None, problem=f"the log ends at offset {held.end}, before the snapshot's position")
-        state, base = await self._begin(index, manifests, held)
-        first = state.position
-        start = offset_of(first)
+            return self._nothing(to)
+        newest, held = manifests[0], await self.reading.reader.range_of(TopicPartition(self.topics.training, 0))
+        end = newest.position if to is None else to
+        if held.end < offset_of(end):
+            ends = f"the log ends at offset {held.end}, before "
+            return self._report(newest, problem=ends + ("the snapshot's position" if to is None else f"{show(end)}"))
+        proven = await proven_before(self.reading, self.topics)
+        state, begun = await self._begin(index, manifests, held, base, proven)
         training = TrainingLog(self.reading.reader, None, self.topics.training)
-        notices = await training.notices(start, held.end, state.ownership)
-        await self._hold_admitted(training, state, notices)
-        done = learned = 0
-        counted = state.counts.examples
-        try:
-            async for record in training.records(start, end):
-                self.fold.fold(state, [record], notices)
-                done, learned = record.offset + 1 - start, state.counts.examples - counted
-                progress(done, end - start)
-                await asyncio.sleep(0)
-        except FoldError as failure:
-            at = show(failure.position)
-            problem = f"the model raised {type(failure.cause).__name__} at {at}, where the snapshot's fold went on"
-            return _report(newest, base, start=first, records=done, examples=learned, problem=problem)
-        bodies = await asyncio.to_thread(self.fold.parts, state)
-        digest = state_digest((name, digest_of(body)) for name, body in bodies.items())
-        problem = _difference(newest, state, bodies) or await self._load_problem(index, newest)
-        return _report(newest, base, start=first, records=done, examples=learned, digest=digest, problem=problem)
-
-    async def _load_problem(self, index: SnapshotIndex, newest: Manifest) -> str:
-        try:
-            await index.load(newest)
-        except SnapshotRefused as refusal:
-            return f"the digests are equal, but the snapshot cannot be loaded: {refusal}"
-        return ""
-
-    def _nothing(self) -> Verified:
-        problem = (
-            "there is no snapshot of this lineage yet, so there is nothing to compare with; "
-            "a worker writes the first one after [snapshots] every, and whenever it stops"
-        )
-        return Verified(self.fold.lineage, None, 0, 0, None, 0, 0, "", "", problem)
+        refold = await Refold.begin(self.fold, training, index, state)
+        known = await recorded(self.reading, self.topics, manifests)
+        run = _Run(self, refold, newest, begun, known, progress, sorted(proven & {each.number for each in manifests}))
+        return await run.to(end, index)
 
     async def _begin(
-        self, index: SnapshotIndex, manifests: list[Manifest], held: Range
+        self, index: SnapshotIndex, manifests: Sequence[Manifest], held: Range, base: Base, proven: frozenset[int]
     ) -> tuple[LoopState, Manifest | None]:
+        """Return the state to begin with, and the snapshot that it is of."""
+        if isinstance(base, int):
+            return await self._of_number(index, manifests, base)
+        if base == "proven":
+            known = (each for each in manifests[1:] if each.number in proven)
+            newest = next(known, None)
+            if newest is not None:
+                return self.fold.restore(await index.load(newest)), newest
         if held.start == 0:
             return self.fold.begin(), None
-        for manifest in reversed(manifests[1:]):
+        for manifest in reversed(manifests[1:]) if base != "start" else ():
             if offset_of(manifest.position) >= held.start:
                 try:
                     return self.fold.restore(await index.load(manifest)), manifest
@@ -149,18 +137,148 @@ class Verifier:
             "before cannot be folded again. Keep this topic without limit, so that its model can be verified"
         )
 
-    async def _hold_admitted(self, training: TrainingLog, state: LoopState, notices: Notices) -> None:
-        """Hold every branch that the log admits from here on and that this process can fold."""
-        for text in notices.admitted.values():
-            branch = Branch.read(text)
-            if branch.lineage in state.branches or self.fold.kit(branch) is None or branch.start < state.position:
-                continue
-            self.fold.hold(state, self.fold.begin_branch(branch))
-            if branch.filter.corrected_to > state.position:
-                notices.know(await training.corrections(branch.filter.corrected_to))
+    async def _of_number(
+        self, index: SnapshotIndex, manifests: Sequence[Manifest], number: int
+    ) -> tuple[LoopState, Manifest]:
+        chosen = next((each for each in manifests if each.number == number), None)
+        if chosen is None or chosen is manifests[0]:
+            before = ", ".join(str(each.number) for each in reversed(manifests[1:])) or "none"
+            message = f"found snapshot {number} to begin with; allowed are those before the newest one: {before}"
+            raise SnapshotRefused("missing", message)
+        return self.fold.restore(await index.load(chosen)), chosen
+
+    def _nothing(self, to: Position | None) -> Verified:
+        before = "" if to is None else f" up to {show(to)}"
+        problem = (
+            f"there is no snapshot of this lineage yet{before}, so there is nothing to compare with; "
+            "a worker writes the first one after [snapshots] every, and whenever it stops"
+        )
+        return Verified(self.fold.lineage, "", {}, None, 0, 0, None, 0, 0, "", "", problem=problem)
+
+    def _report(self, newest: Manifest, *, problem: str) -> Verified:
+        return Verified(
+            *(self.fold.lineage, newest.log_id, {}, newest.number, 0, newest.position, None, 0, 0, ""),
+            newest.state_digest,
+            problem=problem,
+        )
 
 
-def _difference(newest: Manifest, state: LoopState, bodies: Mapping[str, bytes]) -> str:
+@dataclass
+class _Run:
+    """One verification on its way."""
+
+    verifier: Verifier
+    refold: Refold
+    newest: Manifest
+    base: Manifest | None
+    known: Sequence[Recorded]
+    progress: Progress
+    proven: Sequence[int]
+
+    async def to(self, end: Position, index: SnapshotIndex) -> Verified:
+        refold, start = self.refold, self.refold.state.position
+        counted = refold.state.counts.examples
+        seen = _Seen(start, counted, refold.checkpoint())
+        records = [each for each in self.known if start < each.digests.position <= end]
+        first, total = offset_of(start), offset_of(end) - offset_of(start)
+        found, problem = None, ""
+
+        def tell(_done: int, _of: int) -> None:
+            self.progress(offset_of(refold.state.position) - first, total)
+
+        try:
+            for position in _compared_at(records):  # 1
+                await refold.fold_to(position, tell)
+                found = self._compare(records, seen)
+                if found is not None:
+                    break
+            await refold.fold_to(end, tell)
+            problem = _log_problem(self.newest, refold.state) if end == self.newest.position else ""
+            result, examples = refold.digests(), refold.state.counts.examples - counted
+            if found is not None:
+                found = await self._narrowed(records, seen, found)  # 2
+        except FoldError as failure:
+            at = show(failure.position)
+            problem = f"the model raised {type(failure.cause).__name__} at {at}, where the snapshot's fold went on"
+            result, examples = Digests("", "", refold.state.position, {}), refold.state.counts.examples - counted
+        difference = None if found is None else _difference(seen, found)
+        parts = _parts_of(self.newest, result)
+        told = [problem, difference.in_words if difference is not None else ""]
+        problem = ". ".join(filter(None, told)) or _unknown(parts)
+        return Verified(
+            lineage=self.newest.lineage,
+            log_id=self.newest.log_id,
+            branches=_models(refold.state),
+            snapshot=self.newest.number,
+            start=start,
+            end=end,
+            from_snapshot=None if self.base is None else self.base.number,
+            records=offset_of(result.position) - first,
+            examples=examples,
+            digest=state_digest(result.parts.items()) if result.parts else "",
+            snapshot_digest=self.newest.state_digest,
+            parts=parts,
+            compared=seen.compared,
+            difference=difference,
+            proven=tuple(sorted({*self.proven, *seen.equal_by})),
+            known=len([each for each in self.known if each.number is not None]),
+            problem=problem or await _load_problem(index, self.newest),
+        )
+
+    async def _narrowed(self, records: Sequence[Recorded], seen: _Seen, found: _Found) -> _Found:
+        """Halve the recorded positions between the last equal and the first different one."""
+        positions = sorted({each.digests.position for each in records})
+        while between := [each for each in positions if seen.equal_to < each < found.at]:
+            self.refold.go_back(seen.checkpoint)
+            await self.refold.fold_to(between[len(between) // 2])
+            found = self._compare(records, seen) or found
+        return found
+
+    def _compare(self, records: Sequence[Recorded], seen: _Seen) -> _Found | None:
+        """Compare with everything that was recorded at the position where the fold stands."""
+        state, mine = self.refold.state, self.refold.digests()
+        here = [each for each in records if mine.is_comparable(each.digests)]
+        seen.compared += 1
+        for each in here:
+            parts = differing(mine.parts, each.digests.parts)
+            if parts:
+                return _Found(state.position, state.counts.examples, each.by, parts)
+        seen.equal_by |= {
+            each.number
+            for each in here
+            if each.number is not None and not each.digests.parts.keys() - mine.parts.keys()
+        }
+        seen.equal_to, seen.examples, seen.checkpoint = state.position, state.counts.examples, self.refold.checkpoint()
+        return None
+
+
+def _compared_at(records: Sequence[Recorded]) -> list[Position]:
+    """Return where the first pass compares: at every snapshot, and at some of the other positions."""
+    others = sorted({each.digests.position for each in records if each.number is None})
+    step = -(-len(others) // COMPARED) or 1
+    snapshots = {each.digests.position for each in records if each.number is not None}
+    return sorted({*snapshots, *others[step - 1 :: step]})
+
+
+def _difference(seen: _Seen, found: _Found) -> Difference:
+    records = offset_of(found.at) - offset_of(seen.equal_to)
+    return Difference(seen.equal_to, found.at, records, found.examples - seen.examples, found.recorded_by, found.parts)
+
+
+def _models(state: LoopState) -> dict[str, str]:
+    admitted = state.pointers.admitted
+    return {lineage: Branch.read(text).model for lineage, text in admitted.items() if lineage in state.branches}
+
+
+def _parts_of(newest: Manifest, here: Digests) -> tuple[Part, ...]:
+    if here.position != newest.position:
+        return tuple(Part(name, digest, "") for name, digest in sorted(here.parts.items()))
+    theirs = {part.name: part.digest for part in newest.parts}
+    names = sorted(here.parts.keys() | theirs.keys())
+    return tuple(Part(name, here.parts.get(name, ""), theirs.get(name, "")) for name in names)
+
+
+def _log_problem(newest: Manifest, state: LoopState) -> str:
     if state.position != newest.position:
         return f"the fold ends at {show(state.position)}, the snapshot at {show(newest.position)}; records are missing"
     if state.last_digest != newest.last_block_digest:
@@ -168,40 +286,17 @@ def _difference(newest: Manifest, state: LoopState, bodies: Mapping[str, bytes])
             f"offset {state.last_offset} of the log holds another record than the one that the snapshot was folded "
             "from: the log was made anew or changed. Restore the topic, or begin a loop with another name"
         )
-    differing = [
-        part.name for part in newest.parts if part.name in bodies and digest_of(bodies[part.name]) != part.digest
-    ]
-    unknown = [part.name for part in newest.parts if part.name not in bodies]
-    if differing:
-        return (
-            f"the digests of {', '.join(differing)} differ: the snapshot is not what this log, this configuration and "
-            "these libraries come to. Do not promote it; look for a machine or library that differs, then start a "
-            "worker without the snapshot"
-        )
-    if unknown:
-        return f"{', '.join(unknown)} cannot be folded here: other libraries, features or code folded it"
     return ""
 
 
-def _report(
-    newest: Manifest,
-    base: Manifest | None,
-    *,
-    start: Position = 0,
-    records: int = 0,
-    examples: int = 0,
-    digest: str = "",
-    problem: str = "",
-) -> Verified:
-    return Verified(
-        lineage=newest.lineage,
-        snapshot=newest.number,
-        start=start,
-        end=newest.position,
-        from_snapshot=None if base is None else base.number,
-        records=records,
-        examples=examples,
-        digest=digest,
-        snapshot_digest=newest.state_digest,
-        problem=problem,
-    )
+def _unknown(parts: Sequence[Part]) -> str:
+    unknown = [part.name for part in parts if part.snapshot and not part.here]
+    return f"{', '.join(unknown)} cannot be folded here: other libraries, features or code folded it" if unknown else ""
+
+
+async def _load_problem(index: SnapshotIndex, newest: Manifest) -> str:
+    try:
+        await index.load(newest)
+    except SnapshotRefused as refusal:
+        return f"the digests are equal, but the snapshot cannot be loaded: {refusal}"
+    return ""

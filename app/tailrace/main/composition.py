@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,27 +16,33 @@ import tailrace
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.learning import Fold
 from tailrace.domain.snapshots import Refusal
-from tailrace.domain.status import Quality, Role, RoleState, SnapshotStatus
+from tailrace.domain.status import Quality, Role, RoleState
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
+from tailrace.main.proving import verify_command_of
 from tailrace.main.signing_key import make_key_if_none
 from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
 from tailrace.stores.key_folder import KeyFolder, Signer
 from tailrace.stores.signing import verify_command
 from tailrace.stores.snapshot_store import SnapshotStore
+from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.dead_letters import DeadLetters
+from tailrace.streams.follow_agent import FollowAgent, FollowParts
 from tailrace.streams.followers import Follower, Models
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
 from tailrace.streams.join_writer import Keeping
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
 from tailrace.streams.log import Log, Reader, Sink, Source, SourceSpec
+from tailrace.streams.prover import Prover, Proving
+from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.score_agent import ScoreAgent, ScoreParts
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.standby import NoStandby
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.worker import Lane
 from tailrace.telemetry.recorder import Recorder
@@ -55,6 +62,7 @@ class RunningLoop:
     learn: LearnAgent | None = None
     join: JoinAgent | None = None
     score: ScoreAgent | None = None
+    follow: FollowAgent | None = None
     follower: Follower | None = None
     heartbeat: Heartbeat | None = None
 
@@ -140,7 +148,12 @@ class Composition:
         self._keys: KeyFolder = open_keys(member.settings)
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
-        self._newest: Callable[[], SnapshotStatus | None] = lambda: None
+        self._announcements = Announcements(
+            self._sink, loop=domain.name, topic=domain.topics.model_events, now_ms=now_ms
+        )
+        self._signing_index = self._index(domain, self._sink, Signer(self._keys))
+        self._snapshot_writer: SnapshotWriter | None = None
+        self._digests: list[AgreedDigests] = []
         self._remarks: dict[Role, Callable[[], str]] = {}
 
     async def make(self) -> None:
@@ -149,12 +162,20 @@ class Composition:
         for name in (topics.scored, topics.dead_events, topics.dead_labels):
             self._partitions[name] = await self._reader.partitions(name)
         self.before.append(self._sink)
-        makers = {Role.SCORE: self._score, Role.JOIN: self._join, Role.LEARN: self._learn}
-        for role in self._member.roles:
+        makers = {
+            Role.SCORE: self._score,
+            Role.JOIN: self._join,
+            Role.FOLLOW: self._follow,
+            Role.LEARN: self._learn,  # after FOLLOW, whose state it may take over
+        }
+        for role in [role for role in makers if role in self._member.roles]:
             self._loop.reports[role] = RoleReport(role, self._loop.recorder)
             self._loop.reports[role].set(RoleState.STARTING)
             makers[role](domain)
-        self._loop.heartbeat = self._heartbeat(domain)
+        prover = self._prover(domain)
+        if prover is not None:
+            self.behind.append(prover)
+        self._loop.heartbeat = self._heartbeat(domain, prover)
         self.behind.append(self._loop.heartbeat)
 
     def _score(self, domain: LoopDomain) -> None:
@@ -225,31 +246,19 @@ class Composition:
         self.lanes.append(Lane(spec.group, loop.join, spec))
 
     def _learn(self, domain: LoopDomain) -> None:
-        loop, snapshots = self._loop, self._member.settings.snapshots
-        announcements = Announcements(self._sink, loop=domain.name, topic=domain.topics.model_events, now_ms=now_ms)
+        loop = self._loop
         asked = CommandsParts(
             topic=domain.topics.commands,
             loop=domain.name,
             reader=self._reader,
             verify=self._verify,
-            announcements=announcements,
+            announcements=self._announcements,
             recorder=loop.recorder,
         )
-        index = self._index(domain, self._sink, Signer(self._keys))
         make_key_if_none(self._keys)
-        writer = SnapshotWriter(
-            loop=domain.name,
-            fold=self._fold,
-            index=index,
-            announcements=announcements,
-            recorder=loop.recorder,
-            versions=versions(),
-            store_address=self._store.address,
-            publish_ms=snapshots.publish,
-            snapshot_ms=snapshots.every,
-            clock_ms=clock_ms,
-            now_ms=now_ms,
-        )
+        writer, index = self._writer(domain), self._signing_index
+        digests = AgreedDigests(self._fold, time.monotonic)
+        self._digests.append(digests)
         loop.learn = LearnAgent(
             LearnParts(
                 fold=self._fold,
@@ -258,25 +267,95 @@ class Composition:
                 training=self._training,
                 reader=self._reader,
                 index=index,
+                restoring=Restoring(self._fold, self._training, index, loop.recorder, loop.reports[Role.LEARN]),
+                standby=loop.follow or NoStandby(),
                 writer=writer,
+                digests=digests,
                 models=loop.models,
-                announcements=announcements,
+                announcements=self._announcements,
                 recorder=loop.recorder,
                 report=loop.reports[Role.LEARN],
                 new_owner=self._member.new_owner,
                 now_ms=now_ms,
-                refold_after_ms=snapshots.every if domain.settings.corrections == "refold" else None,
+                refold_after_ms=self._member.settings.snapshots.every
+                if domain.settings.corrections == "refold"
+                else None,
             )
         )
-        self._newest = lambda: writer.newest
         self._remarks[Role.LEARN] = writer.remark
         spec = SourceSpec(
             domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
         )
         self.lanes.append(Lane(spec.group, loop.learn, spec))
 
-    def _heartbeat(self, domain: LoopDomain) -> Heartbeat:
-        loop = self._loop
+    def _follow(self, domain: LoopDomain) -> None:
+        loop, index = self._loop, self._signing_index
+        loop.follow = FollowAgent(
+            FollowParts(
+                fold=self._fold,
+                training=self._training,
+                reader=self._reader,
+                index=index,
+                restoring=Restoring(self._fold, self._training, index, loop.recorder, loop.reports[Role.FOLLOW]),
+                writer=self._writer(domain),
+                announcements=self._announcements,
+                recorder=loop.recorder,
+                report=loop.reports[Role.FOLLOW],
+                takes_snapshots=self._member.settings.snapshots.by == "follower",
+                member=self._member.name,
+                status_topic=domain.topics.status,
+                clock_s=time.monotonic,
+            )
+        )
+        self._digests.append(loop.follow.digests)
+        self._remarks[Role.FOLLOW] = loop.follow.remark
+        spec = SourceSpec(
+            domain.group(Role.FOLLOW), (domain.topics.training,), start_paused=True, **self._membership(Role.FOLLOW)
+        )
+        self.lanes.append(Lane(spec.group, loop.follow, spec))
+
+    def _writer(self, domain: LoopDomain) -> SnapshotWriter:
+        """Return the writer of snapshots, the same one for learning and following in one process."""
+        if self._snapshot_writer is None:
+            loop, snapshots = self._loop, self._member.settings.snapshots
+            by_follower = snapshots.by == "follower"
+            self._snapshot_writer = SnapshotWriter(
+                loop=domain.name,
+                fold=self._fold,
+                index=self._signing_index,
+                announcements=self._announcements,
+                recorder=loop.recorder,
+                versions=versions(),
+                store_address=self._store.address,
+                publish_ms=snapshots.publish,
+                snapshot_ms=snapshots.every,
+                clock_ms=clock_ms,
+                now_ms=now_ms,
+                writes=lambda: _writes(loop, by_follower=by_follower),
+                may_write=(lambda: _may_write(loop)) if by_follower else None,
+            )
+        return self._snapshot_writer
+
+    def _prover(self, domain: LoopDomain) -> Prover | None:
+        """Return what verifies in the background; None where this process takes no snapshots, or nothing does."""
+        settings, loop = self._member.settings, self._loop
+        if not settings.verify.every or self._snapshot_writer is None:
+            return None
+        by_follower = settings.snapshots.by == "follower"
+        proving = Proving(
+            command=verify_command_of(settings, domain.name),
+            environment={**os.environ, "PYTHONHASHSEED": "random"},
+            folder=settings.folder,
+            every_ms=settings.verify.every,
+            is_mine=lambda: _is_prover(loop, by_follower=by_follower),
+            announcements=self._announcements,
+            recorder=loop.recorder,
+            now_ms=now_ms,
+        )
+        return Prover(proving)
+
+    def _heartbeat(self, domain: LoopDomain, prover: Prover | None) -> Heartbeat:
+        loop, writer = self._loop, self._snapshot_writer
         beating = Beating(
             member=self._member.name,
             loop=domain.name,
@@ -286,8 +365,10 @@ class Composition:
             now_ms=now_ms,
             models=loop.models,
             recorder=loop.recorder,
-            newest_snapshot=self._newest,
+            newest_snapshot=lambda: None if writer is None else writer.newest,
             quality=lambda: quality_of(loop.models),
+            digests=lambda: tuple(told for each in self._digests for told in each.told),
+            proof=lambda: None if prover is None else prover.proof,
             remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
@@ -339,3 +420,22 @@ def quality_of(models: Models) -> tuple[Quality, ...]:
         Quality(figure.metric, figure.window, figure.value, figure.samples, dict(figure.baselines))
         for figure in models.live.quality.figures()
     )
+
+
+def _writes(loop: RunningLoop, *, by_follower: bool) -> bool:
+    """Say whether this process takes the snapshots now: the learner, or the follower that its group has chosen.
+
+    A follower that has lent its state to a learner of this process leaves the work to it.
+    """
+    return not by_follower or (loop.follow is not None and loop.follow.is_writer)
+
+
+async def _may_write(loop: RunningLoop) -> bool:
+    return loop.follow is not None and await loop.follow.may_write()
+
+
+def _is_prover(loop: RunningLoop, *, by_follower: bool) -> bool:
+    """Say whether this process, of all of the loop, begins verifications: the one that takes the snapshots."""
+    if by_follower:
+        return loop.follow is not None and loop.follow.is_writer
+    return loop.learn is not None and loop.learn.live_state is not None

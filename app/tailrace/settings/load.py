@@ -49,7 +49,9 @@ def load(
     is_chosen = path is not None or bool(environ.get(CONFIG_VARIABLE))
     if not is_chosen and not file.exists() and any(name.startswith("TAILRACE_LOOPS") for name in environ):
         return _build({}, file.parent, environ, check_model)
-    return _build(_parse(_read(file), str(file)), file.parent, environ, check_model)
+    settings = _build(_parse(_read(file), str(file)), file.parent, environ, check_model)
+    settings._file = file  # noqa: SLF001 - the one maker of the tree
+    return settings
 
 
 def load_text(

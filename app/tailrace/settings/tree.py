@@ -382,6 +382,13 @@ class SnapshotSettings(Group):
         "How often the model is made known to scorers in other processes.", durations.ALLOWED, default="1s"
     )
     store: StoreAddress = setting("Where snapshots are kept.", addresses.STORE_ALLOWED, default="file:./snapshots")
+    by: Literal["learner", "follower"] = setting(
+        "Who takes the snapshots: the learner, or one of the processes with `--role follow`, so that learning does not "
+        "wait while a heavy model is encoded. A follower needs the private key that signs them.",
+        '"learner" or "follower"',
+        default="learner",
+        literal=True,
+    )
     endpoint: EndpointAddress | None = setting(
         "A server that speaks the protocol of s3://, gs:// or az://, such as MinIO; without it the provider's own.",
         addresses.ENDPOINT_ALLOWED,
@@ -422,6 +429,17 @@ class SnapshotSettings(Group):
         return Path(self.store.removeprefix("file:")) if self.scheme == "file" else None
 
 
+class VerifySettings(Group):
+    """Whether another process folds the log again, beside the workers."""
+
+    every: DurationMs = setting(
+        "How often the newest snapshots are folded again in a process of their own, at the lowest priority, from the "
+        'last one that was proven on; "0s": never. Takes the memory of one more process meanwhile.',
+        durations.ALLOWED,
+        default="0s",
+    )
+
+
 class KeySettings(Group):
     """Who may sign snapshots and commands."""
 
@@ -444,8 +462,12 @@ class Settings(Group):
     snapshots: SnapshotSettings = setting("Snapshots of models.", "a table", default={}, literal=True)
 
     keys: KeySettings = setting("Who may sign snapshots and commands.", "a table", default={}, literal=True)
+    verify: VerifySettings = setting(
+        "Whether another process folds the log again.", "a table", default={}, literal=True
+    )
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _file: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -455,6 +477,11 @@ class Settings(Group):
     def folder(self) -> Path:
         """The folder that relative paths are relative to: the configuration file's."""
         return self._folder
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file; None where everything came from the environment, or from text."""
+        return self._file
 
     @property
     def servers(self) -> str | None:

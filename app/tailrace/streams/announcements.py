@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from tailrace.domain.branches import CHAMPION
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.pointers import Decision
 from tailrace.domain.positions import Position, show
+from tailrace.domain.proof import Divergence, ProofStatus
 from tailrace.domain.snapshots import Manifest
 from tailrace.streams.log import Outgoing, Sink, TopicPartition
 from tailrace.wire.avro_codec import ModelEvent, encode_model_event
 
+PART_DIGEST: Final = "digest."
+"""How the keys of the texts begin that hold the digest of a part, in the announcement of a snapshot."""
+
 
 class Announcements:
-    """The model events of one loop; only the owner of the training log announces."""
+    """The model events of one loop: of the owner of the training log, and of who follows it and has cause to."""
 
     def __init__(self, sink: Sink, *, loop: str, topic: str, now_ms: Callable[[], int]) -> None:
         self.champion = ""  # lineage, as the learner has last said it
@@ -36,7 +41,8 @@ class Announcements:
     async def snapshot(self, manifest: Manifest) -> None:
         """A snapshot is complete."""
         numbers = {"number": float(manifest.number), "bytes": float(manifest.stored_bytes)}
-        texts = {"digest": manifest.state_digest}
+        texts = {"digest": manifest.state_digest, "lineage": manifest.lineage, "log_id": manifest.log_id}
+        texts |= {f"{PART_DIGEST}{part.name}": part.digest for part in manifest.parts}
         await self._send("snapshot", manifest.position, f"snapshot {manifest.number} is complete", numbers, texts)
 
     async def decision(self, decision: Decision) -> None:
@@ -47,6 +53,19 @@ class Announcements:
         texts = {"branch": decision.branch, "by": decision.by, "why": decision.why, "refusal": decision.refusal}
         detail = f"branch {decision.branch[:12]} is {words}{reason}"
         await self._send(decision.kind, decision.position, detail, {"epoch": float(decision.epoch)}, texts)
+
+    async def divergence(self, found: Divergence) -> None:
+        """Another member folded the same log and came to something else."""
+        texts = {"member": found.member, "parts": ",".join(found.parts)}
+        texts["equal_at"] = "" if found.equal_at is None else show(found.equal_at)
+        await self._send("divergence", found.position, in_words(found), None, texts)
+
+    async def verified(self, proof: ProofStatus, numbers: Sequence[int]) -> None:
+        """The log was folded again in another process."""
+        counts = {"proven": float(proof.proven), "known": float(proof.known)}
+        texts = {"snapshots": ",".join(map(str, numbers)), "problem": proof.problem}
+        words = proof.problem or f"{proof.proven} of {proof.known} snapshots are what the log says"
+        await self._send("verified", proof.position, words, counts, texts)
 
     async def refused(self, command_id: str, reason: str) -> None:
         """A command was not even taken into the log."""
@@ -67,3 +86,9 @@ class Announcements:
         )
         # Nobody waits for it: an announcement is news, the log is the truth.
         await self._sink.send(self._partition, [Outgoing(self._loop.encode(), encode_model_event(event))])
+
+
+def in_words(found: Divergence) -> str:
+    """Return a divergence as a sentence."""
+    since = "" if found.equal_at is None else f", equal up to {show(found.equal_at)}"
+    return f"at {show(found.position)} {', '.join(found.parts)} differ from those of {found.member}{since}"

@@ -74,6 +74,8 @@ class BranchKeeper:
             warmed = await self._warm(state, branch)
             for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
                 await parts.part.append(_skip(branch.lineage, position, error))
+            told = [(branch.lineage, position) for position in warmed.skips]
+            await parts.part.confirmed(offset_of(state.position), state.ownership, told)
         await parts.fold_new(state)
 
     async def ensure_champion(self, state: LoopState) -> None:

@@ -11,6 +11,7 @@ from mode import Service
 
 from tailrace.domain.branches import CHAMPION
 from tailrace.domain.errors import LogUnavailable
+from tailrace.domain.proof import Digests, ProofStatus
 from tailrace.domain.status import (
     HEARTBEAT_MS,
     MemberStatus,
@@ -43,6 +44,8 @@ class Beating:
     Attributes:
         newest_snapshot: The last one this process wrote or restored.
         quality: The quality that the live state holds; () when this process does not learn.
+        digests: At the last few agreed positions; () when this process folds nothing.
+        proof: Of the last verification that this process began; None: it began none.
         remarks: Role → what is to be said of it although it runs; "" when all is well.
     """
 
@@ -56,6 +59,8 @@ class Beating:
     recorder: Recorder
     newest_snapshot: Callable[[], SnapshotStatus | None]
     quality: Callable[[], tuple[Quality, ...]]
+    digests: Callable[[], tuple[Digests, ...]]
+    proof: Callable[[], ProofStatus | None]
     remarks: Mapping[Role, Callable[[], str]] = field(default_factory=dict)
 
 
@@ -99,6 +104,8 @@ class Heartbeat(Service):
             quality=made.quality(),
             snapshot=made.newest_snapshot(),
             label_to_influence=made.recorder.label_to_influence_quantiles(),
+            digests=made.digests(),
+            proof=made.proof(),
         )
 
     def _record_quality(self, quality: Sequence[Quality]) -> None:

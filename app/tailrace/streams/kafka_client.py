@@ -216,6 +216,7 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
 async def close_admin(admin: AIOKafkaAdminClient) -> None:
     """Close within a deadline."""
     await _ends_in_time(admin.close())
+    await _close_late_connections(admin._client)
 
 
 async def discard_producer(producer: AIOKafkaProducer) -> None:

@@ -8,7 +8,8 @@ anything is learned. What people ask for is appended to the log and takes effect
 An exception out of a model is a data outcome:
     1. The state is thrown away; the last published state serves meanwhile.
     2. A skip of that position is appended.
-    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first.
+    3. An earlier snapshot is restored and the log folded again, the notices of its tail read first. If the skip is
+       not among them, another member has claimed the log meanwhile, and this one gives up.
 """
 
 from __future__ import annotations
@@ -29,18 +30,20 @@ from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
 from tailrace.domain.records import Owner, RequestKind, Skip
-from tailrace.domain.snapshots import Manifest, check_last_block
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
+from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
-from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
+from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.standby import Standby
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
@@ -48,7 +51,6 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
-_STORE_POLL_S = 2.0  # how often a store that gives nothing is asked, where nothing else can be begun with
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
 _REST = 4  # times as long as building a branch anew took, before the next one is
 _RESTARTS = 3  # for one reason, in
@@ -62,6 +64,8 @@ class LearnParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         commands: Makes what follows the commands of a log, from an offset on.
+        standby: Has a state at hand, where this process follows the log before it owns it.
+        digests: At agreed positions, for others to compare.
         refold_after_ms: Without another correction; then the serving branch is built anew with those that it does not
             know. None: never.
     """
@@ -72,7 +76,10 @@ class LearnParts:
     training: TrainingLog
     reader: Reader
     index: SnapshotIndex
+    restoring: Restoring
+    standby: Standby
     writer: SnapshotWriter
+    digests: AgreedDigests
     models: Models
     announcements: Announcements
     recorder: Recorder
@@ -160,7 +167,7 @@ class Term(Service):
     async def _live(self) -> None:
         try:
             await self._parts.index.read(self._parts.reader)
-            state = await self._newest_good()
+            state = await self._first_state()
             await self._claim(state)
             while not self.should_stop:
                 try:
@@ -173,7 +180,10 @@ class Term(Service):
                         await self._round()
                 except FoldError as failure:
                     await self._skip(failure)
-                    state = await self._newest_good()
+                    state = await self._parts.restoring.newest_good(lambda: self.should_stop)  # 3
+                    skipped = [(failure.branch, failure.position)]
+                    first = offset_of(state.position)
+                    self._notices.merge(await self._part.confirmed(first, state.ownership, skipped))
         except OwnershipLost as lost:
             log.info("training log given up", why=str(lost))
         except (ForeignLogError, CodecError, WarmingFailed) as problem:
@@ -193,6 +203,8 @@ class Term(Service):
             await self._source.commit({self._parts.training.partition: Commit(next_offset)})
         await self._parts.writer.drain()
         self._let_go(next_offset)
+        self._parts.digests.forget()
+        self._parts.standby.resume()
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,67 +254,14 @@ class Term(Service):
             self._commands = parts.commands(state.pointers.commands_next, state.ownership.log_id)
             await self.add_runtime_dependency(self._commands)
 
-    async def _newest_good(self) -> LoopState:
+    async def _first_state(self) -> LoopState:
+        """Return the state that a follower in this process has come to, else that of a snapshot."""
         parts = self._parts
-        state, is_silent = await self._first_good()
-        while state is None and is_silent and (await parts.training.range()).start > 0 and not self.should_stop:
-            why = "the log has lost its beginning and the store does not give the snapshots; it is asked again"
-            parts.report.set(RoleState.RESTORING, why)
-            await self.sleep(_STORE_POLL_S)
-            state, is_silent = await self._first_good()
-        if state is not None:
+        state = await parts.standby.take()
+        if state is not None and await parts.restoring.still_holds(state):
+            log.info("the follower's state is taken over", position=show(state.position))
             return state
-        held = await parts.training.range()
-        if held.start > 0:
-            raise ForeignLogError(
-                f"{parts.training.partition.topic} begins at offset {held.start} and no snapshot of this lineage can "
-                "be used: what lies before is gone. Restore the topic or a snapshot, or begin a loop with another name."
-            )
-        return parts.fold.begin()
-
-    async def _first_good(self) -> tuple[LoopState | None, bool]:
-        """Return the state of the newest snapshot that is good, and whether the store gave no answer for some."""
-        parts, is_silent = self._parts, False
-        for manifest in parts.index.newest():
-            if is_silent and not manifest.inline:
-                continue  # each would take as long to say nothing
-            try:
-                return await self._state_of(manifest), is_silent
-            except (SnapshotRefused, CodecError) as refusal:
-                reason = getattr(refusal, "reason", "codec")
-                is_silent |= reason == NO_ANSWER
-                parts.recorder.snapshot_refused(reason)
-                log.warning(
-                    "snapshot refused, the one before it is tried",
-                    number=manifest.number,
-                    reason=reason,
-                    why=str(refusal),
-                )
-        return None, is_silent
-
-    async def _state_of(self, manifest: Manifest) -> LoopState:
-        parts = self._parts
-        await self._check_log(manifest)
-        bodies = await parts.index.load(manifest)
-        state = await asyncio.to_thread(parts.fold.restore, bodies)
-        if state.position != manifest.position:
-            raise SnapshotRefused(
-                "position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}"
-            )
-        return state
-
-    async def _check_log(self, manifest: Manifest) -> None:
-        offset = manifest.last_block_offset
-        if offset is None:
-            return
-        training = self._parts.training
-        held = await training.range()
-        refusal = check_last_block(
-            manifest, log_id="", start=held.start, end=held.end, value=await training.value_at(offset)
-        )
-        if refusal is not None:
-            # An older snapshot of the same log would not help: the log itself is not the one that was folded.
-            raise ForeignLogError(refusal.message)
+        return await parts.restoring.newest_good(lambda: self.should_stop)
 
     async def _claim(self, state: LoopState) -> None:
         """Claim the learner's part, and read what the tail says that must be known before it is folded."""
@@ -363,7 +322,7 @@ class Term(Service):
     async def _fold(self, record: Logged) -> None:
         """Fold one record, in slices of a few milliseconds."""
         state, parts = self._state, self._parts
-        fenced, decided = state.counts.fenced_blocks, state.pointers.decisions
+        fenced, decided, counted = state.counts.fenced_blocks, state.pointers.decisions, state.counts.examples
         block = parts.fold.open(state, record.offset, record.record, record.digest)
         if state.pointers.decisions is not decided:
             await self._tell_decision(state)
@@ -389,6 +348,8 @@ class Term(Service):
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
                 parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
+        if self.is_live:
+            await parts.digests.block_closed(state, counted)
         parts.recorder.model_position(Role.LEARN, record.offset + 1)
 
     async def _tell_decision(self, state: LoopState) -> None:
@@ -418,7 +379,7 @@ class Term(Service):
                 continue
             asked = commands.waiting.popleft()
             if asked.request.kind is RequestKind.SNAPSHOT:
-                await self._snapshot_now()
+                await self._snapshot_now(asked.request.id)
             else:
                 await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
 
@@ -442,7 +403,12 @@ class Term(Service):
                 # Corrections that never cease must not keep a core busy for ever.
                 quiet_from_s = loop.time() + _REST * (loop.time() - begun_s)
 
-    async def _snapshot_now(self) -> None:
+    async def _snapshot_now(self, command_id: str = "") -> None:
+        if not self._parts.writer.writes:
+            if command_id:
+                why = "a follower takes the snapshots of this loop, when due"
+                await self._parts.announcements.refused(command_id, why)
+            return
         async with self._at_block_end:
             state = self._live_state()
             if state is not None:
@@ -472,7 +438,6 @@ class Term(Service):
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
         await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
-        self._notices.skip(failure.branch, failure.position)
         await parts.announcements.skip(failure.position, cause)
 
     async def _serve_published(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -47,6 +47,20 @@ MAX_RECORD_BYTES: Final = MAX_INLINE_BYTES + 2 * MAX_MANIFEST_BYTES
 """Of an index record: inline parts, the manifest, and what Avro adds."""
 
 
+@dataclass(slots=True)
+class _Held:
+    """What was read or written: slot → manifest, and the highest position in each line of rising ones."""
+
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    highest: dict[str, Position] = field(default_factory=dict)
+
+    def take(self, slot: str, manifest: Manifest) -> None:
+        """Put a manifest into its slot."""
+        line = _rising(manifest)
+        self.manifests[slot] = manifest
+        self.highest[line] = max(manifest.position, self.highest.get(line, 0))
+
+
 class SnapshotIndex:
     """Manifests of one loop, as this process has read or written them.
 
@@ -78,13 +92,13 @@ class SnapshotIndex:
         self._sink = sink
         self._signer = signer
         self._on_refused = on_refused
-        self._manifests: dict[str, Manifest] = {}
-        self._highest: dict[str, Position] = {}
+        self._held = _Held()
+        self._written = _Held()
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
         """Everything that the index holds for this lineage."""
-        return tuple(self._manifests.values())
+        return tuple(self._held.manifests.values())
 
     def by_position(self) -> list[Manifest]:
         """Return snapshots and publications, the one that holds most of the log first: for serving."""
@@ -106,9 +120,12 @@ class SnapshotIndex:
 
     def note(self, record: Record) -> Manifest | None:
         """Take one record of the topic into account; return its manifest if it counts and is of this lineage."""
+        return self._note(record, self._held)
+
+    def _note(self, record: Record, held: _Held) -> Manifest | None:
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
-            self._manifests.pop(key, None)
+            held.manifests.pop(key, None)
             return None
         try:
             manifest = unsealed(record, self._trusted)
@@ -117,12 +134,11 @@ class SnapshotIndex:
             return None
         if manifest.lineage != self._lineage:
             return None
-        refusal = replayed(manifest, self._highest.get(_rising(manifest), 0))
+        refusal = replayed(manifest, held.highest.get(_rising(manifest), 0))
         if refusal is not None:
             self._refuse(record, refusal)
             return None
-        self._highest[_rising(manifest)] = manifest.position
-        self._manifests[key] = manifest
+        held.take(key, manifest)
         return manifest
 
     def _refuse(self, record: Record, refusal: Refusal) -> None:
@@ -130,14 +146,16 @@ class SnapshotIndex:
         log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
 
     async def read(self, reader: Reader) -> None:
-        """Read the whole topic, from its beginning."""
-        self._highest.clear()
+        """Read the whole topic, from its beginning; what this process writes meanwhile counts too."""
+        self._written, found = _Held(), _Held()
         held = await reader.range_of(self.partition)
-        if held.start == held.end:
-            return
-        async for batch in reader.read(self.partition, held.start, held.end):
-            for record in batch:
-                self.note(record)
+        if held.start < held.end:
+            async for batch in reader.read(self.partition, held.start, held.end):
+                for record in batch:
+                    self._note(record, found)
+        for slot, manifest in self._written.manifests.items():
+            found.take(slot, manifest)
+        self._held = found
 
     async def load(self, manifest: Manifest, *, log_id: str = "", not_below: int = 0) -> Mapping[str, bytes]:
         """Return the bodies behind a manifest of the index.
@@ -193,8 +211,8 @@ class SnapshotIndex:
         await delivery
         failpoints.reached("learn.snapshot_indexed")
         replaced = replaced_by(manifest, self.manifests)
-        self._manifests[slot] = manifest
-        self._highest[_rising(manifest)] = max(manifest.position, self._highest.get(_rising(manifest), 0))
+        self._held.take(slot, manifest)
+        self._written.take(slot, manifest)
         if replaced is not None and replaced.store_path is not None and replaced.store_path != path:
             await self._forget(replaced.store_path)
         return manifest

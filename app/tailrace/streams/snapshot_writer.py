@@ -9,7 +9,7 @@ behind a snapshot that the store does not take.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -60,6 +60,8 @@ class SnapshotWriter:
     Args:
         store_address: For people.
         publish_ms, snapshot_ms: Intervals.
+        writes: Says whether whoever calls this writes at all; False: another process takes the snapshots.
+        may_write: Asked before each one is made known; False: another member does that now.
         clock_ms: Never goes back; for intervals.
         now_ms: The wall clock; informative.
     """
@@ -78,7 +80,11 @@ class SnapshotWriter:
         snapshot_ms: int,
         clock_ms: Callable[[], int],
         now_ms: Callable[[], int],
+        writes: Callable[[], bool] = lambda: True,
+        may_write: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        self._is_asked = writes
+        self._may_write = may_write
         self._loop = loop
         self._fold = fold
         self._index = index
@@ -94,6 +100,11 @@ class SnapshotWriter:
         }
         self.newest: SnapshotStatus | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process takes the snapshots of the loop now."""
+        return self._is_asked()
+
     def restored(self, state: LoopState) -> None:
         """Say that a state is live now; what it was restored from need not be written again."""
         usable = (manifest for manifest in self._index.newest() if manifest.position <= state.position)
@@ -103,11 +114,12 @@ class SnapshotWriter:
             self._note(newest)
         published = next(iter(self._index.newest(Kind.PUBLICATION)), None)
         if published is not None:
-            self._lanes[Kind.PUBLICATION].schedule.last_position = min(published.position, state.position)
+            # What was published never goes back: readers of the index would refuse it.
+            self._lanes[Kind.PUBLICATION].schedule.last_position = published.position
 
     async def if_due(self, state: LoopState) -> None:
         """Encode what is due at this block end, and hand it on."""
-        for kind, lane in self._lanes.items():
+        for kind, lane in self._lanes.items() if self.writes else ():
             if kind is Kind.PUBLICATION and state.champion is None:
                 continue  # a learner with other libraries folds the branch that serves
             if lane.schedule.due(self._clock_ms(), state.position):
@@ -116,7 +128,7 @@ class SnapshotWriter:
     async def last(self, state: LoopState) -> None:
         """Take a snapshot now if anything was folded since the last: the process is about to stop."""
         lane = self._lanes[Kind.SNAPSHOT]
-        if state.position > lane.schedule.last_position:
+        if self.writes and state.position > lane.schedule.last_position:
             await self._take(Kind.SNAPSHOT, lane, state)
 
     async def drain(self) -> None:
@@ -198,7 +210,13 @@ class SnapshotWriter:
 
     async def _write(self, finished: Finished) -> None:
         begun, kind = perf_counter(), finished.draft.kind
+        if self._may_write is not None and not await self._may_write():
+            log.info("another member takes the snapshots now; this one is dropped", kind=kind.value)
+            return
         previous = next(iter(self._index.newest(kind)), None)
+        if previous is not None and previous.position > finished.draft.position:
+            log.info("a newer one is in the index; this one is dropped", kind=kind.value, number=previous.number)
+            return
         manifest = replace(
             finished.draft,
             number=next_number(self._index.manifests, self._fold.lineage, kind),

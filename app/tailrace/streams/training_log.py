@@ -19,7 +19,14 @@ import structlog
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.notices import CorrectedTargets, CorrectionsByEvent, Logged, LogRecord, Notices, read_notices
+from tailrace.domain.notices import (
+    CorrectedTargets,
+    CorrectionsByEvent,
+    Logged,
+    LogRecord,
+    Notices,
+    read_notices,
+)
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, Owner

@@ -18,7 +18,7 @@ from tailrace.domain.branches import Branch, BranchState, part_name
 from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.notices import Notices
-from tailrace.domain.positions import Position, offset_of, show
+from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.rehearsal import Rehearsal
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
@@ -82,13 +82,21 @@ class Warming:
         Raises:
             ForeignLogError: The log does not reach back to where the branch would begin.
             ContractError: This process cannot fold the branch.
+            WarmingFailed: Its filter speaks of what is not in the log yet.
         """
         state = None if fresh else await self._restored(branch)
         if state is None:
             state = self._fold.begin()
             self._fold.hold(state, self._fold.begin_branch(branch))
+        state.beside = frozenset({branch.lineage})
         first = offset_of(state.position)
-        known = await self._training.notices(first, (await self._training.range()).end, state.ownership)
+        end = (await self._training.range()).end
+        if branch.filter.reaches_to > position_of(end):
+            reach = show(branch.filter.reaches_to)
+            raise WarmingFailed(
+                f"its filter reaches to {reach}, the log ends at offset {end}; build it again, up to the log's end"
+            )
+        known = await self._training.notices(first, end, state.ownership)
         if branch.filter.corrected_to > state.position:
             known.know(await self._training.corrections(branch.filter.corrected_to))
         if notices is not None:
@@ -151,6 +159,7 @@ class Warming:
         warmed.skips[failure.position] = cause
         warmed.notices.skip(failure.branch, failure.position)
         warmed.state = self._fold.restore(warmed.checkpoint)
+        warmed.state.beside = frozenset({warmed.branch.lineage})
 
     async def _restored(self, branch: Branch) -> LoopState | None:
         for manifest in self._index.holding(part_name(branch.lineage)):

@@ -209,6 +209,24 @@ SNAPSHOTS_REFUSED: Final = Instrument(
     "tailrace_snapshots_refused_total", Type.COUNTER, "Snapshots that were not loaded, by the step that refused them.",
     ("loop", "reason"), {"reason": _closed(*REASONS)},
 )  # fmt: skip
+DIGESTS_COMPARED: Final = Instrument(
+    "tailrace_digest_comparisons_total", Type.COUNTER,
+    "Positions at which this process and another one had folded the log and compared digests, by what was found.",
+    ("loop", "outcome"), {"outcome": _closed("equal", "different")},
+)  # fmt: skip
+DIVERGENCES: Final = Instrument(
+    "tailrace_digest_divergences_total", Type.COUNTER,
+    "Times that this process stopped following because another one came to a different state of the same log.",
+    ("loop",),
+)  # fmt: skip
+VERIFICATIONS: Final = Instrument(
+    "tailrace_verifications_total", Type.COUNTER, "Verifications in the background, by how they ended.",
+    ("loop", "outcome"), {"outcome": _closed("equal", "different", "failed")},
+)  # fmt: skip
+SNAPSHOTS_PROVEN: Final = Instrument(
+    "tailrace_snapshots_proven_ratio", Type.GAUGE,
+    "Share of the snapshots in the index that were folded again from the log and found equal, 0 to 1.", ("loop",),
+)  # fmt: skip
 COMMITS: Final = Instrument(
     "tailrace_commits_total", Type.COUNTER, "Commits of offsets; refused means that the assignment had moved on.",
     ("loop", "role", "outcome"), {"role": ROLES, "outcome": _closed("ok", "refused", "failed")},

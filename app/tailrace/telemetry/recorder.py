@@ -219,6 +219,26 @@ class Recorder:
         """Say how long a phase took: encode, write, index, load."""
         self._instruments.observe(declared.SNAPSHOT_DURATION, (seconds,), self._loop, phase)
 
+    # ── proof ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def digests_compared(self, equal: int) -> None:
+        """Count positions at which another process came to the same state."""
+        self._instruments.add(declared.DIGESTS_COMPARED, equal, self._loop, "equal")
+        self.counts["digests_equal"] += equal
+
+    def diverged(self) -> None:
+        """Count a position at which another process came to a different state."""
+        self._instruments.add(declared.DIGESTS_COMPARED, 1, self._loop, "different")
+        self._instruments.add(declared.DIVERGENCES, 1, self._loop)
+        self.counts["divergences"] += 1
+
+    def verified(self, outcome: str, share: float | None) -> None:
+        """Count a verification: equal, different or failed; `share` of snapshots proven, None: not known."""
+        self._instruments.add(declared.VERIFICATIONS, 1, self._loop, outcome)
+        self.counts[f"verifications_{outcome}"] += 1
+        if share is not None:
+            self._instruments.set(declared.SNAPSHOTS_PROVEN, share, self._loop)
+
     def _outcomes(self, instrument: Instrument, name: str, outcomes: Mapping[str, int]) -> None:
         for outcome, count in outcomes.items():
             self._instruments.add(instrument, count, self._loop, outcome)

@@ -1,0 +1,343 @@
+"""The follow agent: folds the training log without owning it, beside the learner, in a process of its own.
+
+It restores what the learner would restore, folds the same records and holds the same branches; it claims, appends and
+serves nothing. Three things come of it:
+    1. A learner in the same process that gets the training log begins with this state instead of a snapshot.
+    2. Digests at agreed positions are compared with those of every other member. Where they differ, this follower
+       says so and stops: its state is no longer used for anything. The process goes on.
+    3. Where followers take the snapshots, the one that the group `tailrace.<loop>.follow` gives the training log to
+       writes them; it asks by a commit before each one whether it still is that one.
+
+An example at which a model raises here must raise at the learner too: the follower waits for the skip in the log,
+then restores and folds again. A learner that goes on without one has come to something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import structlog
+from mode import Service
+
+from tailrace.domain.branches import part_name
+from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
+from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.notices import Logged, Notices
+from tailrace.domain.positions import Position, offset_of, row_of, show
+from tailrace.domain.proof import Comparison, Digests, Divergence
+from tailrace.domain.status import Role, RoleState
+from tailrace.streams.agreed_digests import AgreedDigests
+from tailrace.streams.announcements import Announcements, in_words
+from tailrace.streams.log import Commit, Reader, Record, RecordBatch, Source, TopicPartition
+from tailrace.streams.restoring import Restoring
+from tailrace.streams.role import RoleReport
+from tailrace.streams.snapshot_index import SnapshotIndex
+from tailrace.streams.snapshot_writer import SnapshotWriter
+from tailrace.streams.training_log import TrainingLog, logged
+from tailrace.streams.warming import SLICE_S, Warming, WarmingFailed
+from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import decode_status
+
+log = structlog.get_logger(__name__)
+
+_ASK_AGAIN_S = 0.2  # for a skip that the learner has to append
+
+
+@dataclass(frozen=True, slots=True)
+class FollowParts:
+    """What the follow agent works with.
+
+    Attributes:
+        takes_snapshots: Whether followers take the snapshots of this loop.
+        member: The name of this process, whose own heartbeats say nothing new.
+        status_topic: Where the others tell their digests.
+        clock_s: Never goes back.
+    """
+
+    fold: Fold
+    training: TrainingLog
+    reader: Reader
+    index: SnapshotIndex
+    restoring: Restoring
+    writer: SnapshotWriter
+    announcements: Announcements
+    recorder: Recorder
+    report: RoleReport
+    takes_snapshots: bool
+    member: str
+    status_topic: str
+    clock_s: Callable[[], float]
+
+
+class FollowAgent(Service):
+    """Follows the training log of one loop."""
+
+    def __init__(self, parts: FollowParts) -> None:
+        super().__init__()
+        self.digests = AgreedDigests(parts.fold, parts.clock_s)
+        self._parts = parts
+        self._source: Source | None = None
+        self._state: LoopState | None = None
+        self._notices = Notices()
+        self._comparison = Comparison()
+        self._equal_told = 0
+        self._told_to: Position = 0
+        self._is_writer = False
+        self._has_read_index = False
+        self._is_lent = False
+        self._resumed = asyncio.Event()
+        self._one_asks = asyncio.Lock()  # snapshots and publications are written beside each other
+        self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
+        self._row_s = 50e-6  # cost of one example, followed as it changes
+
+    @property
+    def followed(self) -> LoopState | None:
+        """What was folded so far; None while this follower restores, has lent it, or stays down."""
+        return self._state
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it has stopped for good."""
+        return self._parts.report.state is RoleState.FAILED
+
+    # ── the group, which says who writes ────────────────────────────────────────────────────────────────────────
+
+    def attach(self, source: Source) -> None:
+        """Give the group member; nothing is read by it."""
+        self._source = source
+
+    async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
+        """The Faust agent; its source stays paused, so nothing comes."""
+        async for batch in batches:
+            log.warning("a batch came although nothing is asked for", records=len(batch.records))
+
+    async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
+        """Take the snapshots from now on, if this member has the training log."""
+        del generation
+        self._parts.recorder.rebalanced(Role.FOLLOW)
+        self._is_writer, self._has_read_index = self._parts.training.partition in partitions, False
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Take no snapshots any more."""
+        if self._parts.training.partition in partitions:
+            self._is_writer = False
+            self._parts.recorder.forget_partition(Role.FOLLOW, self._parts.training.partition.topic, 0)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this member is the one of all followers that takes snapshots, if followers do."""
+        return self._is_writer and self._parts.takes_snapshots and not self.is_down
+
+    async def may_write(self) -> bool:
+        """Ask by a commit whether this member still is the one that writes; read what the one before it wrote."""
+        async with self._one_asks:
+            state, source, partition = self._state, self._source, self._parts.training.partition
+            if source is None or not self.is_writer:
+                return False
+            known = await source.committed(partition)
+            at = Commit(offset_of(state.position)) if state is not None else known or Commit(0)
+            if not await source.commit({partition: at}):
+                return False
+            if not self._has_read_index:
+                await self._parts.index.read(self._parts.reader)
+                self._has_read_index = True
+            return True
+
+    def remark(self) -> str:
+        """Say that snapshots wait; "" while all is well, or others take them."""
+        return self._parts.writer.remark() if self.is_writer else ""
+
+    async def on_stop(self) -> None:
+        """Write the snapshots that wait."""
+        if self.is_writer:
+            await self._parts.writer.drain()
+
+    # ── standby ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def take(self) -> LoopState | None:
+        """Give the state away to a learner of this process, at a block's end."""
+        self._is_lent = True
+        self._resumed.clear()
+        async with self._at_block_end:
+            state, self._state = self._state, None
+        self.digests.forget()
+        if not self.is_down:
+            self._parts.report.set(RoleState.WAITING, "this process learns; it follows again when it no longer does")
+        return state
+
+    def resume(self) -> None:
+        """Follow again."""
+        self._is_lent = False
+        self._resumed.set()
+
+    # ── following ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @Service.task
+    async def _live(self) -> None:
+        while not self.should_stop and not self.is_down:
+            if self._is_lent:
+                await self.wait(self._resumed.wait())
+                continue
+            try:
+                await self._follow()
+            except FoldError as failure:
+                await self._await_skip(failure)
+            except (ForeignLogError, CodecError, SnapshotRefused, WarmingFailed) as problem:
+                self._stay_down(str(problem))
+
+    async def _follow(self) -> None:
+        parts, training = self._parts, self._parts.training
+        parts.report.set(RoleState.RESTORING, "a snapshot is read")
+        await parts.index.read(parts.reader)
+        state = await parts.restoring.newest_good(lambda: self.should_stop)
+        start, end = offset_of(state.position), (await training.range()).end
+        self._notices = await training.notices(start, end, state.ownership)
+        await self._hold_missing(state)
+        if self._is_lent:
+            return
+        self._state = state
+        parts.writer.restored(state)
+        async with _following(parts.reader, training.partition, start) as batches:
+            async for batch in batches:
+                for record in batch:
+                    if not await self._step(state, logged(record)):
+                        return
+                if not await self._step(state, None):
+                    return
+                self._tell(state, end)
+
+    async def _step(self, state: LoopState, record: Logged | None) -> bool:
+        """Fold the next record, if there is one, and write what is due; return whether the state is still followed."""
+        async with self._at_block_end:
+            if self._state is not state or self.should_stop:
+                return False
+            try:
+                if record is not None:
+                    await self._fold(state, record)
+            except BaseException:
+                self._state = None  # half-changed
+                raise
+            if self._state is state and self.is_writer:
+                await self._parts.writer.if_due(state)
+            return self._state is state
+
+    async def _fold(self, state: LoopState, record: Logged) -> None:
+        parts, counted, decided = self._parts, state.counts.examples, state.pointers.decisions
+        block = parts.fold.open(state, record.offset, record.record, record.digest)
+        if state.pointers.decisions is not decided:
+            await self._hold_missing(state)
+        if block is None:
+            return
+        rows, start = len(block.examples), row_of(state.position)
+        while start < rows:
+            begun = perf_counter()
+            stop = min(rows, start + max(1, int(SLICE_S / self._row_s)))
+            parts.fold.learn(state, block, record.offset, start, stop, self._notices)
+            self._row_s = 0.8 * self._row_s + 0.2 * max((perf_counter() - begun) / (stop - start), 1e-6)
+            start = stop
+            await asyncio.sleep(0)
+        parts.fold.close(state, record.offset)
+        digests = await self.digests.block_closed(state, counted)
+        if digests is not None:
+            await self._compared(self._comparison.mine(digests))
+        parts.recorder.model_position(Role.FOLLOW, record.offset + 1)
+
+    async def _hold_missing(self, state: LoopState) -> None:
+        parts = self._parts
+        for branch in parts.fold.missing(state):
+            warming = Warming(parts.fold, parts.training, parts.index)
+            warmed = await warming.begin(branch)
+            await warming.fold_to(warmed, offset_of(state.position))
+            parts.fold.hold(state, warmed.held)
+            self._notices.merge(warmed.notices)
+
+    def _tell(self, state: LoopState, end: int) -> None:
+        """Say how far this follower is, to its group and to people."""
+        parts, next_offset = self._parts, offset_of(state.position)
+        if self._source is not None and parts.training.partition in self._source.assigned:
+            self._source.seek(parts.training.partition, next_offset)
+        if next_offset < end:
+            parts.report.set(RoleState.RESTORING, f"folded up to offset {next_offset} of {end}")
+        else:
+            parts.report.set(RoleState.RUNNING)
+
+    # ── a model that raises ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _await_skip(self, failure: FoldError) -> None:
+        parts, training, at = self._parts, self._parts.training, show(failure.position)
+        parts.report.set(RoleState.RESTORING, f"the model raised at {at}; the learner says what is skipped")
+        state = await parts.restoring.newest_good(lambda: self.should_stop)
+        while not self.should_stop and not self._is_lent:
+            told_to = self._told_to  # asked first: who has come further has appended the skip before
+            notices = await training.notices(offset_of(state.position), (await training.range()).end, state.ownership)
+            if failure.position in notices.of(failure.branch).skips:
+                return
+            if told_to > failure.position:
+                parts_ = (part_name(failure.branch),)
+                await self._diverge(Divergence(failure.position, self._comparison.equal_at, "the learner", parts_))
+                return
+            await self.sleep(_ASK_AGAIN_S)
+
+    # ── what others came to ─────────────────────────────────────────────────────────────────────────────────────
+
+    @Service.task
+    async def _listen(self) -> None:
+        partition = TopicPartition(self._parts.status_topic, 0)
+        held = await self._parts.reader.range_of(partition)
+        async with _following(self._parts.reader, partition, held.end) as batches:
+            async for batch in batches:
+                if self.should_stop or self.is_down:
+                    return
+                for record in batch:
+                    if record.value is not None and record.key != self._parts.member.encode():
+                        await self._hear(record.value)
+
+    async def _hear(self, value: bytes) -> None:
+        try:
+            status = decode_status(value)
+        except CodecError as problem:
+            log.warning("heartbeat passed over", why=str(problem))
+            return
+        told: list[Digests] = [each for each in status.digests if each.lineage == self._parts.fold.lineage]
+        self._told_to = max([self._told_to, *(each.position for each in told)])
+        await self._compared(self._comparison.theirs(status.member, told))
+
+    async def _compared(self, found: Divergence | None) -> None:
+        equal, self._equal_told = self._comparison.equal - self._equal_told, self._comparison.equal
+        self._parts.recorder.digests_compared(equal)
+        if found is not None and self._state is not None and not self.is_down:
+            await self._diverge(found)
+
+    async def _diverge(self, found: Divergence) -> None:
+        self._parts.recorder.diverged()
+        self._stay_down(f"this follower diverged: {in_words(found)}; `tailrace verify` says which of the two is right")
+        await self._parts.announcements.divergence(found)
+
+    def _stay_down(self, reason: str) -> None:
+        log.error("following stays down, the process goes on", why=reason)
+        self._state, self._is_writer = None, False
+        self.digests.forget()
+        self._parts.report.set(RoleState.FAILED, reason)
+        self.add_future(self._leave())
+
+    async def _leave(self) -> None:
+        """Leave the group, so that another follower takes the snapshots."""
+        if self._source is not None:
+            await self._source.stop()
+
+
+@asynccontextmanager
+async def _following(
+    reader: Reader, partition: TopicPartition, start: int
+) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
+    """Read on from an offset; what it is read with is let go at the end, whoever leaves in the middle."""
+    batches = reader.follow(partition, start)
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, AsyncGenerator):
+            await batches.aclose()

@@ -1,0 +1,168 @@
+"""Followers on a real broker: a hot standby that takes over, one writer of snapshots, an alarm in `status`."""
+
+from __future__ import annotations
+
+import pytest
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
+
+from tailrace.domain.models.digest import digest_of
+from tailrace.domain.snapshots import chain_problems
+from tailrace.domain.status import Role, RoleState, Verdict
+from tailrace.inspection.reading import opened
+from tailrace.inspection.status import picture_of
+
+FORWARD = (Role.SCORE, Role.JOIN)
+
+
+@pytest.fixture
+async def make(kafka_form, tmp_path):
+    made = []
+
+    async def scenario(**changes) -> Scenario:
+        made.append(await Scenario.make(kafka_form, tmp_path, partitions=1, **changes))
+        return made[-1]
+
+    yield scenario
+    for each in made:
+        await each.close()
+
+
+async def learn(scenario, process, count, first=0):
+    events, labels = pairs(count, now_ms(), first=first)
+    await scenario.user.events(*events)
+    await scenario.user.labels(*labels)
+    await until(lambda: scenario.learned(process) >= first + count, f"{first + count} are learned", 60.0)
+
+
+def followed(scenario, process):
+    return scenario.loop_of(process).follow.followed
+
+
+async def test_a_standby_takes_over_with_the_state_that_it_has_followed(make):
+    """Guards the handover: without it the new learner restores a snapshot and folds the tail again."""
+    scenario = await make(snapshots={"every": "1h", "publish": "200ms"})
+    await scenario.start(FORWARD)
+    pair = [await scenario.start([Role.FOLLOW, Role.LEARN]) for _ in range(2)]
+
+    def learners():
+        return [each for each in pair if scenario.loop_of(each).learn.live_state is not None]
+
+    await until(
+        lambda: len(learners()) == 1 and any(followed(scenario, each) for each in pair), "one of them learns", 60.0
+    )
+    (first,) = learners()
+    (standby,) = (each for each in pair if each is not first)
+    await learn(scenario, first, 100)
+    live = scenario.loop_of(first).models.live
+
+    def has_caught_up():
+        state = followed(scenario, standby)
+        return state is not None and state.position == live.position
+
+    await until(has_caught_up, "the other one has caught up", 60.0)
+    handed = followed(scenario, standby)
+
+    await scenario.stop(first)
+    await until(lambda: scenario.loop_of(standby).learn.live_state is not None, "it has taken over", 60.0)
+    await learn(scenario, standby, 50, 100)
+
+    assert handed is scenario.loop_of(standby).learn.live_state
+    assert RoleState.WAITING is scenario.loop_of(standby).reports[Role.FOLLOW].state
+
+
+async def test_one_of_two_followers_takes_the_snapshots_and_the_other_goes_on_when_it_leaves(make):
+    """Guards the one writer: the chain of manifests would fork, and numbers would stand twice."""
+    scenario = await make(snapshots={"every": "200ms", "publish": "200ms", "by": "follower"})
+    await scenario.start(FORWARD)
+    learner = await scenario.start([Role.LEARN])
+    followers = [await scenario.start([Role.FOLLOW]) for _ in range(2)]
+    await learn(scenario, learner, 50)
+
+    def writers():
+        return [each for each in followers if scenario.loop_of(each).follow.is_writer]
+
+    await until(lambda: len(writers()) == 1, "one of them writes", 60.0)
+    (writer,) = writers()
+
+    def taken(each):
+        return scenario.loop_of(each).recorder.counts["snapshots"]
+
+    await learn(scenario, learner, 50, 50)
+    await until(lambda: taken(writer), "it has taken one", 60.0)
+
+    followers.remove(writer)
+    await scenario.stop(writer)
+    await until(lambda: writers() == followers, "the other one writes", 60.0)
+    before = taken(followers[0])
+    await learn(scenario, learner, 50, 100)
+    await until(lambda: taken(followers[0]) > before, "it has taken one too", 60.0)
+    index = scenario.loop_of(followers[0]).follow._parts.index
+
+    assert 0 == taken(learner)
+    assert len(index.newest()) > 1
+    assert [] == chain_problems(index.newest())
+
+
+async def test_a_follower_that_diverged_leaves_the_snapshots_to_another_one(make):
+    """Guards the leaving of the group: it would hold the training log, and nobody would write."""
+    scenario = await make(snapshots={"every": "200ms", "publish": "200ms", "by": "follower"})
+    await scenario.start(FORWARD)
+    learner = await scenario.start([Role.LEARN])
+    followers = [await scenario.start([Role.FOLLOW]) for _ in range(2)]
+
+    def writers():
+        return [each for each in followers if scenario.loop_of(each).follow.is_writer]
+
+    await until(lambda: len(writers()) == 1, "one of them writes", 60.0)
+    (writer,) = writers()
+    (other,) = (each for each in followers if each is not writer)
+    await learn(scenario, learner, 50)
+    loop = scenario.loop_of(writer)
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+    await learn(scenario, learner, 100, 50)
+    await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
+    await until(lambda: writers() == [other], "the other one writes", 60.0)
+    before = scenario.loop_of(other).recorder.counts["snapshots"]
+    await learn(scenario, learner, 20, 150)
+    await until(lambda: scenario.loop_of(other).recorder.counts["snapshots"] > before, "it has taken one", 60.0)
+
+
+async def test_a_follower_that_diverged_is_a_failure_in_the_status_of_the_loop(make):
+    scenario = await make()
+    worker = await scenario.start()
+    follower = await scenario.start([Role.FOLLOW])
+    await learn(scenario, worker, 50)
+    loop = scenario.loop_of(follower)
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+    await learn(scenario, worker, 100, 50)
+    await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
+
+    async def fails():
+        async with opened(scenario.settings) as reading:
+            found = await picture_of(reading, scenario.domain.name, scenario.domain.settings, now_ms())
+        return any(each.about == "follow" and each.verdict is Verdict.FAIL for each in found.status.findings)
+
+    await until(fails, "the status says so", 60.0)
+    await learn(scenario, worker, 10, 150)
+
+
+async def test_a_follower_comes_to_the_same_bytes(make):
+    scenario = await make()
+    worker = await scenario.start()
+    follower = await scenario.start([Role.FOLLOW])
+    await learn(scenario, worker, 200)
+    live = scenario.loop_of(worker).models.live
+    await until(lambda: followed(scenario, follower), "it follows", 60.0)
+    await until(lambda: followed(scenario, follower).position == live.position, "it has caught up", 60.0)
+    fold = scenario.loop_of(follower).follow._parts.fold
+
+    mine, theirs = (
+        {name: digest_of(body) for name, body in fold.parts(state).items()}
+        for state in (followed(scenario, follower), live)
+    )
+
+    assert mine == theirs
