@@ -16,6 +16,7 @@ from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import position_of
 from tailrace.domain.snapshots import Manifest, index_key, manifest_of
+from tailrace.domain.status import Role
 from tailrace.inspection.reading import opened
 from tailrace.inspection.verifying import Verifier
 from tailrace.main import Process, versions
@@ -171,6 +172,25 @@ async def test_a_snapshot_that_a_stranger_signed_is_never_loaded(made):
     assert 100 == scenario.learned(process)
     assert 1 <= refused(process, "unknown_key")
     assert scenario.loop_of(process).models.current().position < position_of(1 << 30)
+
+
+async def test_a_server_that_does_not_trust_the_learners_key_says_so_in_status(made):
+    """Fails when a refusal is only logged: such a server answers with an untrained model and looks well."""
+    scenario = await two_snapshots(made)
+    trusted = scenario.settings.keys.folder / "trusted.json"
+    elsewhere = trusted.rename(trusted.with_suffix(".elsewhere"))
+
+    server = await scenario.start([Role.SCORE])
+    told = scenario.loop_of(server).follower.remark()
+    untrained = scenario.loop_of(server).models.current()
+    await scenario.stop(server)
+    elsewhere.rename(trusted)
+    server = await scenario.start([Role.SCORE])
+
+    assert "which is not trusted here" in told
+    assert 0 == untrained.position
+    assert "" == scenario.loop_of(server).follower.remark()
+    assert 0 < scenario.loop_of(server).models.current().position
 
 
 async def test_an_old_snapshot_that_comes_into_the_index_again_is_refused(made):

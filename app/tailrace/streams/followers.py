@@ -135,6 +135,13 @@ class Follower(Service):
         self._came = asyncio.Event()
         self.is_ready = False
 
+    def remark(self) -> str:
+        """Say why what was published last is not served; "" when all is well."""
+        refusal = self._index.refusal
+        if refusal is None:
+            return ""
+        return f"what was published last is not served, what was known before is: {refusal.message}"
+
     @Service.task
     async def _follow(self) -> None:
         partition = self._index.partition

@@ -94,6 +94,12 @@ class SnapshotIndex:
         self._on_refused = on_refused
         self._held = _Held()
         self._written = _Held()
+        self._refusal: Refusal | None = None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why what came last for this lineage does not count; None where it does."""
+        return self._refusal
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -139,9 +145,11 @@ class SnapshotIndex:
             self._refuse(record, refusal)
             return None
         held.take(key, manifest)
+        self._refusal = None
         return manifest
 
     def _refuse(self, record: Record, refusal: Refusal) -> None:
+        self._refusal = refusal
         self._on_refused(refusal.reason)
         log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
 
