@@ -128,6 +128,14 @@ class SnapshotIndex:
         """Take one record of the topic into account; return its manifest if it counts and is of this lineage."""
         return self._note(record, self._held)
 
+    def is_trusted(self, record: Record) -> bool:
+        """Return whether a record of the topic is signed by a key that counts now; what was refused may be later."""
+        try:
+            unsealed(record, self._trusted)
+        except (CodecError, SnapshotRefused):
+            return False
+        return True
+
     def _note(self, record: Record, held: _Held) -> Manifest | None:
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
