@@ -49,6 +49,22 @@ def test_a_table_names_the_branch_and_says_why_another_environment_cannot_fold_i
     assert "cannot be folded here: other features or targets" in ran.out
 
 
+def test_a_row_without_a_sentence_has_no_line_for_it(run: Run, ran_loop: RanLoop):
+    ran = run("branches", "list", "-o", "table")
+
+    assert 2 == len(ran.out.splitlines()), "the heading and the branch that serves"
+
+
+def test_a_model_that_is_refused_is_named_by_its_key(run: Run, ran_loop: RanLoop):
+    file = ran_loop.folder / "tailrace.toml"
+    file.write_text(file.read_text().replace("LogisticRegression", "LogisticRegressio"))
+
+    ran = run("upgrade", "--dry-run")
+
+    assert 3 == ran.code
+    assert "error: loops.phishing.champion.model: LogisticRegressio is no class of River" in ran.err
+
+
 def test_an_upgrade_can_be_tried_where_nothing_runs_and_without_any_key(run: Run, ran_loop: RanLoop):
     configure_a_tree(ran_loop.folder)
     (ran_loop.folder / "keys" / "learner.key").unlink()
@@ -80,9 +96,12 @@ def test_compare_says_how_many_examples_are_asked_about(run: Run, ran_loop: RanL
 def test_a_later_start_learns_less(run: Run, ran_loop: RanLoop):
     configure_a_tree(ran_loop.folder)
 
-    found = json.loads(run("upgrade", "--dry-run", "--start", "9999", "-o", "json").out)
+    end = run("at", "-o", "json").out
+    last = str(int(json.loads(end)["position"].partition(":")[0]) - 1)
 
-    assert (0, ran_loop.learned) == (found["learned"], found["left_out"])
+    found = json.loads(run("upgrade", "--dry-run", "--start", last, "-o", "json").out)
+
+    assert (1, ran_loop.learned - 1) == (found["learned"], found["left_out"])
 
 
 def test_a_command_that_no_learner_takes_in_time_says_where_it_lies(run: Run, ran_loop: RanLoop):
@@ -99,10 +118,19 @@ def test_a_command_that_no_learner_takes_in_time_says_where_it_lies(run: Run, ra
 def test_a_repair_can_be_tried_where_nothing_runs(run: Run, ran_loop: RanLoop, tmp_path: Path):
     (tmp_path / "ids").write_text("page-1\npage-2\n\nnobody\n")
 
-    found = json.loads(run("repair", "--drop-ids", "ids", "--dry-run", "-o", "json").out)
+    ran = run("repair", "--drop-ids", "ids", "--dry-run", "-o", "json")
 
+    found = json.loads(ran.out)
+    assert "examples: 2 left out, 0 corrected, 0 withdrawn" in ran.err
     assert (2, ran_loop.learned - 2) == (found["left_out"], found["learned"])
     assert ran_loop.learned - 2 == found["compared"]
+
+
+def test_a_repair_that_changes_nothing_says_so_before_anybody_relies_on_it(run: Run, ran_loop: RanLoop):
+    ran = run("repair", "--drop-source", "nobody", "--dry-run")
+
+    assert 0 == ran.code
+    assert "the log holds nothing that this leaves out or corrects; look at the source, ids or positions" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -121,6 +149,7 @@ def test_a_repair_can_be_tried_where_nothing_runs(run: Run, ran_loop: RanLoop, t
         (("repair", "--drop-ids", "many"), "--drop-ids: found 10001 ids; allowed: 10000"),
         (("repair", "--drop-ids", "one", "--to", "5"), "--drop-ids: ids are left out wherever they are"),
         (("repair", "--drop-source", "a", "--by", " "), "--by: found nothing; allowed: a name"),
+        (("upgrade", "--start", "9999"), "--start: found 9999:0; allowed: a position before the log's end, "),
         (("upgrade", "--start", "x"), "--start: found 'x'; allowed: OFFSET or OFFSET:ROW"),
         (("branches", "promote", "zz"), "found 0 admitted branches that begin with 'zz'; there are: "),
         (("branches", "retire", ""), "found 1 admitted branches that begin with ''; there are: "),

@@ -230,12 +230,39 @@ def test_a_label_lands_on_the_partition_of_its_event_id(run: Run, ran_loop: RanL
     ("labels", "task", "value", "code", "err"),
     [
         ('{ topic = "t", id = "i", target = "y" }', "binary", "true", 0, ""),
-        ('{ topic = "t", id = "i", target = "y" }', "binary", "maybe", 2, "--value: "),
+        (
+            '{ topic = "t", id = "i", target = "y" }',
+            "binary",
+            "maybe",
+            2,
+            "--value: found 'maybe'; allowed: true or false",
+        ),
+        (
+            '{ topic = "t", id = "i", target = "y", positive = 1 }',
+            "binary",
+            "bad",
+            2,
+            "--value: found 'bad'; allowed: 1 or any other of its type",
+        ),
+        (
+            '{ topic = "t", id = "i", target = "y", positive = 4, negative = 0 }',
+            "binary",
+            "1",
+            2,
+            "--value: found '1'; allowed: 4 or 0",
+        ),
+        ('{ topic = "t", id = "i", target = "y" }', "regression", "much", 2, "allowed: a finite number"),
         ('{ topic = "t", id = "i", target = "y" }', "regression", "-2.5", 0, ""),
         ('{ topic = "t", id = "a.i", target = "a.y", time = "at" }', "regression", "1", 0, ""),
         ('{ topic = "t", id = "i", target = "y", time = "at", time_unit = "s" }', "regression", "1", 0, ""),
         ('{ topic = "t", id = "i", target = "y", classes = ["a", "b"] }', "multiclass", "b", 0, ""),
-        ('{ topic = "t", id = "i", target = "y", classes = ["a", "b"] }', "multiclass", "c", 2, "--value: "),
+        (
+            '{ topic = "t", id = "i", target = "y", classes = ["a", "b"] }',
+            "multiclass",
+            "c",
+            2,
+            "--value: found 'c'; allowed: a, b",
+        ),
     ],
 )
 def test_an_outcome_is_what_the_loop_takes(run: Run, tmp_path: Path, *, labels, task, value, code: int, err: str):

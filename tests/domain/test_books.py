@@ -13,7 +13,7 @@ import pytest
 from tests.builders import make_corrections, make_label, make_scored_block
 from tests.log_builders import make_block, make_claim, make_dropped, make_examples, make_skip
 
-from tailrace.domain.blocks import IMPLICIT, JOINED, ScoredBlock, Vector
+from tailrace.domain.blocks import ERASED, IMPLICIT, JOINED, ScoredBlock, Vector
 from tailrace.domain.books import Balance, Books, Folded, LabelRecord, Letter, Range, Topics, Twice, live, recompute
 from tailrace.domain.join import JoinLimits, JoinSpec, LabelJoin
 from tailrace.domain.positions import position_of
@@ -284,6 +284,18 @@ def test_corrections_and_withdrawals_are_explained_by_their_rows() -> None:
     line = balance(recompute(topics, replace(TIMES, corrections_ms=50)), "labels")
 
     assert {"joined": 1, "duplicate": 3, "corrected": 1, "withdrawn": 2} == nonzero(line)
+    assert line.holds
+
+
+def test_a_label_that_comes_again_for_an_event_that_was_erased_is_a_duplicate() -> None:
+    """The row says nothing any more but where its event came from; the labels topic still holds both labels."""
+    labels = [make_label("a", 10, 1.0, 0), make_label("a", 20, 1.0, 1)]
+    row = replace(make_examples(1), ids=[""], kinds=np.array([ERASED]), y=np.array([0.0]))
+    topics = loop(make_scored_block(("a", 0), ("mover", 90)), labels, make_block(row))
+
+    line = balance(recompute(topics, TIMES), "labels")
+
+    assert {"joined": 1, "duplicate": 1} == nonzero(line)
     assert line.holds
 
 

@@ -51,6 +51,18 @@ def test_links_inside_the_repository_lead_somewhere():
                 assert (document.parent / target).exists(), f"{document.name} → {target}"
 
 
+def test_every_guarantee_is_linked_to_a_test_that_is_there():
+    section = README.partition("## Guarantees")[2].partition("\n## ")[0]
+    _heading, _rule, *promises = [line for line in section.splitlines() if line.startswith("|")]
+
+    assert promises
+    for promise in promises:
+        linked = re.findall(r"\]\((tests/[^)#\s]+)\)", promise)
+        assert linked, f"no link to a test: {promise}"
+        for path in linked:
+            assert "def test_" in (DOCS.parent / path).read_text(), f"{path} holds no test"
+
+
 def test_the_readme_shows_a_configuration_that_check_accepts(tmp_path: Path):
     from tailrace.settings import load_text
 

@@ -21,6 +21,7 @@ async def repaired(made, tmp_path, **changes):
     scenario = await scenario_of(made, **changes)
     process = await scenario.start()
     await learn(scenario, process, 40)
+    await scenario.user.labels(*pairs(10, now_ms())[1])  # again, which is a duplicate, also of events that go
     await learn(scenario, process, 20, first=100)
     (tmp_path / "ids").write_text("\n".join(GONE))
     ran = await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"), "--why", "they asked for it")

@@ -175,6 +175,25 @@ async def test_a_snapshot_that_a_stranger_signed_is_never_loaded(made):
     assert scenario.loop_of(process).models.current().position < position_of(1 << 30)
 
 
+async def test_a_server_that_does_not_trust_the_learners_key_says_so_and_serves_as_soon_as_it_does(made):
+    """
+    Fails when a refusal is only logged: such a server answers with an untrained model and looks well. And when what
+    was refused is not asked for again: where nothing new is learned, nothing else is ever published.
+    """
+    scenario = await two_snapshots(made)
+    trusted = scenario.settings.keys.folder / "trusted.json"
+    elsewhere = trusted.rename(trusted.with_suffix(".elsewhere"))
+
+    server = await scenario.start([Role.SCORE])
+    loop = scenario.loop_of(server)
+    assert "which is not trusted here" in loop.follower.remark()
+    assert 0 == loop.models.current().position
+    elsewhere.rename(trusted)
+
+    await until(lambda: loop.models.current().position > 0, "what was published is served")
+    assert "" == loop.follower.remark()
+
+
 async def test_an_old_snapshot_that_comes_into_the_index_again_is_refused(made):
     """The record is the learner's own, signature and all; only its place in the topic is new."""
     scenario = await two_snapshots(made)

@@ -91,7 +91,7 @@ def _execute(arguments: Sequence[str]) -> int:
     try:
         result = build_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:
-        fail(f"{_ended(error)} `tailrace --help` and `tailrace COMMAND --help` say what is allowed")
+        fail(_with_help(error))
         return Exit.USAGE
     except TailraceError as error:
         report(error)
@@ -108,12 +108,15 @@ def _execute(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else Exit.OK
 
 
-def _ended(error: Exception) -> str:
+def _with_help(error: Exception) -> str:
     text = str(error)
     if isinstance(error, UnknownCommandError):
         # The parser lists the first eight commands only, as if those were all.
         text = text.partition(" Available commands: ")[0]
-    return text if text.endswith("?") else f"{text.rstrip('.')};"
+    if "allowed:" in text or "allowed are" in text:
+        return text
+    ended = text if text.endswith("?") else f"{text.rstrip('.')};"
+    return f"{ended} `tailrace --help` and `tailrace COMMAND --help` say what is allowed"
 
 
 def report(error: TailraceError) -> None:

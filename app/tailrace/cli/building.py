@@ -53,7 +53,8 @@ class Order:
 
 async def carried_out(reading: Reading, loop: Loop, lineup: Lineup, order: Order) -> tuple[Exit, dict[str, Any]]:
     """Build, publish, admit and promote, as far as the order says; return the exit code, and what was found."""
-    from tailrace.inspection.building import Builder, require_learner_key  # noqa: PLC0415 - loads River
+    from tailrace.domain.branches import Filter  # noqa: PLC0415 - loads River
+    from tailrace.inspection.building import Builder, require_learner_key  # noqa: PLC0415 - the same
     from tailrace.opening import open_keys  # noqa: PLC0415
 
     if order.compare < 0:
@@ -66,6 +67,8 @@ async def carried_out(reading: Reading, loop: Loop, lineup: Lineup, order: Order
         require_learner_key(open_keys(reading.settings))
     built = await builder.build(order.branch, ids=order.ids, compare=order.compare, progress=Teller(loop.name).tell)
     found = _found(loop, builder, built)
+    if order.branch.filter != Filter():
+        output.talk(_effect(built))
     output.talk(built.comparison.in_words())
     if order.is_dry_run:
         return Exit.OK, found | {"said": "nothing was changed"}
@@ -124,6 +127,13 @@ async def _promoted(
 
 def _why(order: Order, comparison: Comparison) -> str:
     return order.why or comparison.in_words()
+
+
+def _effect(built: Built) -> str:
+    left_out = built.warmed.held.left_out
+    if not (left_out or built.corrected or built.withdrawn):
+        return "the log holds nothing that this leaves out or corrects; look at the source, ids or positions"
+    return f"examples: {left_out:,} left out, {built.corrected:,} corrected, {built.withdrawn:,} withdrawn"
 
 
 def _found(loop: Loop, builder: Builder, built: Built) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from tailrace.cli import output
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.session import loop_of, now_ms
-from tailrace.domain.positions import show
+from tailrace.domain.positions import Position, show
 from tailrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def asking(reading: Reading, loop: Loop) -> Asking:
     return Asking(reading, loop, operator_key(open_keys(reading.settings), output.talk), now_ms)
 
 
+def before_end(option: str, found: Position, end: Position) -> None:
+    """Return if a position that a person typed lies before the log's end, or is the log's start.
+
+    Raises:
+        UsageError: Nothing stands there yet.
+    """
+    if 0 < found >= end:
+        raise UsageError(f"{option}: found {show(found)}; allowed: a position before the log's end, {show(end)}")
+
+
 def chosen_branch(branches: dict[str, Branch], beginning: str) -> str:
     """Return the lineage that begins so.
 
@@ -151,5 +161,6 @@ class Teller:
             return
         self._told_s = now_s
         rate = done / (now_s - self._begun_s)
-        left = f", about {(total - done) / rate:.0f} s left" if rate > 0 else ""
-        output.talk(f"{self._name}: folded {done} of {total} records, {rate:.0f} a second{left}")
+        # Before the first hundredth is done, the rate is that of loading and of the index, not of the fold.
+        pace = f", {rate:,.0f} a second, about {(total - done) / rate:.0f} s left" if done * 100 >= total > 0 else ""
+        output.talk(f"{self._name}: folded {done:,} of {total:,} records{pace}")

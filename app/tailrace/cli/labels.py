@@ -16,7 +16,7 @@ from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.schema_check import json_only
 from tailrace.cli.session import LoopName, ask, loop_of, now_ms
 from tailrace.domain.contract import TargetContract
-from tailrace.domain.records import Rejection
+from tailrace.domain.records import Rejection, Task
 from tailrace.domain.times import TimeUnit
 from tailrace.settings import LabelsSettings, LoopSettings, load
 
@@ -120,9 +120,27 @@ def target_of(text: str, contract: TargetContract) -> Any:
     for candidate in (text, *_as_json(text)):
         if not isinstance(contract.read(candidate), Rejection):
             return candidate
-    refusal = contract.read(text)
-    assert isinstance(refusal, Rejection), "the text was refused above"
-    raise UsageError(f"--value: {refusal.detail}")
+    raise UsageError(f"--value: found {text!r}; allowed: {_allowed(contract)}")
+
+
+def _allowed(contract: TargetContract) -> str:
+    if contract.task is Task.MULTICLASS:
+        return ", ".join(map(_shown, contract.classes))
+    if contract.task is Task.REGRESSION:
+        return "a finite number"
+    return f"{_shown(contract.positive)} or {_other(contract)}"
+
+
+def _other(contract: TargetContract) -> str:
+    if contract.negative is not None:
+        return _shown(contract.negative)
+    if isinstance(contract.positive, bool):
+        return _shown(not contract.positive)
+    return "any other of its type"
+
+
+def _shown(target: object) -> str:
+    return target if isinstance(target, str) else json.dumps(target)
 
 
 def _as_json(text: str) -> list[object]:

@@ -51,17 +51,18 @@ def rows(records: Iterable[Mapping[str, Any]], columns: Sequence[str], output: F
 
 
 def notes(records: Iterable[Mapping[str, Any]], columns: Sequence[str], note: str, output: Format | None) -> None:
-    """Print records like `rows`, in a table with one field, a sentence, on lines of its own below the others."""
+    """Print records like `rows`, in a table with one field, a sentence if there is one, on lines of its own below."""
     if chosen(output) == "json":
         rows(records, columns, output)
         return
-    cells = [([_cell(each.get(column)) for column in columns], _cell(each.get(note))) for each in records]
+    cells = [([_cell(each.get(column)) for column in columns], each.get(note)) for each in records]
     widths = [max([len(column), *(len(row[index]) for row, _ in cells)]) for index, column in enumerate(columns)]
     screen = console()
     screen.print(Text(_aligned([column.replace("_", " ") for column in columns], widths), "bold"), soft_wrap=True)
     for row, sentence in cells:
         screen.print(Text(_aligned(row, widths)), soft_wrap=True)
-        screen.print(Padding(Text(sentence), (0, 0, 0, 4)))
+        if sentence is not None:
+            screen.print(Padding(Text(sentence), (0, 0, 0, 4), expand=False))
 
 
 def record(fields: Mapping[str, Any], output: Format | None = None) -> None:

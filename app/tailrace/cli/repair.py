@@ -55,7 +55,8 @@ def repair(
         bool, Parameter(negative="", help="Learn corrected labels as corrected, and withdrawn ones not at all.")
     ] = False,
     drop_source: Annotated[
-        Sequence[str], Parameter(help="Leave out labels of this source, also those that still come; may be repeated.")
+        Sequence[str],
+        Parameter(negative="", help="Leave out labels of this source, also those that still come; may be repeated."),
     ] = (),
     drop_ids: Annotated[
         str | None, Parameter(help="Leave out these events: a file with one event id a line; - is stdin.")

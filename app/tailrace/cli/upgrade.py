@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.building import COMPARED, Compare, DryRun, Order, carried_out
-from tailrace.cli.deciding import SHORT, WAIT_S, By, Wait, Why, domain_of, loop_for, who
+from tailrace.cli.deciding import SHORT, WAIT_S, By, Wait, Why, before_end, domain_of, loop_for, who
 from tailrace.cli.exits import Exit
 from tailrace.cli.options import ConfigFile, OutputFormat, read_position
 from tailrace.cli.session import LoopName, ask, now_ms
@@ -54,6 +54,7 @@ def upgrade(
 
     async def act(reading: Reading) -> tuple[Exit, dict[str, Any]]:
         from tailrace.domain.branches import has_same_learner, renewed  # noqa: PLC0415
+        from tailrace.domain.positions import position_of  # noqa: PLC0415
         from tailrace.inspection.building import Builder  # noqa: PLC0415
         from tailrace.inspection.lineup import lineup_of  # noqa: PLC0415
 
@@ -63,6 +64,7 @@ def upgrade(
         branch = renewed(domain.branch, serving)
         if start is not None:
             branch = replace(branch, start=read_position("--start", start))
+            before_end("--start", branch.start, position_of(await Builder(reading, known, now_ms).end()))
         if branch.lineage == lineup.pointers.champion:
             said = f"branch {branch.lineage[:SHORT]} serves already: it is the configured model with these libraries"
             return Exit.OK, {"branch": branch.lineage, "built": False, "said": said}

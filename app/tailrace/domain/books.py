@@ -271,6 +271,7 @@ class _Log:
         self.settled: dict[Source, Counter[str]] = {}
         self.by_label: dict[Source, Counter[str]] = {}
         self.words: dict[tuple[int, Identity], list[Word]] = {}
+        self.erased: set[Source] = set()  # of events; their rows have no id, and say nothing
         self.idle_moves: dict[int, dict[int, EventTimeMs]] = {}
         self._positions: dict[Identity, list[Position]] = {}
         ownership = OwnershipState()
@@ -300,6 +301,8 @@ class _Log:
             self._positions.setdefault(identity, []).append(position_of(offset, row))
             is_joined = kind == JOINED or (kind == ERASED and word.source[1] >= 0)
             self._settle(source, "joined" if is_joined else "implicit")
+            if kind == ERASED:
+                self.erased.add(source)
             if is_joined:
                 self._hear(block.partition, identity, "joined", word)
         for source in _sources(dropped):
@@ -329,6 +332,7 @@ class _Scored:
         self.by_source: dict[Source, str] = {}
         self._identities: dict[tuple[int, str], list[EventTimeMs]] = {}
         self._accepted: dict[Source, tuple[int, EventTimeMs]] = {}
+        self._sources: dict[tuple[int, Identity], Source] = {}
         self._counted: set[Source] = set()
         for partition, block in topics.scored:
             sources = [(block.source_partition, offset) for offset in block.source_offsets.tolist()]
@@ -352,6 +356,10 @@ class _Scored:
             if in_reach and label.time_ms >= time_ms - times.skew_ms:
                 return label.id, time_ms
         return None
+
+    def source_of(self, partition: int, identity: Identity) -> Source:
+        """Return where the event of an identity, as `find` returns it, came from."""
+        return self._sources[partition, identity]
 
     def is_orphan(self, partition: int, label: Label) -> bool:
         """Whether no event that a label belongs to can come any more."""
@@ -387,6 +395,7 @@ class _Scored:
             outcome = "accepted"
             known.append(time_ms)
             self._accepted[source] = (partition, time_ms)
+            self._sources[partition, (event_id, time_ms)] = source
         if not again or outcome == "accepted":
             self.by_source[source] = outcome
 
@@ -439,6 +448,8 @@ class _Labels:
         identity = self._scored.find(home, label, watermark_ms)
         if identity is None:
             return "unexplained" if self._scored.is_orphan(home, label) else "waiting"
+        if self._scored.source_of(home, identity) in self._log.erased:
+            return "duplicate"  # Anything else that was said again has a row or a dead letter, erased or not.
         times = self._scored.times
         last_ms = identity[1] + times.horizon_ms + times.corrections_ms
         takes_corrections = times.corrections_ms > 0 and max(label.time_ms, watermark_ms) <= last_ms

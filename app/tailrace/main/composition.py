@@ -190,6 +190,7 @@ class Composition:
             configured=domain.branch,
             on_refused=loop.recorder.snapshot_refused,
         )
+        self._remarks[Role.SCORE] = loop.follower.remark
         loop.score = ScoreAgent(
             ScoreParts(
                 decoder=event_decoder(domain.settings),

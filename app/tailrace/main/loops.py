@@ -84,7 +84,10 @@ class LoopDomain:
         """
         contract, place = settings.contract, folder or Path.cwd()
         champion = settings.champion
-        spec = _spec(settings.task.value, champion.model, place, experimental=champion.experimental)
+        try:
+            spec = _spec(settings.task.value, champion.model, place, experimental=champion.experimental)
+        except SettingsError as error:
+            raise SettingsError([f"loops.{name}.champion.model: {each}" for each in error.problems]) from error
         return cls(
             name,
             settings,

@@ -22,7 +22,7 @@ from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.snapshots import Kind, Manifest
-from tailrace.streams.log import Reader
+from tailrace.streams.log import Reader, Record
 from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
@@ -132,8 +132,16 @@ class Follower(Service):
         self._models = models
         self._on_refused = on_refused
         self._stored: Manifest | None = None
+        self._refused: Record | None = None
         self._came = asyncio.Event()
         self.is_ready = False
+
+    def remark(self) -> str:
+        """Say why what was published last is not served; "" when all is well."""
+        refusal = self._index.refusal
+        if refusal is None:
+            return ""
+        return f"what was published last is not served, what was known before is: {refusal.message}"
 
     @Service.task
     async def _follow(self) -> None:
@@ -146,7 +154,10 @@ class Follower(Service):
                 return
             for record in batch:
                 next_offset = record.offset + 1
+                before = self._index.refusal
                 manifest = self._index.note(record)
+                if self._index.refusal is not before:
+                    self._refused = None if self._index.refusal is None else record
                 if manifest is None or manifest.kind is Kind.BRANCH:
                     continue  # what was built beside does not serve before it is admitted and promoted
                 if not _is_inline(manifest):
@@ -168,10 +179,19 @@ class Follower(Service):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._came.wait(), _ASK_AGAIN_S)
             self._came.clear()
+            self._ask_again_for_trust()
             manifest, self._stored = self._stored, None
             if manifest is not None and self.is_ready and not await self._load(manifest):
                 self._want(manifest)
                 await self.sleep(_ASK_AGAIN_S)
+
+    def _ask_again_for_trust(self) -> None:
+        """Take up what was published last if its key was not trusted when it came, and is now."""
+        if self._refused is None or not self._index.is_trusted(self._refused):
+            return
+        manifest, self._refused = self._index.note(self._refused), None
+        if manifest is not None and manifest.kind is not Kind.BRANCH:
+            self._want(manifest)
 
     def _want(self, manifest: Manifest) -> None:
         if self._stored is None or manifest.position >= self._stored.position:

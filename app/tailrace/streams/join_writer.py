@@ -339,7 +339,7 @@ def _judged(dead: DeadLabel) -> Rejection:
 
 
 _WHY = {
-    "late": "the label came after the horizon of its event, or after corrections of it are taken",
+    "late": "the label came after the horizon of its event, or after the time in which corrections are taken",
     "orphaned": "no event of this id was scored in the time that the label belongs to",
     "conflicting": "another value was given for this event before; the first one counts",
 }

@@ -114,7 +114,7 @@ class Waiting:
         now = time.monotonic()
         if now - self._said >= SAY_EVERY_S:
             self._said = now
-            reason = error if isinstance(error, str) else f"{type(error).__name__} {error}".rstrip()
+            reason = error if isinstance(error, str) else _named(error)
             log.warning(
                 "waiting for Kafka at %s, since %.0f s, to %s (%s)",
                 self._options.bootstrap,
@@ -140,11 +140,11 @@ def explained(error: BaseException, options: KafkaOptions) -> Exception:
     """Return our error for one that waiting does not help against."""
     if isinstance(error, _REFUSALS):
         return LogError(
-            f"Kafka at {options.bootstrap} refuses: {type(error).__name__} {error}. "
+            f"Kafka at {options.bootstrap} refuses: {_named(error)}. "
             "Check the credentials, and the access lists of the topic and the group"
         )
     return UnexplainedState(
-        f"Kafka's client at {options.bootstrap} is in a state that nobody can explain: {type(error).__name__} {error}. "
+        f"Kafka's client at {options.bootstrap} is in a state that nobody can explain: {_named(error)}. "
         "The process ends so that it is started anew"
     )
 
@@ -175,13 +175,19 @@ async def keep_trying(
             if too_long or gives_up():
                 raise LogUnavailable(
                     f"Kafka at {options.bootstrap} gave no answer for {waiting.lasted_s:.0f} s "
-                    f"({type(error).__name__}: {error}); check the address, the credentials and that it runs"
+                    f"({_named(error)}); check the address, the credentials and that it runs"
                 ) from error
             waiting.say(error)
             await asyncio.sleep(RETRY_S)
         else:
             waiting.over()
             return result
+
+
+def _named(error: BaseException) -> str:
+    """Return the name of an error and its text; errors of the client begin their texts with their names."""
+    name, text = type(error).__name__, str(error)
+    return text if text.startswith(name) else f"{name}: {text}".removesuffix(": ")
 
 
 async def start_or_close(client: AIOKafkaConsumer | AIOKafkaAdminClient) -> None:

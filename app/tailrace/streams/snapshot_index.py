@@ -95,6 +95,12 @@ class SnapshotIndex:
         self._on_refused = on_refused
         self._held = _Held()
         self._written = _Held()
+        self._refusal: Refusal | None = None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why what came last for this lineage does not count; None where it does."""
+        return self._refusal
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -123,6 +129,14 @@ class SnapshotIndex:
         """Take one record of the topic into account; return its manifest if it counts and is of this lineage."""
         return self._note(record, self._held)
 
+    def is_trusted(self, record: Record) -> bool:
+        """Return whether a record of the topic is signed by a key that counts now; what was refused may be later."""
+        try:
+            unsealed(record, self._trusted)
+        except (CodecError, SnapshotRefused):
+            return False
+        return True
+
     def _note(self, record: Record, held: _Held) -> Manifest | None:
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
@@ -140,9 +154,11 @@ class SnapshotIndex:
             self._refuse(record, refusal)
             return None
         held.take(key, manifest)
+        self._refusal = None
         return manifest
 
     def _refuse(self, record: Record, refusal: Refusal) -> None:
+        self._refusal = refusal
         self._on_refused(refusal.reason)
         log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
 

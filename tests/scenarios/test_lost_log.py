@@ -1,0 +1,50 @@
+"""A training log that lost records that were folded: learning stops and says so, serving goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from tests.scenarios.commanding import learn
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
+
+from tailrace.domain.status import Role, RoleState
+from tailrace.main import Process
+
+LEARNED = 60
+
+
+async def ran(made: Any) -> Scenario:
+    scenario = await made(snapshots={"every": "200ms", "publish": "200ms"})
+    process = await scenario.start()
+    for first in range(0, LEARNED, 10):
+        await learn(scenario, process, 10, first=first)
+    await scenario.stop(process)
+    return scenario
+
+
+@pytest.mark.parametrize("kept", [0, 5], ids=["recreated", "truncated"])
+async def test_a_log_that_was_truncated_or_recreated_is_not_folded_from_zero(made, kept: int):
+    """Fails when a snapshot is not held against the record it ends at: the model would begin anew, and publish that."""
+    scenario = await ran(made)
+    with closing(sqlite3.connect(scenario.form.folder / "log.sqlite3")) as log, log:
+        (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset >= ?", (kept,))
+
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    await until(lambda: process.loops, "the process knows its loop")
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.LEARN].state is RoleState.FAILED, "learning stops")
+    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
+
+    async def answered() -> bool:
+        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "an event is answered")
+    assert "its end is gone. Restore the topic, or start over with another loop name" in loop.reports[Role.LEARN].reason
+    assert RoleState.RUNNING is loop.reports[Role.SCORE].state
+    assert 0 < loop.models.current().position, "what was learned serves on"
