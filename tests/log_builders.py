@@ -13,10 +13,11 @@ from river import linear_model, preprocessing
 from tailrace.domain.blocks import IMPLICIT, JOINED, Corrections, Dropped, Examples, Served, TrainingBlock, Vector
 from tailrace.domain.branches import Branch, Kit
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.learning import Fold, LoopState, skeletons
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.notices import Logged, LogRecord, Notices
 from tailrace.domain.records import LEARNER, Admit, Claim, Command, CommandKind, Features, Skip, Task
+from tailrace.domain.state import LoopState, skeletons
 
 CONTRACT = FeatureContract(
     (FeatureSpec("amount", "number"), FeatureSpec("note", "text", missing="absent"), FeatureSpec("size", "number"))

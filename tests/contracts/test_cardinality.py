@@ -24,9 +24,10 @@ from tests.log_builders import make_fold as fold_of
 from tailrace.domain.branches import BranchState
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.records import Code, Features, Rejection, Task
 from tailrace.domain.scoring import score
+from tailrace.domain.state import LoopState
 
 MANY = 100_000
 KNOWN = 20

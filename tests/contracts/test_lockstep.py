@@ -21,9 +21,9 @@ from tests.log_builders import begun, make_claim, make_dropped, make_fold
 
 from tailrace.domain.blocks import Examples, Served, TrainingBlock, Vector
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.learning import LoopState
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import score
+from tailrace.domain.state import LoopState
 
 Row = tuple[Features, Any]
 

@@ -24,11 +24,12 @@ from tests.contracts.model_zoo import CONFIGURATIONS
 from tailrace import opening
 from tailrace.domain.blocks import ScoredBlock
 from tailrace.domain.join import LabelJoin
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged
 from tailrace.domain.positions import offset_of, row_of
 from tailrace.domain.records import LEARNER, Admit, Claim
 from tailrace.domain.scoring import score
+from tailrace.domain.state import LoopState
 from tailrace.main import LoopDomain
 from tailrace.settings import load_text
 from tailrace.streams.training_log import logged

@@ -30,11 +30,12 @@ from tailrace.domain.branches import part_name
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import CodecError, ContractError, FoldError, SnapshotRefused
-from tailrace.domain.learning import BRANCHES, LOOP, Fold, LoopState, skeletons
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Features, Task
+from tailrace.domain.state import BRANCHES, LOOP, LoopState, skeletons
 
 NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", "number")))
 

@@ -23,10 +23,11 @@ from tests.log_builders import (
 
 from tailrace.domain.branches import Branch, Filter, part_name
 from tailrace.domain.errors import ContractError, FoldError
-from tailrace.domain.learning import LOOP, Fold, read_directory
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import CorrectedTargets, Logged, Notices
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import CommandKind
+from tailrace.domain.state import LOOP, read_directory
 
 LATER = make_branch(start=position_of(3, 4))
 FOREIGN = make_branch(versions={"river": "2"})

@@ -26,12 +26,13 @@ from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import Branch, Kit
 from tailrace.domain.contract import FeatureContract, FeatureSpec
 from tailrace.domain.errors import FoldError
-from tailrace.domain.learning import Fold, skeletons
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.spec import ModelSpec
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Features
 from tailrace.domain.scoring import score
+from tailrace.domain.state import skeletons
 
 CONTRACT = FeatureContract(tuple(FeatureSpec(name, "number") for name in "abc"))
 ROWS = 500

@@ -12,12 +12,12 @@ from tests.simulation.keys import TRUSTED
 from tests.simulation.world import CHAMPION, SERVES, Seen, World, champion_text
 
 from tailrace.domain.branches import part_name
-from tailrace.domain.learning import BRANCHES, LOOP
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.notices import Logged
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Admit, Command, RequestKind
 from tailrace.domain.snapshots import Kind, Manifest
+from tailrace.domain.state import BRANCHES, LOOP
 from tailrace.stores import snapshot_file
 from tailrace.stores.snapshot_file import Expected
 from tailrace.wire.avro_codec import decode_manifest

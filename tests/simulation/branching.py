@@ -10,10 +10,11 @@ from tests.simulation.rules import Rules
 from tests.simulation.world import CONTRACT, TARGET
 
 from tailrace.domain.branches import Branch, Filter, Kit
-from tailrace.domain.learning import Fold, skeletons
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.catalog import family_of
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.records import Features
+from tailrace.domain.state import skeletons
 
 VERSIONS: Final = ("1", "2")
 MODELS: Final = ("plain", "slow", "fragile")

@@ -14,11 +14,11 @@ from tests.simulation.processes import index_of
 from tests.simulation.virtual import QUIET_ROUNDS, Machine
 from tests.simulation.world import CHAMPION, Seat, Seen, World, champion_text
 
-from tailrace.domain.learning import BRANCHES
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Owner
 from tailrace.domain.snapshots import Refusal
+from tailrace.domain.state import BRANCHES
 from tailrace.domain.status import Role, RoleState
 from tailrace.stores.signing import verify_command
 from tailrace.streams.agreed_digests import AgreedDigests

@@ -15,7 +15,7 @@ from tailrace.domain.branches import BranchState, Filter
 from tailrace.domain.join import LabelJoin, recovery
 from tailrace.domain.join.memory import WAITING, Identity
 from tailrace.domain.join.state import JoinState
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.encoding import Encoder
 from tailrace.domain.notices import Lessons, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
@@ -23,6 +23,7 @@ from tailrace.domain.pointers import Pointers
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Code, Command, Label, Owner, Request
 from tailrace.domain.snapshots import Manifest, Refusal
+from tailrace.domain.state import LoopState
 from tailrace.domain.times import EventTimeMs
 from tailrace.stores import snapshot_file
 from tailrace.stores.signing import Purpose, TrustList

@@ -9,12 +9,12 @@ from tests.simulation.world import Seat, Seen, World
 
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import FoldError
-from tailrace.domain.learning import BRANCHES, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import CorrectedTargets, Logged, Notices, read_notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Owner
+from tailrace.domain.state import BRANCHES, LoopState
 
 
 class Watcher:

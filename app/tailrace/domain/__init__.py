@@ -9,6 +9,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     branches
     blocks, models, ownership, pointers, verdicts
     layout, join, evaluation, books, notices
+    state
     features, erasure
     contract
     scoring, learning
@@ -28,6 +29,7 @@ LEVELS: Final = (
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
     frozenset({"layout", "join", "evaluation", "books", "notices"}),
+    frozenset({"state"}),
     frozenset({"features", "erasure"}),
     frozenset({"contract"}),
     frozenset({"scoring", "learning"}),

@@ -233,6 +233,31 @@ class TrainingBlock:
     corrections: Corrections = field(default_factory=Corrections.none)
 
 
+def between(examples: Examples, start: int, stop: int) -> Examples:
+    """Return the rows start .. stop - 1 of some examples."""
+    if start == 0 and stop >= len(examples):
+        return examples
+    part = slice(start, stop)
+    x, served = examples.x, examples.served
+    absent = None if x.absent is None else x.absent[part]
+    return Examples(
+        kinds=examples.kinds[part],
+        ids=examples.ids[part],
+        times_ms=examples.times_ms[part],
+        y=examples.y[part],
+        source_partitions=examples.source_partitions[part],
+        source_offsets=examples.source_offsets[part],
+        label_partitions=examples.label_partitions[part],
+        label_offsets=examples.label_offsets[part],
+        label_broker_ms=examples.label_broker_ms[part],
+        state_positions=examples.state_positions[part],
+        revisions=examples.revisions[part],
+        sources=examples.sources[part],
+        served=Served(served.y_pred[part], served.proba[part]),
+        x=XColumns(x.numbers[part], x.integers[part], x.strings[part], absent),
+    )
+
+
 class Rows:
     """Rows of many scored blocks, gathered into columns in the order given.
 

@@ -23,103 +23,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from tailrace.domain.blocks import CORRECTED, ERASED, JOINED, Examples, Served, TrainingBlock, XColumns
+from tailrace.domain.blocks import CORRECTED, ERASED, JOINED, Examples, Served, TrainingBlock, between
 from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, TargetContract
-from tailrace.domain.drift import DriftSignal, LossDrift, new_adwin
-from tailrace.domain.errors import CodecError, ContractError, FoldError, is_stop
+from tailrace.domain.drift import DriftSignal
+from tailrace.domain.errors import ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
 from tailrace.domain.models.shortcuts import learner_of
 from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
-from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.pointers import Decision, Pointers
+from tailrace.domain.pointers import Decision
 from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.records import LEARNER, Admit, Claim, CommandKind, LearnerRecord, Skip
-
-LOOP: Final = "loop"
-"""Name of the part that holds everything of a state but the branches."""
-
-BRANCHES: Final = "branches"
-"""Name of the part that says which branches the other parts are of, and which of them serves; canonical JSON."""
+from tailrace.domain.state import BRANCHES, LOOP, LoopState, dump_loop, load_loop, read_directory, unusable
 
 _SKIPS_KEPT: Final = 16  # positions of skipped examples that a state still names, for people
 _NO_NOTICES: Final = Notices()
-
-
-@dataclass(slots=True)
-class FoldCounts:
-    """What the fold did with the records of the log.
-
-    Attributes:
-        blocks, examples, dropped: In accepted blocks.
-        joined, implicit, erased: The examples by kind.
-        corrected, withdrawn: Corrections in accepted blocks; only a branch whose filter says so learns by them.
-        foreign: Examples recorded under another feature contract; not judged.
-        fenced_blocks, fenced_rows: Blocks that do not count and the rows of every kind in them.
-        claims, fenced_claims: Claims that count, and that do not.
-        notices, fenced_notices: Records of the learner (skips, admissions, commands) that count, and that do not.
-    """
-
-    blocks: int = 0
-    examples: int = 0
-    dropped: int = 0
-    joined: int = 0
-    implicit: int = 0
-    erased: int = 0
-    corrected: int = 0
-    withdrawn: int = 0
-    foreign: int = 0
-    fenced_blocks: int = 0
-    fenced_rows: int = 0
-    claims: int = 0
-    fenced_claims: int = 0
-    notices: int = 0
-    fenced_notices: int = 0
-
-
-@dataclass(slots=True)
-class LoopState:
-    """Everything that the log before `position` comes to.
-
-    Attributes:
-        branches: Lineage → a branch that is held here.
-        pointers: Which branches are admitted, and which of them serves.
-        outcomes: Outcome of the join → how often, summed over accepted blocks.
-        position: Exclusive: everything before it is in the state.
-        last_offset: Of the last record that was opened; -1: none.
-        last_digest: Its digest, to be compared when the state is restored.
-        skipped_positions: The last few examples that the log says some branch cannot learn.
-        corrections_end: Exclusive: the last correction lies before it; 0: there is none.
-        beside: Lineages that are folded on although the log retires them, as it may before it admits them again; no
-            part of the state.
-    """
-
-    quality: Quality
-    branches: dict[str, BranchState] = field(default_factory=dict)
-    pointers: Pointers = field(default_factory=Pointers)
-    drift: LossDrift = field(default_factory=LossDrift)
-    ownership: OwnershipState = field(default_factory=OwnershipState)
-    counts: FoldCounts = field(default_factory=FoldCounts)
-    outcomes: dict[str, int] = field(default_factory=dict)
-    position: Position = 0
-    last_offset: int = -1
-    last_digest: str = ""
-    skipped_positions: list[Position] = field(default_factory=list)
-    corrections_end: Position = 0
-    beside: frozenset[str] = frozenset()
-
-    @property
-    def champion(self) -> BranchState | None:
-        """The branch that serves; None while there is none, or where it is not held here."""
-        return self.branches.get(self.pointers.champion)
 
 
 class Fold:
@@ -247,7 +172,7 @@ class Fold:
         if state.position != first:
             message = f"a slice begins at {show(first)}, the state ends at {show(state.position)}; fold in order"
             raise ContractError(message)
-        examples = _slice(block.examples, start, stop)
+        examples = between(block.examples, start, stop)
         if not len(examples):
             return []  # A block that only moves positions has no layout.
         found: list[DriftSignal] = []
@@ -315,11 +240,11 @@ class Fold:
             SnapshotRefused: A branch is of another lineage than its part says.
         """
         if missing := {LOOP, BRANCHES} - parts.keys():
-            raise _unusable("state", f"part {min(missing)}")
+            raise unusable("state", f"part {min(missing)}")
         try:
-            state = _load_loop(self._codec.decode(parts[LOOP]))
+            state = load_loop(self._codec.decode(parts[LOOP]))
         except (KeyError, TypeError, ValueError) as error:
-            raise _unusable(LOOP, repr(error)) from error
+            raise unusable(LOOP, repr(error)) from error
         for branch in self.restore_branches(parts).values():
             self.hold(state, branch)
         return state
@@ -351,11 +276,11 @@ class Fold:
                 continue
             name = part_name(lineage)
             if name not in parts:
-                raise _unusable("state", f"part {name}")
+                raise unusable("state", f"part {name}")
             try:
                 found[lineage] = BranchState.load(kit.codec.decode(parts[name]), lineage)
             except (KeyError, TypeError, ValueError) as error:
-                raise _unusable(name, repr(error)) from error
+                raise unusable(name, repr(error)) from error
         return found
 
     def digest(self, state: LoopState) -> str:
@@ -366,7 +291,7 @@ class Fold:
 
     def _parts(self, state: LoopState, branches: list[BranchState]) -> dict[str, bytes]:
         return {
-            LOOP: self._codec.encode(_dump_loop(state)),
+            LOOP: self._codec.encode(dump_loop(state)),
             BRANCHES: self._directory(state, branches),
             **{part_name(branch.lineage): self.body_of(branch) for branch in branches},
         }
@@ -434,7 +359,7 @@ class Fold:
         if examples is None:
             branch.foreign += count - done
         else:
-            rest = _slice(examples, done, count)
+            rest = between(examples, done, count)
             lessons = lessons_of(rest, first + done, kit.branch.filter, notices.of(branch.lineage), notices.corrections)
             self._learn(branch, rest, first + done, lessons)
             branch.learned += len(rest) - len(lessons.skipped) - len(lessons.left_out)
@@ -470,28 +395,6 @@ class Fold:
             raise FoldError(first + row, error, branch.lineage) from error
 
 
-def skeletons() -> tuple[object, ...]:
-    """Return one of each object whose classes the loop's own part may hold."""
-    return (new_adwin(),)
-
-
-def read_directory(parts: Mapping[str, bytes]) -> tuple[str, dict[str, Branch]]:
-    """Return what the part BRANCHES says: the lineage of the champion, and the definitions by lineage.
-
-    Raises:
-        CodecError: It is missing, or not what this version of Tailrace writes.
-    """
-    try:
-        plain = json.loads(parts[BRANCHES])
-        champion, definitions = plain["champion"], plain["definitions"]
-        found = {str(lineage): Branch.read(text) for lineage, text in definitions.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise _unusable(BRANCHES, repr(error)) from error
-    if any(branch.lineage != lineage for lineage, branch in found.items()) or not isinstance(champion, str):
-        raise _unusable(BRANCHES, "a definition")
-    return champion, found
-
-
 def _advance(state: LoopState, position: Position) -> None:
     state.position = position
     for branch in state.branches.values():
@@ -511,70 +414,3 @@ def _judge(state: LoopState, examples: Examples, first: Position) -> list[DriftS
     kept, served = np.flatnonzero(examples.kinds != ERASED), examples.served
     judged = state.quality.update_many(examples.y[kept], Served(served.y_pred[kept], served.proba[kept]))
     return state.drift.update_many([first + int(kept[row]) for row in judged.rows], judged.losses)
-
-
-def _unusable(part: str, problem: str) -> CodecError:
-    return CodecError(
-        f"the {part} lacks or garbles {problem}; it must hold what this version of Tailrace writes. "
-        "Use another snapshot, or fold the log from its start."
-    )
-
-
-def _slice(examples: Examples, start: int, stop: int) -> Examples:
-    if start == 0 and stop >= len(examples):
-        return examples
-    part = slice(start, stop)
-    x, served = examples.x, examples.served
-    absent = None if x.absent is None else x.absent[part]
-    return Examples(
-        kinds=examples.kinds[part],
-        ids=examples.ids[part],
-        times_ms=examples.times_ms[part],
-        y=examples.y[part],
-        source_partitions=examples.source_partitions[part],
-        source_offsets=examples.source_offsets[part],
-        label_partitions=examples.label_partitions[part],
-        label_offsets=examples.label_offsets[part],
-        label_broker_ms=examples.label_broker_ms[part],
-        state_positions=examples.state_positions[part],
-        revisions=examples.revisions[part],
-        sources=examples.sources[part],
-        served=Served(served.y_pred[part], served.proba[part]),
-        x=XColumns(x.numbers[part], x.integers[part], x.strings[part], absent),
-    )
-
-
-def _dump_loop(state: LoopState) -> dict[str, Any]:
-    owned = state.ownership
-    return {
-        "log_id": owned.log_id,
-        "owners": dict(sorted(owned.owners.items())),
-        "numbers": dict(sorted(owned.numbers.items())),
-        "counts": asdict(state.counts),
-        "outcomes": dict(sorted(state.outcomes.items())),
-        "position": state.position,
-        "last_offset": state.last_offset,
-        "last_digest": state.last_digest,
-        "skipped_positions": list(state.skipped_positions),
-        "corrections_end": state.corrections_end,
-        "pointers": state.pointers.dump(),
-        "quality": state.quality.dump(),
-        "drift": state.drift.dump(),
-    }
-
-
-def _load_loop(plain: Mapping[str, Any]) -> LoopState:
-    return LoopState(
-        Quality.load(plain["quality"]),
-        {},
-        Pointers.load(plain["pointers"]),
-        LossDrift.load(plain["drift"]),
-        OwnershipState(plain["log_id"], plain["owners"], plain["numbers"]),
-        FoldCounts(**plain["counts"]),
-        plain["outcomes"],
-        plain["position"],
-        plain["last_offset"],
-        plain["last_digest"],
-        plain["skipped_positions"],
-        plain["corrections_end"],
-    )

@@ -21,11 +21,12 @@ import numpy as np
 from tailrace.domain.blocks import Examples, Served, TrainingBlock, XColumns
 from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.evaluation.prequential import ALL, Quality
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices, lessons_of
 from tailrace.domain.positions import Position, offset_of, position_of, row_of
 from tailrace.domain.records import Task
 from tailrace.domain.scoring import score
+from tailrace.domain.state import LoopState
 
 _PERCENT: Final = 100.0
 _METRIC: Final = {

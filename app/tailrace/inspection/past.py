@@ -9,9 +9,10 @@ from typing import Final
 
 from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.errors import CodecError, ForeignLogError, LogError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, offset_of, position_of, row_of, show
+from tailrace.domain.state import LoopState
 from tailrace.domain.times import EventTimeMs
 from tailrace.inspection.reading import Reading, rfc3339_of
 from tailrace.opening import open_store, open_trust

@@ -13,11 +13,12 @@ from typing import TypeAlias
 
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import FoldError
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.proof import Digests
+from tailrace.domain.state import LoopState
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.warming import Progress, Warming

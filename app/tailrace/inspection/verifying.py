@@ -18,11 +18,12 @@ from typing import Final, Literal, NamedTuple
 
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.proof import Digests, differing
 from tailrace.domain.snapshots import Manifest
+from tailrace.domain.state import LoopState
 from tailrace.inspection.certificate import Difference, Part, Verified
 from tailrace.inspection.reading import Reading
 from tailrace.inspection.recorded import Recorded, proven_before, recorded

@@ -18,11 +18,12 @@ from tailrace.domain.branches import Branch, Filter, Kit
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.join import JoinLimits, JoinSpec
-from tailrace.domain.learning import Fold, skeletons
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.expression import is_function
 from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
 from tailrace.domain.positions import Position
+from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams.topic_plan import TopicPlan, plan

@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.proof import TOLD, Digests, Pace, level_of
+from tailrace.domain.state import LoopState
 
 
 class AgreedDigests:

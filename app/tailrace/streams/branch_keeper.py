@@ -15,13 +15,14 @@ import structlog
 
 from tailrace.domain.branches import Branch, differences, digest_of_ids, renewed
 from tailrace.domain.errors import CodecError, ForeignLogError, TailraceError
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.pointers import MAX_ADMITTED
 from tailrace.domain.positions import Position, offset_of, show
 from tailrace.domain.records import Admit, Command, CommandKind, Owner, Request, RequestKind, Skip
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked

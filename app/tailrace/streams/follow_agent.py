@@ -25,10 +25,11 @@ from mode import Service
 
 from tailrace.domain.branches import part_name
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import Position, offset_of, row_of, show
 from tailrace.domain.proof import Comparison, Digests, Divergence
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words

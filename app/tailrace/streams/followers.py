@@ -19,9 +19,10 @@ from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.branches import CHAMPION, Branch, BranchState
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.snapshots import Kind, Manifest
+from tailrace.domain.state import LoopState
 from tailrace.streams.log import Reader, Record
 from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex
 from tailrace.streams.training_log import TrainingLog

@@ -26,10 +26,11 @@ from mode import Service
 
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
 from tailrace.domain.records import Owner, RequestKind, Skip
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.agreed_digests import AgreedDigests

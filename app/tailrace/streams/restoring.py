@@ -12,10 +12,11 @@ from collections.abc import Callable
 import structlog
 
 from tailrace.domain.errors import CodecError, ForeignLogError, SnapshotRefused
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import show
 from tailrace.domain.snapshots import Manifest, check_last_block
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import RoleState
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import NO_ANSWER, SnapshotIndex

@@ -16,10 +16,11 @@ from time import perf_counter
 import structlog
 
 from tailrace.domain.errors import TailraceError
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import Position
 from tailrace.domain.snapshots import Kind, Manifest, SnapshotSchedule, next_number
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import SnapshotStatus
 from tailrace.stores import snapshot_file
 from tailrace.streams.announcements import Announcements

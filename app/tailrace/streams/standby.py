@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tailrace.domain.learning import LoopState
+from tailrace.domain.state import LoopState
 
 
 class Standby(Protocol):

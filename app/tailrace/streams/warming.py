@@ -16,10 +16,11 @@ import structlog
 
 from tailrace.domain.branches import Branch, BranchState, part_name
 from tailrace.domain.errors import CodecError, FoldError, SnapshotRefused, TailraceError
-from tailrace.domain.learning import Fold, LoopState
+from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.rehearsal import Rehearsal
+from tailrace.domain.state import LoopState
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.training_log import TrainingLog
 
