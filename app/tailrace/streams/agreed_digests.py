@@ -37,8 +37,8 @@ class AgreedDigests:
     async def block_closed(self, state: LoopState, counted: int) -> Digests | None:
         """Take a digest if the block that was just closed ends at an agreed position that is worth one.
 
-        The state is encoded in a thread; whoever folds waits. One that cannot be encoded has no digest, and is no reason
-        not to fold on: whoever writes snapshots says so.
+        The state is encoded in a thread; whoever folds waits. One that cannot be encoded has no digest, and is
+        no reason not to fold on: whoever writes snapshots says so.
 
         Args:
             counted: Examples in the state before the block.
