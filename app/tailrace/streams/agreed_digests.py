@@ -6,10 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+import structlog
+
+from tailrace.domain.errors import CodecError
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
+from tailrace.domain.positions import show
 from tailrace.domain.proof import TOLD, Digests, Pace, level_of
 from tailrace.domain.state import LoopState
+
+log = structlog.get_logger(__name__)
 
 
 class AgreedDigests:
@@ -32,7 +38,8 @@ class AgreedDigests:
     async def block_closed(self, state: LoopState, counted: int) -> Digests | None:
         """Take a digest if the block that was just closed ends at an agreed position that is worth one.
 
-        The state is encoded in a thread; whoever folds waits.
+        The state is encoded in a thread; whoever folds waits. One that cannot be encoded has no digest, and is
+        no reason not to fold on: whoever writes snapshots says so.
 
         Args:
             counted: Examples in the state before the block.
@@ -41,9 +48,15 @@ class AgreedDigests:
         if level < self._pace.level:
             return None
         begun_s = self._clock_s()
-        parts = await asyncio.to_thread(self._digests, state)
+        parts: dict[str, str] = {}
+        try:
+            parts = await asyncio.to_thread(self._digests, state)
+        except CodecError as problem:
+            log.warning("no digest at an agreed position", position=show(state.position), why=str(problem))
         now_s = self._clock_s()
         self._pace.took(now_s - begun_s, now_s)
+        if not parts:
+            return None
         digests = Digests(self._fold.lineage, state.ownership.log_id, state.position, parts)
         self._last.append(digests)
         self.told = tuple(self._last)
