@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from tailrace.domain.errors import CodecError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.proof import TOLD, Digests, Pace, level_of
@@ -31,7 +32,8 @@ class AgreedDigests:
     async def block_closed(self, state: LoopState, counted: int) -> Digests | None:
         """Take a digest if the block that was just closed ends at an agreed position that is worth one.
 
-        The state is encoded in a thread; whoever folds waits.
+        The state is encoded in a thread; whoever folds waits. One that cannot be encoded has no digest; that it cannot
+        is told by whoever keeps snapshots.
 
         Args:
             counted: Examples in the state before the block.
@@ -40,7 +42,10 @@ class AgreedDigests:
         if level < self._pace.level:
             return None
         begun_s = self._clock_s()
-        parts = await asyncio.to_thread(self._digests, state)
+        try:
+            parts = await asyncio.to_thread(self._digests, state)
+        except CodecError:
+            return None
         now_s = self._clock_s()
         self._pace.took(now_s - begun_s, now_s)
         digests = Digests(self._fold.lineage, state.ownership.log_id, state.position, parts)
