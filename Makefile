@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.made
 SEEDS   ?= 1000
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate kills determinism clean help
+.PHONY: demo test lint types format coverage wheel kafka bench simulate kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -59,6 +59,9 @@ bench: $(STAMP)
 
 simulate: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+pythons: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -c "from tests.determinism.__main__ import set_up; set_up()"
 
 determinism: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.determinism --setup $(ARGS)

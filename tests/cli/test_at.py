@@ -111,7 +111,7 @@ def test_the_story_of_an_event_goes_from_its_answer_to_the_snapshot_that_contain
         int(place.partition(":")[0]) for place in (logged["position"], found["first_snapshot"]["position"])
     )
     assert learned < contained
-    assert {"position", "y_pred", "proba"} == found["now"].keys()
+    assert {"position", "branch", "filter", "y_pred", "proba"} == found["now"].keys()
 
     told = run("why", "page-3", "-o", "table").out
     for part in (

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from tests.cli.loop_builders import RanLoop, run_a_loop, run_it_again, write_con
 
 from tailrace.domain.status import MemberStatus, Role, RoleState, RoleStatus
 from tailrace.inspection.reading import opened
+from tailrace.opening import open_keys
 from tailrace.settings import load
+from tailrace.stores import snapshot_file
+from tailrace.stores.signing import Purpose
 from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.wire.avro_codec import encode_status
 
@@ -294,6 +298,26 @@ def test_a_snapshot_of_another_log_is_refused(run: Run, loop: Path, tmp_path_fac
 
     assert 5 == ran.code
     assert "the log holds offsets" in ran.err
+
+
+def test_a_snapshot_of_another_loop_is_refused(run: Run, loop: Path):
+    """Defence: the loop that a file names; with the same features its lineage and its key are the right ones."""
+    run("snapshots", "export", "newest", "out.tailrace")
+    settings = load(loop / "tailrace.toml", environ={})
+    keys, file = open_keys(settings), loop / "out.tailrace"
+    lineage = json.loads(run("snapshots", "show", "-o", "json").out)["lineage"]
+    content, now_ms = file.read_bytes(), time.time_ns() // 1_000_000
+    found = snapshot_file.read(content, snapshot_file.Expected(lineage, keys.trusted.current(), now_ms))
+    packed = snapshot_file.pack(found.bodies)
+    other = replace(found.manifest, loop="other", parts=packed.parts)
+    file.write_bytes(snapshot_file.write(snapshot_file.signed(other, keys.private(Purpose.SNAPSHOTS)), packed.stored))
+    forget_index(loop)
+
+    ran = run("snapshots", "import", "out.tailrace", "--yes")
+
+    assert 5 == ran.code
+    assert "of the loop other" in ran.err
+    assert [] == listed(run)
 
 
 def test_a_snapshot_of_other_features_and_damaged_files_are_refused(run: Run, loop: Path):

@@ -55,6 +55,18 @@ def test_a_command_of_another_epoch_changes_nothing() -> None:
     assert "it was made for epoch 0, this is epoch 2; look again, then repeat" == again.refusal
 
 
+def test_what_the_learner_decides_itself_does_not_bring_old_commands_back() -> None:
+    """
+    Its own commands come from no offset. If they moved the next offset back, a restart would read all of them again.
+    """
+    pointers = both_admitted()
+    pointers.command(3, make_command(OTHER, source_offset=8))
+
+    pointers.command(4, make_command(BRANCH, epoch=1))
+
+    assert 9 == pointers.commands_next
+
+
 def test_a_retired_branch_is_not_admitted_any_more() -> None:
     pointers = both_admitted()
 

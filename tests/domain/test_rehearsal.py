@@ -86,6 +86,22 @@ def test_an_example_is_answered_by_what_the_branch_had_learned_when_it_was_serve
     assert metric.get() == found.branch["log_loss"]
 
 
+def test_an_example_is_answered_before_it_is_learned_whatever_state_it_names() -> None:
+    """
+    A row may name a state that lies behind its own block: one of a log that was since made again. Asked as of that
+    state, the branch would have learned the example by then.
+    """
+    log = make_log(make_claim(), make_block(served_at(make_examples(6, 1), *[position_of(9)] * 6)))
+    rows = make_fold().contract.rows(log[1].record.examples.x)
+    metric = metrics.LogLoss()
+    for x, y in zip(rows, log[1].record.examples.y.tolist(), strict=True):
+        metric.update(bool(y), make_model().predict_proba_one(x))
+
+    found = rehearsed(log)
+
+    assert (6, metric.get()) == (found.examples, found.branch["log_loss"])
+
+
 def test_what_was_served_is_judged_as_the_fold_judges_it() -> None:
     log = make_log(make_claim(), make_block(make_examples(20, 1)))
     fold = make_fold()

@@ -15,7 +15,7 @@ from tests.log_forms import LogForm
 from tailrace.streams import failpoints
 
 SEED = 7
-KILLS_OF_ONE = 22
+KILLS_OF_ONE = 2 * len(failpoints.NAMES)  # half of them at named places, each once
 KILLS_PER_ROLE = 6
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 from tests.keys import make_key
 from tests.scenarios.commanding import learn, tailrace
 from tests.scenarios.harness import now_ms, until
 
+from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
+from tailrace.domain.positions import position_of
 from tailrace.domain.records import Claim, Request, RequestKind
 from tailrace.inspection.operator_key import operator_key
 from tailrace.opening import open_keys
@@ -110,6 +113,51 @@ async def test_a_request_that_nobody_trusted_has_signed_or_that_is_for_another_l
     for words, detail in zip(("no Avro", "which is not trusted here", "another log"), said, strict=True):
         assert words in detail
     assert "it serves already" == state.pointers.decisions[-1].refusal
+
+
+async def test_a_request_to_admit_that_leaves_open_what_its_filter_means_is_refused(made):
+    """
+    Ids come beside the definition, so that they could be others than those that it names; and of corrections and ids
+    up to a position that is still to come, a learner that restarts would know other ones. Either way two folds of one
+    branch would differ, and nobody could say which of them is right.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 10)
+    state = scenario.loop_of(process).models.live
+    own, serving = operator_key(open_keys(scenario.settings), print), scenario.domain.branch
+    far = position_of(1_000_000)
+    named = digest_of_ids([hash_of_id("e1")])
+
+    for drop, ids in (
+        (Filter(ids=named, ids_to=1), (hash_of_id("e2"),)),
+        (Filter(ids=named, ids_to=1), ()),
+        (Filter(), (hash_of_id("e1"),)),
+        (Filter(corrected_to=far), ()),
+        (Filter(ids=named, ids_to=far), (hash_of_id("e1"),)),
+    ):
+        branch = replace(serving, filter=drop, start=1)
+        request = Request(
+            *(uuid4().hex, scenario.domain.name, state.ownership.log_id, RequestKind.ADMIT, branch.lineage),
+            *(0, "eve", "because", now_ms(), branch.text, 0, "", ids),
+        )
+        payload = encode_request(request)
+        value = encode_signed(Signed(payload, own.key_id, sign_command(own, payload)))
+        await scenario.user.raw(scenario.domain.topics.commands, 0, Outgoing(None, value))
+
+    async def said():
+        events = await scenario.user.read(scenario.domain.topics.model_events)
+        found = [decode_model_event(record.value or b"") for record in events]
+        return [event.detail for event in found if event.kind == "command_refused"]
+
+    async def all_said():
+        return len(await said()) == 5
+
+    await until(all_said, "all are refused")
+    told = await said()
+    assert all("are not those that its filter names" in detail for detail in told[:3])
+    assert all("its filter reaches to 1000000:0" in detail for detail in told[3:])
+    assert [serving.lineage] == list(state.pointers.admitted) == list(state.branches)
 
 
 async def test_a_loop_that_never_learned_has_no_branches_and_the_error_says_what_makes_them(made):

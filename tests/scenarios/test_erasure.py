@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from tests.scenarios.commanding import accepted, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import now_ms, pairs, until
-from tests.scenarios.test_repair import scenario_of
+from tests.scenarios.test_repair import champion_of, correct, scenario_of
 
-from tailrace.domain.blocks import ERASED
+from tailrace.domain.blocks import ERASED, TrainingBlock
 from tailrace.inspection import erasing
 
 GONE = ("e3", "e5", "e107")
@@ -50,6 +53,8 @@ async def test_nothing_of_the_named_events_is_left_and_the_model_is_the_same(mad
     tried = await tailrace(scenario, "log", "rewrite")
     assert (0, False, 3) == (tried.code, tried.line["done"], tried.line["rows_erased"]), tried.err
     assert b"e107" in await everything_in(scenario, topics.training)
+    why = await tailrace(scenario, "why", "e107")
+    assert "without named events before" in why.line["now"]["filter"], "its example stands in the log, and is left out"
 
     ran = await tailrace(scenario, "log", "rewrite", "--yes")
 
@@ -93,13 +98,66 @@ async def test_what_was_interrupted_goes_on_with_the_same_command(made_on_both, 
     admin = scenario.log.admin()
     assert await erasing.is_under_way(admin, scenario.domain.topics)
     await admin.close()
+    starting = asyncio.create_task(scenario.start())
+    await until(lambda: scenario.processes and "written anew" in str(scenario.processes[0].readiness()), "it waits")
 
     ran = await tailrace(scenario, "log", "rewrite", "--yes")
 
     assert 0 == ran.code, ran.err
     assert "going on with what was interrupted" in ran.err
+    process = await starting
+    assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_a_copy_that_comes_to_another_model_changes_nothing(made, tmp_path, monkeypatch):
+    """
+    Without the fold of the copy a fault of the rewriting would replace the only log there is.
+    """
+    scenario, process, model = await repaired(made, tmp_path)
+    await scenario.stop(process)
+    before = await everything_in(scenario, scenario.domain.topics.training)
+    rewrite = erasing.Erasure.rewrite
+
+    def faulty(erasure, offset, record):
+        found = rewrite(erasure, offset, record)
+        if isinstance(found, TrainingBlock) and len(found.examples):
+            return replace(found, examples=replace(found.examples, y=1.0 - found.examples.y))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing.Erasure, "rewrite", faulty)
+        ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (5, True) == (ran.code, "does not come to the model that serves" in ran.err)
+    assert before == await everything_in(scenario, scenario.domain.topics.training)
     process = await scenario.start()
     assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_what_was_corrected_stays_corrected_in_the_new_log(made, tmp_path):
+    """The filter of the survivor speaks of corrections that stand behind the first record that admits a branch."""
+    scenario = await scenario_of(made)
+    process = await scenario.start()
+    await learn(scenario, process, 40)
+    await correct(scenario, process, 10)
+    assert 0 == (await tailrace(scenario, "repair", "--apply-corrections")).code
+    (tmp_path / "ids").write_text("e3\ne12\n")
+    ran = await tailrace(scenario, "repair", "--drop-ids", str(tmp_path / "ids"))
+    assert 0 == ran.code, ran.err
+    before = await champion_of(scenario, process, ran.line["branch"])
+    model, learned = bytes_of(scenario, before.model), before.learned
+    await scenario.stop(process)
+
+    done = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (0, 3) == (done.code, done.line["rows_erased"]), done.err
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert (model, learned) == (bytes_of(scenario, live.champion.model), live.champion.learned)
+    await learn(scenario, process, 10, first=200)
+    assert learned + 10 == live.champion.learned
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
 
 
 async def test_an_event_that_a_joiner_would_read_again_is_not_erased_yet(made, tmp_path):

@@ -8,6 +8,7 @@ from tests.scenarios.harness import now_ms, pairs, until
 
 from tailrace.domain.positions import parse
 from tailrace.domain.records import Code
+from tailrace.domain.snapshots import index_key
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.log import Outgoing
 from tailrace.wire import dead_letter
@@ -39,6 +40,39 @@ async def test_an_example_at_which_the_model_raises_is_skipped_and_everything_el
 
     assert 80 == scenario.learned(process)
     assert RoleState.RUNNING is loop.reports[Role.LEARN].state
+
+
+async def test_a_restore_from_further_back_knows_the_skips_that_lie_there(made):
+    """
+    A learner that began at a snapshot has read what the log says behind it. When that snapshot cannot be used any more
+    it begins earlier; without reading again it would meet every old skip anew, and give up at the fourth.
+    """
+    scenario = await made(**TREE, snapshots={"every": "1h", "publish": "1h"})
+    process = await scenario.start()
+    await scenario.user.events(*({"id": f"huge{n}", "at": now_ms(), "a": 1e308, "b": -1e308} for n in range(4)))
+    await learn(scenario, process, 60)
+
+    async def skip(number):
+        await scenario.user.labels({"id": f"huge{number}", "at": now_ms(), "y": True})
+        loop = scenario.loop_of(process)
+        await until(lambda: loop.models.live is not None and loop.models.live.champion.skipped == number + 1, "skipped")
+
+    await scenario.stop(process)
+    process = await scenario.start()
+    for number in range(3):
+        await skip(number)
+    await scenario.stop(process)
+    process = await scenario.start()
+    index = scenario.loop_of(process).learn._parts.index
+    (newest, _) = index.newest()
+    written = await scenario.user.read(scenario.domain.topics.snapshots)
+    (record,) = [record for record in written if record.key == index_key(newest).encode()][-1:]
+    index.note(record._replace(value=None))
+    await skip(3)
+
+    await learn(scenario, process, 10, first=100)
+    live = scenario.loop_of(process).models.live
+    assert 4 == len(live.skipped_positions), "none was skipped twice"
 
 
 async def test_an_event_at_which_the_model_raises_is_a_dead_letter_and_its_neighbours_are_answered(made):

@@ -13,9 +13,10 @@ from tailrace.domain.errors import LogError
 from tailrace.domain.records import Code
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
-from tailrace.inspection.replay import Choice, Plan, discard, plan, progress_of, replay
-from tailrace.streams.log import Outgoing, Record
+from tailrace.inspection.replay import Choice, Plan, discard, group_of, plan, progress_of, replay
+from tailrace.streams.log import Commit, Outgoing, Record, TopicPartition
 from tailrace.wire.dead_letter import ATTEMPT, parse
+from tailrace.wire.letter_progress import MAX_TEXT_CHARS, LetterProgress
 
 FAST = 1e6
 BAD = 4
@@ -160,6 +161,34 @@ async def test_two_that_replay_at_once_do_not_both_send(scenario: Scenario):
         await replay(reading, theirs, FAST)
         with pytest.raises(LogError, match="another replay or discard is at work"):
             await replay(reading, mine, FAST)
+
+
+async def test_nothing_is_sent_that_cannot_be_noted_as_sent(scenario: Scenario):
+    """
+    Every second letter is meant, so each is a stretch of its own in a text that is bounded. Defence: what the whole
+    portion comes to is looked at before it is sent; else it would be sent again at every try.
+    """
+    await after_bad_events(scenario)
+    topics, name = scenario.domain.topics, scenario.domain.name
+    two = (await letters(scenario))[:2]
+    for letter in two * 20:
+        await scenario.user.raw(
+            topics.dead_events, letter.partition, Outgoing(letter.key, letter.value, letter.headers)
+        )
+    place = TopicPartition(topics.dead_events, two[0].partition)
+    nearly_full = LetterProgress(0, tuple((at, at + 1) for at in range(10_000, 11_970, 2)))
+    before = len(await scenario.user.read(topics.events))
+
+    async for reading in looking(scenario):
+        await reading.admin.commit(group_of(name), {place: Commit(0, nearly_full.text)})
+        with pytest.raises(LogError, match="cannot name more single letters"):
+            await replay(reading, await planned(scenario, reading, code=Code.NOT_JSON), FAST)
+        with pytest.raises(LogError, match="cannot name more single letters"):
+            await discard(reading, await planned(scenario, reading, code=Code.NOT_JSON))
+        assert nearly_full == (await progress_of(reading, name))[place]
+
+    assert MAX_TEXT_CHARS - 80 < len(nearly_full.text) < MAX_TEXT_CHARS - 40
+    assert before == len(await scenario.user.read(topics.events))
 
 
 async def test_what_cannot_go_back_says_why(scenario: Scenario):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.keys import make_key
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import position_of
-from tailrace.domain.snapshots import Manifest, index_key, manifest_of
+from tailrace.domain.snapshots import Kind, Manifest, index_key, manifest_of
 from tailrace.domain.status import Role
 from tailrace.inspection.reading import opened
 from tailrace.inspection.verifying import Verifier
@@ -203,6 +204,81 @@ async def test_an_old_snapshot_that_comes_into_the_index_again_is_refused(made):
 
     assert 100 == scenario.learned(process)
     assert 1 <= refused(process, "replayed")
+
+
+async def far_ahead(scenario: Scenario, **changes: object) -> Manifest:
+    """Return the newest snapshot as the learner might have signed it: good in itself, and said to be far ahead."""
+    records = await scenario.user.read(scenario.domain.topics.snapshots)
+    (*_, sealed) = [decode_manifest(record.value) for record in records if record.value is not None]
+    said = {"position": position_of(1 << 30), "last_block_offset": None, "last_block_digest": None} | changes
+    manifest = replace(manifest_of(sealed.content), inline=sealed.inline, **said)
+    return snapshot_file.signed(manifest, open_keys(scenario.settings).private(Purpose.SNAPSHOTS))
+
+
+async def test_a_snapshot_of_another_loop_is_never_loaded(made):
+    """
+    Two loops of the same features have one lineage and, on one machine, one key: the signature is good. Defence: a
+    manifest counts in the index of its own loop only; otherwise it would serve here, and what is written after it
+    would count as replayed.
+    """
+    scenario = await two_snapshots(made)
+    await put_into_the_index(scenario, await far_ahead(scenario, loop="other"))
+
+    process = await scenario.start()
+
+    assert 100 == scenario.learned(process)
+    assert 1 <= refused(process, "loop")
+    assert scenario.loop_of(process).models.current().position < position_of(1 << 30)
+    await learn(scenario, process, 10, first=300)
+    await proven(scenario, process)
+    assert 0 == refused(process, "replayed")
+
+
+async def test_a_learner_does_not_begin_with_a_state_of_another_position_than_its_manifest_says(made):
+    """Defence: the position in the state is compared; the next record would be folded at a wrong place."""
+    scenario = await two_snapshots(made)
+    await put_into_the_index(scenario, await far_ahead(scenario))
+
+    process = await scenario.start()
+
+    assert 100 == scenario.learned(process)
+    assert 1 <= refused(process, "position")
+
+
+async def test_a_server_never_goes_back_to_an_older_state(made):
+    """
+    The older state is the learner's own, and the first of its kind in the index, so that nothing is replayed. Defence:
+    a server compares positions with what it has served (`Models.follow`, and before it `Follower._load`).
+    """
+    scenario = await two_snapshots(made)
+    server = await scenario.start(roles=[Role.SCORE])
+    models = scenario.loop_of(server).models
+    served = models.current()
+    older = await far_ahead(scenario, kind=Kind.PUBLICATION, position=position_of(1), store_path=None)
+    await put_into_the_index(scenario, older)
+    for number in (1, 2):  # each is refused when all before it was dealt with
+        stranger = snapshot_file.signed(replace(older, number=90 + number), make_key())
+        await put_into_the_index(scenario, stranger)
+        await until(lambda number=number: refused(server, "unknown_key") == number, "the record was read")
+
+    assert served is models.current()
+    assert position_of(1) < served.position
+
+
+async def test_a_server_does_not_change_over_to_another_log(made):
+    """
+    A log that was deleted and begun anew has left signed snapshots that are far ahead. Defence: a server asks for the
+    log of the state that it serves; without it what the learner writes from then on would count as older, for ever.
+    """
+    scenario = await two_snapshots(made)
+    server = await scenario.start(roles=[Role.SCORE])
+    models = scenario.loop_of(server).models
+    served = models.current()
+    await put_into_the_index(scenario, await far_ahead(scenario, kind=Kind.PUBLICATION, log_id="f" * 32))
+
+    await until(lambda: refused(server, "log") == 1, "the state of the other log was refused")
+
+    assert served is models.current()
 
 
 async def test_after_a_revocation_the_log_is_folded_again_and_a_new_key_signs(made):

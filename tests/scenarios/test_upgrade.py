@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import replace
 
 import pytest
-from tests.scenarios.commanding import bare, bytes_of, examples, learn, tailrace
+from tests.scenarios.commanding import accepted, bare, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
 from tailrace.domain import pointers
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
-from tailrace.streams import branch_keeper
+from tailrace.streams import branch_keeper, warming
+from tailrace.streams.log import Outgoing
+from tailrace.wire.avro_codec import decode_model_event
 
 TREE = "HoeffdingTreeClassifier(grace_period=10)"
 LINEAR = "StandardScaler() | LogisticRegression()"
@@ -33,6 +36,13 @@ def configure(scenario, model):
 async def serves(scenario, process, lineage):
     live = scenario.loop_of(process).models.live
     return live is not None and live.pointers.champion == lineage and live.champion is not None
+
+
+async def refused(scenario, reason):
+    events = [
+        decode_model_event(record.value) for record in await scenario.user.read(scenario.domain.topics.model_events)
+    ]
+    return any(event.kind == "command_refused" and reason in event.detail for event in events)
 
 
 @pytest.fixture
@@ -94,6 +104,169 @@ async def test_the_one_before_is_promoted_again_then_the_other_retired_and_all_o
     assert f"ada promoted branch {after[:12]}, because: a tree; it serves from here on" in sentences
     assert f"ben retired branch {after[:12]}, because: slow; it is not folded any more" == sentences[-1]
     assert all(line["time"] for line in told.lines)
+
+
+async def test_a_branch_that_was_retired_is_built_again_and_is_what_it_would_have_been(made):
+    """
+    Its way from the log's start passes the record that retired it. If the fold let it go there, it could never be
+    built again, and no learner could restore a log in which it is admitted.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 50)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    assert 0 == (await tailrace(scenario, "branches", "promote", before[:8])).code
+    assert 0 == (await tailrace(scenario, "branches", "retire", after[:8])).code
+    await learn(scenario, process, 20, first=100)
+
+    again = await tailrace(scenario, "upgrade", "--promote")
+
+    assert (0, 70) == (again.code, again.line["learned"]), again.err
+    await until(lambda: serves(scenario, process, after), "it serves again")
+    await learn(scenario, process, 10, first=200)
+    assert 80 == scenario.loop_of(process).models.live.champion.learned
+    await scenario.stop(process)
+    assert 0 == (await tailrace(scenario, "verify")).code
+    for manifest in (scenario.config.parent / "snapshots").rglob("*.tailrace"):
+        manifest.unlink()
+    process = await scenario.start()
+    await until(lambda: serves(scenario, process, after), "a learner comes to it without any file")
+    assert 80 == scenario.loop_of(process).models.live.champion.learned
+
+
+async def test_a_copy_of_an_old_request_to_admit_brings_no_retired_branch_back(made):
+    """
+    Whoever may write to the commands topic can repeat what was signed once. Without the check of the epoch every
+    branch that was ever retired could be made to cost learning again.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    assert 0 == (await tailrace(scenario, "branches", "retire", after[:8])).code
+    topic = scenario.domain.topics.commands
+    (copied, _) = await scenario.user.read(topic)
+
+    await scenario.user.raw(topic, 0, Outgoing(copied.key, copied.value))
+
+    await until(lambda: refused(scenario, "it was made for epoch 0, this is epoch 1"), "it is refused")
+    live = scenario.loop_of(process).models.live
+    assert (False, 1) == (after in live.pointers.admitted, len(live.branches))
+
+
+async def test_a_branch_whose_warming_was_interrupted_by_a_restore_is_warmed_again_and_then_admitted(made):
+    """
+    If it were admitted without being held, a promotion would let nothing new serve until the next start.
+    """
+    scenario = await made(champion={"model": TREE})
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE.replace("10", "30"))
+    after, term = scenario.domain.branch.lineage, scenario.loop_of(process).learn._term
+    keeper, results = term._keeper(), []
+    begin, carry_out = keeper._parts.warming.begin, keeper.carry_out
+
+    async def begin_while_it_restores(branch, notices=None):
+        term.is_live = bool(results)
+        return await begin(branch, notices)
+
+    async def carry_out_noted(*given):
+        results.append(await carry_out(*given))
+        return results[-1]
+
+    keeper._parts.warming.begin, keeper.carry_out = begin_while_it_restores, carry_out_noted
+    term._keeper = lambda: keeper
+    asked = asyncio.create_task(tailrace(scenario, "upgrade", "--promote"))
+    await until(lambda: False in results, "the learner could not hold it")
+    assert after not in term.folded.pointers.admitted
+    term.is_live = True
+
+    ran = await asked
+    assert (0, True) == (ran.code, ran.line["promoted"]), ran.err
+    await until(lambda: serves(scenario, process, after), "it serves")
+
+
+async def test_a_branch_whose_admission_crossed_a_restore_is_held_all_the_same(made):
+    """
+    It was held in the state that was thrown away, and admitted in the next one; nobody else would notice before the
+    next start, and it would be promoted meanwhile.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    live = scenario.loop_of(process).models.live
+
+    live.branches = {lineage: held for lineage, held in live.branches.items() if lineage != after}
+    await until(lambda: after in live.branches, "it is held again")
+
+    await learn(scenario, process, 10, first=100)
+    assert (30, live.position) == (live.branches[after].learned, live.branches[after].position)
+
+
+async def test_a_branch_is_held_although_the_log_grows_as_fast_as_it_is_warmed(made, monkeypatch):
+    """
+    Without a bound on the rounds that bring it no nearer it would be warmed for ever, and every command wait behind it.
+    """
+    monkeypatch.setattr(branch_keeper, "_NEAR", -1)
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    await until(lambda: serves(scenario, process, scenario.domain.branch.lineage), "it serves")
+
+
+async def test_a_branch_that_begins_where_a_slow_learner_has_not_come_to_counts_nothing_twice(made):
+    """
+    What was built up to the log's end has counted the examples before its start. Held by a learner that is not there
+    yet, it would count them again, and be another state than the one that everybody else folds.
+    """
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 10)
+    live, term = scenario.loop_of(process).models.live, scenario.loop_of(process).learn._term
+    keeper, begun, still = term._keeper(), [], []
+    begin, fold_rounds = keeper._parts.warming.begin, term._round
+
+    async def begin_noted(*given):
+        begun.append(await begin(*given))
+        return begun[-1]
+
+    async def stand_still():
+        still.append(live.position)
+        await asyncio.sleep(0.01)
+
+    keeper._parts.warming.begin, term._keeper, term._round = begin_noted, (lambda: keeper), stand_still
+    await until(lambda: bool(still), "the learner folds nothing more")
+    events, labels = pairs(30, now_ms(), first=100)
+    await scenario.user.events(*events)
+    await scenario.user.labels(*labels)
+
+    async def written():
+        return sum(len(block.examples) for _, block in await accepted(scenario)) == 40
+
+    await until(written, "the log is ahead of the learner")
+    end = (await scenario.user.read(scenario.domain.topics.training))[-1].offset + 1
+    configure(scenario, TREE)
+    asked = asyncio.create_task(tailrace(scenario, "upgrade", "--start", str(end)))
+    await until(lambda: bool(begun), "the learner has read what was built")
+    for _ in range(100):  # turns of this loop, in which it could be held
+        await asyncio.sleep(0)
+    term._round = fold_rounds
+
+    assert 0 == (await asked).code
+    await learn(scenario, process, 5, first=200)
+    held = live.branches[(await asked).line["branch"]]
+    assert (5, 40) == (held.learned, held.left_out)
 
 
 async def test_without_a_learner_a_command_waits_and_takes_effect_when_one_comes(made):
@@ -191,6 +364,27 @@ async def test_an_example_at_which_the_new_model_raises_is_left_out_by_every_fol
     assert (70, 1) == (live.champion.learned, live.champion.skipped)
     await scenario.stop(process)
     assert 0 == (await tailrace(scenario, "verify")).code
+
+
+async def test_a_model_that_raises_at_too_much_is_not_built_on_and_on(made, monkeypatch):
+    """
+    Every example at which it raises costs a stretch of the fold again; without a bound a model that raises at all of
+    them would be folded nearly for ever.
+    """
+    monkeypatch.setattr(warming, "MAX_SKIPS", 1)
+    scenario = await made(champion={"model": "naive_bayes.GaussianNB()"})
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    huge = [{"id": f"huge{number}", "at": now_ms(), "a": 1e308, "b": -1e308} for number in range(3)]
+    await scenario.user.events(*huge)
+    await scenario.user.labels(*({"id": event["id"], "at": event["at"], "y": True} for event in huge))
+    await until(lambda: examples(scenario, process) == 63, "they are learned")
+    configure(scenario, TREE)
+
+    ran = await tailrace(scenario, "upgrade")
+
+    assert 1 == ran.code, ran.out
+    assert "and at 1 examples before; choose a model that learns every value" in ran.err
 
 
 async def test_a_branch_that_the_log_has_no_room_for_is_refused_and_not_folded_either(made, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +85,23 @@ def test_after_a_rotation_both_keys_are_trusted_and_the_new_one_signs(keys: KeyF
     assert second is not None
     assert second.key_id == signer.key().key_id
     assert {first.key_id, second.key_id} == {key.key_id for key in keys.trusted.current().keys}
+
+
+def test_a_disk_that_takes_a_part_leaves_key_and_list_as_they_were(keys: KeyFolder):
+    """Defence: what was written in part is written on, and where that fails nothing is replaced."""
+    keys.generate(SNAPSHOTS)
+    before = [(path.name, path.read_bytes()) for path in sorted(keys.folder.iterdir())]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limits[1]))  # a file takes so many bytes, and says so
+    try:
+        with pytest.raises(SettingsError, match="cannot be written"):
+            keys.generate(SNAPSHOTS)
+        with pytest.raises(SettingsError, match="cannot be written"):
+            keys.trusted.revoke(keys.trusted.current().keys[0].key_id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert before == [(path.name, path.read_bytes()) for path in sorted(keys.folder.iterdir())]
 
 
 def test_a_revocation_reaches_who_has_read_the_list_before(keys: KeyFolder):

@@ -61,7 +61,7 @@ class Gate:
     def index(self, *known: Good) -> SnapshotIndex:
         """Return an index that knows good snapshots; without inline parts, so that their files are asked for."""
         index = SnapshotIndex(
-            "snapshots",
+            "phishing.snapshots",
             lineage=LINEAGE,
             versions={},
             store=self.store,
@@ -140,7 +140,7 @@ class Measured:
 
 def record_of(value: bytes, manifest: Manifest) -> EmbeddedRecord:
     """Return a record of the index, under the key of a manifest."""
-    return EmbeddedRecord("snapshots", 0, 7, 5_000, mutants.slot_of(manifest), value, ())
+    return EmbeddedRecord("phishing.snapshots", 0, 7, 5_000, mutants.slot_of(manifest), value, ())
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +356,17 @@ def test_200_older_records_that_come_into_the_index_again(gate: Gate):
     asyncio.run(all_of_them())
 
     assert_all_refused(gate, 200, "replayed")
+
+
+def test_50_good_records_of_another_loop(gate: Gate):
+    """Defence: the topic belongs to one loop; loops of the same features have one lineage and may have one key."""
+    newest = make_snapshot(NEWEST, 20)
+    others = [make_snapshot(NEWEST, 20, loop=f"loop_{number}") for number in range(50)]
+
+    asyncio.run(gate.records(newest, (other.record for other in others)))
+
+    assert_all_refused(gate, 50, "loop")
+    assert {"loop"} == set(gate.reasons)
 
 
 def test_100_good_records_under_the_key_of_another(gate: Gate):

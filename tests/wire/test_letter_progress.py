@@ -33,14 +33,11 @@ def test_the_position_is_the_first_letter_that_waits() -> None:
     assert LetterProgress(14, ((20, 21),)) == progress.with_done(10, 12)
 
 
-def test_a_text_that_is_nearly_too_long_to_commit_is_full() -> None:
-    progress = LetterProgress()
-    for offset in range(1, 4000, 2):
-        progress = progress.with_done(offset, offset + 1)
-        if progress.is_full:
-            break
+def test_a_text_that_cannot_be_committed_is_too_long() -> None:
+    longest = LetterProgress(0, tuple((offset, offset + 1) for offset in range(1, MAX_TEXT_CHARS // 2, 2)))
 
-    assert MAX_TEXT_CHARS - 45 < len(progress.text) <= MAX_TEXT_CHARS
+    assert (MAX_TEXT_CHARS - 1, False) == (len(longest.text), longest.is_too_long)
+    assert longest.with_done(9_999, 10_000).is_too_long
 
 
 @pytest.mark.parametrize("text", ["x", "1", "1+", "+1", "1+1,", "-1+2", "1+1 ", "1+1,,2+2"])

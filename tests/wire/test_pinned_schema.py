@@ -31,6 +31,13 @@ def nested(levels: int) -> Any:
     return kind
 
 
+def doubled(levels: int, leaf: Any) -> Any:
+    kind = leaf
+    for number in range(levels):
+        kind = record(("a", kind), ("b", f"T{number - 1}" if number else leaf), name=f"T{number}")
+    return kind
+
+
 DANGEROUS = {
     "an array of null": ({"type": "array", "items": "null"}, "list is an array whose items take no bytes"),
     "an array of a record without fields": ({"type": "array", "items": record(name="Empty")}, "take no bytes"),
@@ -39,6 +46,12 @@ DANGEROUS = {
     "a map of arrays of null": ({"type": "map", "values": {"type": "array", "items": "null"}}, "list[] is an array"),
     "a record in itself": ({"type": "array", "items": "Page"}, "contains itself"),
     "a record in itself by a union": (["null", "Page"], "contains itself"),
+    "records of nothing, each twice in the next": (doubled(24, "null"), "fields that may take 0 bytes"),
+    "an array of many nothings": (
+        {"type": "array", "items": record(("id", "int"), *((f"no_{n}", "null") for n in range(99)), name="Wide")},
+        "list[] has 101 fields that may take 1 bytes",
+    ),
+    "one danger in a million places": (doubled(24, {"type": "array", "items": "null"}), "take no bytes"),
     "types nested too deeply": (nested(MAX_LEVELS + 1), f"deeper than {MAX_LEVELS} levels"),
     "types nested beyond all reading": (nested(450), f"{MAX_LEVELS} levels"),
 }
@@ -52,6 +65,7 @@ def test_a_schema_by_which_few_bytes_come_to_much_is_refused(kind: Any, message:
 
     assert message in str(caught.value)
     assert str(caught.value).startswith("pages.avsc: ")
+    assert 20 > str(caught.value).count("; list")  # a million paths are not all told
 
 
 def test_a_type_that_is_used_in_two_places_is_not_recursive() -> None:
@@ -64,9 +78,7 @@ def test_a_type_that_is_used_in_two_places_is_not_recursive() -> None:
 
 def test_a_schema_of_many_types_that_use_each_other_is_looked_at_once_each() -> None:
     """Twenty types that each hold the one before twice are a million paths; they are walked in no time."""
-    kind: Any = "double"
-    for number in range(20):
-        kind = record(("a", kind), ("b", f"T{number - 1}" if number else "double"), name=f"T{number}")
+    kind = doubled(20, "double")
 
     assert "a" in make(("deep", kind)).fields(kind)
 

@@ -14,9 +14,9 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.exits import Exit, UsageError
-from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.options import ConfigFile, OutputFormat, read_position
 from tailrace.cli.session import LoopName, ask, loop_of
-from tailrace.domain.positions import Position, parse, show
+from tailrace.domain.positions import Position, show
 from tailrace.domain.records import Rejection
 from tailrace.settings import Settings, load
 
@@ -116,7 +116,8 @@ def why(
         machine = _machine(reading, domain)
         now = await machine.end()
         past = await machine.go_to(now, _Teller().tell)
-        return story, {"position": show(now), **_predicted(domain, past, story.scored[-1]["x"])}
+        about = {"position": show(now), "branch": past.branch.lineage[:12], "filter": past.definition.filter.in_words()}
+        return story, about | _predicted(domain, past, story.scored[-1]["x"])
 
     story, now = ask(settings, look)
     if output.chosen(output_format) == "json":
@@ -149,10 +150,7 @@ async def _asked(machine: TimeMachine, position: str | None, time: str | None) -
         return await machine.position_at(_time_ms(time))
     if position is None:
         return await machine.end()
-    offset, colon, row = position.partition(":")
-    if not offset.isdecimal() or (colon and not row.isdecimal()) or len(position) > 30:
-        raise UsageError(f"--position: found {position!r}; allowed: OFFSET or OFFSET:ROW, such as 120 or 120:3")
-    return parse(position)
+    return read_position("--position", position)
 
 
 def _time_ms(text: str) -> int:
@@ -299,6 +297,8 @@ def _told(story: Story, now: Mapping[str, Any] | None) -> Iterable[str]:
         yield "No snapshot that is still kept contains it yet."
     if now is not None:
         yield f"Asked now, at {now['position']}, the model would answer: {_answer(now)}."
+        if now["filter"]:
+            yield f"The branch that serves now is folded with a filter: {now['filter']}."
 
 
 def _answer(row: Mapping[str, Any]) -> str:

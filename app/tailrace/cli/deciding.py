@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from tailrace.cli import output
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.session import loop_of, now_ms
-from tailrace.domain.positions import Position, parse, show
+from tailrace.domain.positions import Position, show
 from tailrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,21 +86,6 @@ def asking(reading: Reading, loop: Loop) -> Asking:
     from tailrace.opening import open_keys  # noqa: PLC0415
 
     return Asking(reading, loop, operator_key(open_keys(reading.settings), output.talk), now_ms)
-
-
-def position(option: str, text: str) -> Position:
-    """Return the position that a person typed.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        found = parse(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: found {text!r}; allowed: a position such as 120 or 120:4") from error
-    if found < 0:
-        raise UsageError(f"{option}: found {text!r}; allowed: a position from 0 on")
-    return found
 
 
 def before_end(option: str, found: Position, end: Position) -> None:

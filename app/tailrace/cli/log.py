@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from tailrace.cli import output
-from tailrace.cli.exits import UsageError
-from tailrace.cli.options import ConfigFile, OutputFormat, Yes
+from tailrace.cli.options import ConfigFile, OutputFormat, Yes, read_position
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, now_ms
-from tailrace.domain.positions import Position, parse
 from tailrace.settings import load
 
 if TYPE_CHECKING:
@@ -63,7 +61,8 @@ def cat(
     tailrace log cat --from 120 --limit 20
     tailrace log cat --topic scored --partition 0 --values -o json
     """
-    start, end = _position("--from", from_), _position("--to", to)
+    start = None if from_ is None else read_position("--from", from_)
+    end = None if to is None else read_position("--to", to)
     at_least_one(limit)
     settings = load(config)
     name, settings_of_loop = loop_of(settings, loop)
@@ -160,12 +159,3 @@ async def _refuse_if_alive(reading: Reading, topics: LoopTopics) -> None:
 def _tell(done: int, total: int) -> None:
     if total and done == total and sys.stderr.isatty():
         output.talk(f"folded {total} records")
-
-
-def _position(option: str, text: str | None) -> Position | None:
-    if text is None:
-        return None
-    offset, colon, row = text.partition(":")
-    if not offset.isdecimal() or (colon and not row.isdecimal()) or len(text) > 30:
-        raise UsageError(f"{option}: found {text!r}; allowed: OFFSET or OFFSET:ROW, such as 120 or 120:3")
-    return parse(text)

@@ -10,10 +10,10 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.building import COMPARED, Compare, DryRun, Order, carried_out
-from tailrace.cli.deciding import WAIT_S, By, Wait, Why, before_end, domain_of, loop_for, position, who
+from tailrace.cli.deciding import WAIT_S, By, Wait, Why, domain_of, loop_for, who
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.files import lines_of
-from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.options import ConfigFile, OutputFormat, read_position
 from tailrace.cli.session import LoopName, ask, now_ms
 from tailrace.settings import load
 
@@ -96,8 +96,8 @@ def repair(
         apply_corrections,
         tuple(drop_source),
         () if drop_ids is None else tuple(line.decode("utf-8", "surrogateescape") for line in lines_of(drop_ids)),
-        0 if from_ is None else position("--from", from_),
-        None if to is None else position("--to", to),
+        0 if from_ is None else read_position("--from", from_),
+        None if to is None else read_position("--to", to),
     )
     _check(faults, bounds_given=from_ is not None or to is not None, ids_given=drop_ids is not None)
 
@@ -125,6 +125,8 @@ def _check(faults: Faults, *, bounds_given: bool, ids_given: bool) -> None:
         raise UsageError(
             "found nothing to repair; allowed: --apply-corrections, --drop-source, --drop-ids, --from, --to"
         )
+    if not all(faults.sources):
+        raise UsageError("--drop-source: found nothing; allowed: a source that labels name")
     if ids_given and bounds_given and not faults.sources:
         raise UsageError("--drop-ids: ids are left out wherever they are; run it once more for --from and --to")
     if faults.end is not None and faults.end <= faults.start:
@@ -140,7 +142,7 @@ def _check(faults: Faults, *, bounds_given: bool, ids_given: bool) -> None:
 async def _repaired(reading: Reading, loop: Loop, lineup: Lineup, faults: Faults) -> tuple[Branch, frozenset[str]]:
     """Return the serving branch with what is wrong left out as well, and the hashes of all ids that it leaves out."""
     from tailrace.domain.branches import MAX_DROPPED_IDS, Filter, digest_of_ids, hash_of_id  # noqa: PLC0415
-    from tailrace.domain.positions import position_of  # noqa: PLC0415
+    from tailrace.domain.positions import position_of, show  # noqa: PLC0415
     from tailrace.inspection.building import Builder  # noqa: PLC0415
 
     serving = lineup.champion
@@ -154,9 +156,10 @@ async def _repaired(reading: Reading, loop: Loop, lineup: Lineup, faults: Faults
     builder = Builder(reading, loop, now_ms)
     before = await builder.known_ids(serving.lineage) if serving.filter.ids else frozenset[str]()
     ids, end = before | {hash_of_id(each) for each in faults.ids}, position_of(await builder.end())
-    before_end("--from", faults.start, end)
     if len(ids) > MAX_DROPPED_IDS:
         raise UsageError(f"--drop-ids: found {len(ids)} ids with those of earlier repairs; allowed: {MAX_DROPPED_IDS}")
+    if faults.drops_everything and faults.start >= end:
+        raise UsageError(f"--from: found {show(faults.start)}; allowed: a position before the log's end, {show(end)}")
     more = Filter(
         end if faults.applies_corrections else 0,
         faults.sources,

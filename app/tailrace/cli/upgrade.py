@@ -9,9 +9,9 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.building import COMPARED, Compare, DryRun, Order, carried_out
-from tailrace.cli.deciding import SHORT, WAIT_S, By, Wait, Why, before_end, domain_of, loop_for, position, who
+from tailrace.cli.deciding import SHORT, WAIT_S, By, Wait, Why, before_end, domain_of, loop_for, who
 from tailrace.cli.exits import Exit
-from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.options import ConfigFile, OutputFormat, read_position
 from tailrace.cli.session import LoopName, ask, now_ms
 from tailrace.settings import load
 
@@ -63,7 +63,7 @@ def upgrade(
         serving = lineup.champion
         branch = renewed(domain.branch, serving)
         if start is not None:
-            branch = replace(branch, start=position("--start", start))
+            branch = replace(branch, start=read_position("--start", start))
             before_end("--start", branch.start, position_of(await Builder(reading, known, now_ms).end()))
         if branch.lineage == lineup.pointers.champion:
             said = f"branch {branch.lineage[:SHORT]} serves already: it is the configured model with these libraries"

@@ -39,7 +39,7 @@ PART_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 REASONS: Final = (
     *("missing", "store", "not_a_file", "too_large", "magic", "format", "manifest"),
     *("trust_list", "unsigned", "unknown_key", "key_purpose", "revoked_key", "key_not_valid", "signature"),
-    *("lineage", "log", "kind", "older", "replayed", "index", "length"),
+    *("lineage", "loop", "log", "kind", "older", "replayed", "index", "length"),
     *("stored_digest", "compression", "digest", "codec", "position", "branch"),
     *("log_recreated", "log_truncated", "log_expired", "log_foreign"),
 )

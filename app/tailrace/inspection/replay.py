@@ -74,6 +74,13 @@ class PartitionPlan:
         """The letters that do not stay."""
         return [each.found for each in self.chosen if not each.why_not]
 
+    def progress_after(self, letters: Sequence[Found]) -> LetterProgress:
+        """Return the progress once these are dealt with too."""
+        progress = self.progress
+        for found in letters:
+            progress = progress.with_done(found.record.offset, found.record.offset + 1)
+        return progress
+
 
 @dataclass
 class Plan:
@@ -147,11 +154,11 @@ async def replay(reading: Reading, planned: Plan, per_second: float) -> int:
     portions = list(_few_at_a_time(planned))
     if not portions:
         return 0
-    await _check_alone(reading, planned.loop, portions[0][0])  # no producer is opened in vain
+    await _check_alone(reading, planned.loop, *portions[0])  # no producer is opened in vain
     begun = asyncio.get_running_loop().time()
     async with reading.sink() as sink:
         for partition, letters in portions:
-            await _check_alone(reading, planned.loop, partition)  # 1
+            await _check_alone(reading, planned.loop, partition, letters)  # 1
             await _send_back(sink, letters)  # 2
             await _note_done(reading, planned.loop, partition, letters)  # 3
             sent += len(letters)
@@ -167,7 +174,7 @@ async def discard(reading: Reading, planned: Plan) -> int:
     """
     count = 0
     for partition, letters in _few_at_a_time(planned):
-        await _check_alone(reading, planned.loop, partition)
+        await _check_alone(reading, planned.loop, partition, letters)
         await _note_done(reading, planned.loop, partition, letters)
         count += len(letters)
     return count
@@ -210,10 +217,11 @@ async def _send_back(sink: Sink, letters: Sequence[Found]) -> None:
             await delivery
 
 
-async def _check_alone(reading: Reading, loop: str, partition: PartitionPlan) -> None:
+async def _check_alone(reading: Reading, loop: str, partition: PartitionPlan, letters: Sequence[Found]) -> None:
+    """See that nobody else is at work, and that what is about to be done can be noted."""
     if (await progress_of(reading, loop)).get(partition.partition) != partition.seen:
         raise LogError(f"{group_of(loop)} was moved meanwhile; another replay or discard is at work: wait for its end")
-    if partition.progress.is_full:
+    if partition.progress_after(letters).is_too_long:
         raise LogError(
             f"{group_of(loop)} cannot name more single letters of {partition.partition.topic}/"
             f"{partition.partition.partition}; replay or discard the oldest ones without --code and --since first"
@@ -221,8 +229,6 @@ async def _check_alone(reading: Reading, loop: str, partition: PartitionPlan) ->
 
 
 async def _note_done(reading: Reading, loop: str, partition: PartitionPlan, letters: Sequence[Found]) -> None:
-    for found in letters:
-        partition.progress = partition.progress.with_done(found.record.offset, found.record.offset + 1)
-    done = partition.progress
+    done = partition.progress = partition.progress_after(letters)
     await reading.admin.commit(group_of(loop), {partition.partition: Commit(done.position, done.text)})
     partition.seen = done

@@ -21,6 +21,7 @@ from tailrace.stores import snapshot_file
 from tailrace.stores.snapshot_file import Expected
 from tailrace.streams.log import Outgoing, Range, TopicPartition
 from tailrace.wire.avro_codec import encode_manifest
+from tailrace.wire.topics import snapshots_topic_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ async def plan_import(
     manifest = (await asyncio.to_thread(snapshot_file.read, content, expected)).manifest
     if manifest.store_path is None:
         raise SnapshotRefused("manifest", "the snapshot names no place in a store; export it again from its loop")
+    if snapshots_topic_of(manifest.loop) != shelf.partition.topic:
+        message = f"the snapshot is of the loop {manifest.loop}, not of the one that {shelf.partition.topic} belongs to"
+        raise SnapshotRefused("loop", f"{message}; import it with `--loop {manifest.loop}`")
     await _check_log(reading, topics_of(manifest.loop, loop).training, manifest)
     mine = [entry for entry in shelf.entries if entry.manifest.lineage == lineage]
     same = next((entry for entry in mine if entry.manifest.digest == manifest.digest), None)

@@ -236,7 +236,9 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             os.fchmod(file, mode)  # whatever the umask says
-            os.write(file, content)
+            rest = memoryview(content)
+            while rest:  # a disk that is nearly full takes a part and says how much
+                rest = rest[os.write(file, rest) :]
             os.fsync(file)
         finally:
             os.close(file)

@@ -7,13 +7,14 @@ branch is held before the record that admits it is written, and that the champio
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
-from tailrace.domain.branches import Branch, differences, renewed
-from tailrace.domain.errors import CodecError, ForeignLogError
+from tailrace.domain.branches import Branch, differences, digest_of_ids, renewed
+from tailrace.domain.errors import CodecError, ForeignLogError, TailraceError
 from tailrace.domain.learning import Fold, LoopState
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import BranchNotices, Notices
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 _ITSELF = "tailrace"  # who asked, where nobody did
 _NEAR = 50  # records; a branch that is so close is brought up while learning waits
+_ROUNDS = 5  # of warming that brought it no nearer, since the log grows as fast; then learning waits for it
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class KeeperParts:
     Attributes:
         configured: The model of the configuration, as a branch.
         fold_new: Folds what was just appended, so that it has taken effect.
-        read_index: Reads again what snapshots there are; nothing is written meanwhile.
+        read_index: Reads again what snapshots there are.
     """
 
     fold: Fold
@@ -57,6 +60,10 @@ class KeeperParts:
     notices: Notices
     fold_new: Callable[[LoopState], Awaitable[None]]
     read_index: Callable[[], Awaitable[None]]
+
+
+class _NotAdmissible(TailraceError):
+    """A request to admit a branch is not taken into the log."""
 
 
 class BranchKeeper:
@@ -149,41 +156,52 @@ class BranchKeeper:
 
     async def carry_out(
         self, asked: Asked, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> None:
+    ) -> bool:
         """Carry out an admission, promotion or retirement.
 
         Args:
-            state_of: Returns the live state; None: this process does not learn any more.
+            state_of: Returns the live state; None: this process does not learn at the moment.
             at_block_end: Held by whoever folds.
+
+        Returns:
+            Whether that is done with; False: it is to be asked again once this process learns.
         """
         request, state = asked.request, state_of()
-        if state is None or asked.offset < state.pointers.commands_next:
-            return  # A former learner has put it into the log.
+        if state is None:
+            return False
         if request.kind is RequestKind.ADMIT:
-            await self._admit(request, state_of, at_block_end)
-        else:
-            await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
+            return await self._admit(request, state, state_of, at_block_end)
+        await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
+        return True
 
     async def _admit(
-        self, request: Request, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
-    ) -> None:
-        parts, state = self._parts, state_of()
-        if state is None or request.branch in state.pointers.admitted:
-            return
+        self,
+        request: Request,
+        state: LoopState,
+        state_of: Callable[[], LoopState | None],
+        at_block_end: asyncio.Lock,
+    ) -> bool:
+        parts = self._parts
+        if request.branch in state.pointers.admitted:
+            return True
         try:
             branch, skips = Branch.read(request.definition), request.skips
+            _check_admission(request, branch, state.pointers.epoch)
             if parts.fold.kit(branch) is None:
                 log.warning("an admitted branch cannot be folded here", branch=branch.lineage[:12])
             elif branch.lineage == request.branch and not _is_full(state):  # else the fold refuses it
                 given = BranchNotices(set(skips), frozenset(request.ids))
                 warmed = await self._warm_beside(branch, Notices({branch.lineage: given}), state_of, at_block_end)
-                skips = (*skips, *(() if warmed is None else warmed.skips))
-        except (CodecError, WarmingFailed, ForeignLogError) as problem:
+                if warmed is None:
+                    return False
+                skips = (*skips, *warmed.skips)
+        except (CodecError, WarmingFailed, ForeignLogError, _NotAdmissible) as problem:
             parts.recorder.command_refused("admit")
             log.warning("branch is not admitted", branch=request.branch[:12], why=str(problem))
             await parts.announcements.refused(request.id, str(problem))
-            return
+            return True
         await parts.part.append(lambda owner, number: _admit(owner, number, request, skips))
+        return True
 
     async def _warm_beside(
         self, branch: Branch, notices: Notices, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
@@ -196,14 +214,21 @@ class BranchKeeper:
         async with at_block_end:
             await self._parts.read_index()  # who built the branch may have published it since
         warmed = await warming.begin(branch, notices)
+        nearest, rounds = sys.maxsize, 0
         while (state := state_of()) is not None:
-            async with at_block_end:
-                behind = offset_of(state.position) - offset_of(warmed.state.position)
-                if state is state_of() and behind <= _NEAR:
-                    await warming.fold_to(warmed, offset_of(state.position))
-                    self._hold(state, warmed)
-                    return warmed
-            await warming.fold_to(warmed, offset_of(state.position))
+            behind = offset_of(state.position) - offset_of(warmed.state.position)
+            if behind < 0:  # it was built up to the log's end, and this process is not there yet
+                await asyncio.sleep(_LOOK_EVERY_S)
+                continue
+            nearest, rounds = (behind, 0) if behind < nearest else (nearest, rounds + 1)
+            if behind <= _NEAR or rounds >= _ROUNDS:
+                async with at_block_end:
+                    if state is state_of():
+                        await warming.fold_to(warmed, offset_of(state.position))
+                        self._hold(state, warmed)
+                        return warmed
+            else:
+                await warming.fold_to(warmed, offset_of(state.position))
         return None
 
     # What corrections ask for
@@ -237,6 +262,20 @@ class BranchKeeper:
         await parts.part.append(_own(CommandKind.PROMOTE, branch.lineage, epoch, why))
         if serving.filter.corrected_to:  # the one without any correction stays, to go back to
             await parts.part.append(_own(CommandKind.RETIRE, serving.lineage, epoch + 1, f"superseded: {why}"))
+
+
+def _check_admission(request: Request, branch: Branch, epoch: int) -> None:
+    """See that a request to admit is of now, and says itself all that the folds to come must know.
+
+    Raises:
+        _NotAdmissible: It is a copy of one that was carried out long ago, or leaves something open.
+    """
+    if request.expected_epoch != epoch:
+        raise _NotAdmissible(
+            f"it was made for epoch {request.expected_epoch}, this is epoch {epoch}; look again, then repeat"
+        )
+    if digest_of_ids(request.ids) != branch.filter.ids:
+        raise _NotAdmissible("its ids are not those that its filter names; build the branch again")
 
 
 def refold_is_due(state: LoopState) -> bool:

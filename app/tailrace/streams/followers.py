@@ -204,7 +204,9 @@ class Follower(Service):
         if manifest.position < models.highest or (live is not None and live.position >= manifest.position):
             return True
         try:
-            bodies = await self._index.load(manifest, not_below=max(models.highest, 0))
+            served = models.current()
+            log_id = "" if served is None else served.log_id  # another log is begun only while no process runs
+            bodies = await self._index.load(manifest, log_id=log_id, not_below=max(models.highest, 0))
             branch = await asyncio.to_thread(served_branch, self._fold, bodies)
         except (SnapshotRefused, CodecError) as refusal:
             reason = getattr(refusal, "reason", "codec")

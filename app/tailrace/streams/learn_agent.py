@@ -39,6 +39,7 @@ from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.patience import Patience
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -52,7 +53,6 @@ log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
-_REST = 4  # times as long as building a branch anew took, before the next one is
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -66,8 +66,8 @@ class LearnParts:
         commands: Makes what follows the commands of a log, from an offset on.
         standby: Has a state at hand, where this process follows the log before it owns it.
         digests: At agreed positions, for others to compare.
-        refold_after_ms: Without another correction; then the serving branch is built anew with those that it does not
-            know. None: never.
+        refold_after_ms: Without another correction, or ten times as long with others; then the serving branch is built
+            anew with those that it does not know. None: never.
     """
 
     fold: Fold
@@ -303,6 +303,8 @@ class Term(Service):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), _TICK_S)
         async with self._at_block_end:
+            if self._parts.fold.missing(self._state):  # its admission was on its way when the state was restored
+                await self._keeper().hold_missing(self._state)
             await self._parts.writer.if_due(self._state)
         while self._inbox and not self.should_stop:
             batch = self._inbox[0]
@@ -377,31 +379,28 @@ class Term(Service):
             if commands is None or not commands.waiting or self._live_state() is None:
                 await self.sleep(_TICK_S)
                 continue
-            asked = commands.waiting.popleft()
+            asked = commands.waiting[0]
             if asked.request.kind is RequestKind.SNAPSHOT:
                 await self._snapshot_now(asked.request.id)
-            else:
-                await self._keeper().carry_out(asked, self._live_state, self._at_block_end)
+            elif not await self._keeper().carry_out(asked, self._live_state, self._at_block_end):
+                continue
+            commands.waiting.popleft()
 
     @Service.task
     async def _apply_corrections(self) -> None:
         quiet_ms = self._parts.refold_after_ms
         if quiet_ms is None:
             return
-        loop = asyncio.get_running_loop()
-        seen, quiet_from_s = 0, loop.time()
+        clock, patience = asyncio.get_running_loop().time, Patience(quiet_ms / 1_000)
         while not self.should_stop:
             await self.sleep(_TICK_S)
             state = self._live_state()
             if state is None or not refold_is_due(state):
-                continue
-            if state.corrections_end != seen:
-                seen, quiet_from_s = state.corrections_end, max(loop.time(), quiet_from_s)
-            elif loop.time() - quiet_from_s >= quiet_ms / 1_000:
-                begun_s = loop.time()
+                patience.nothing_waits()
+            elif patience.is_over(state.corrections_end, clock()):
+                begun_s = clock()
                 await self._keeper().refold(self._live_state, self._at_block_end)
-                # Corrections that never cease must not keep a core busy for ever.
-                quiet_from_s = loop.time() + _REST * (loop.time() - begun_s)
+                patience.applied(clock() - begun_s, clock())
 
     async def _snapshot_now(self, command_id: str = "") -> None:
         if not self._parts.writer.writes:

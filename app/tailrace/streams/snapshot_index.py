@@ -37,6 +37,7 @@ from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Reader, Record, Sink, TopicPartition
 from tailrace.wire.avro_codec import decode_manifest, encode_manifest
+from tailrace.wire.topics import snapshots_topic_of
 
 log = structlog.get_logger(__name__)
 
@@ -254,7 +255,8 @@ def unsealed(record: Record, trusted: TrustFile) -> Manifest:
 
     Raises:
         CodecError: It is no index record.
-        SnapshotRefused: It is too large, no trusted key has signed it, or it stands under another manifest's key.
+        SnapshotRefused: It is too large, no trusted key has signed it, it stands under another manifest's key, or it is
+            of another loop: loops of the same features have one lineage, and may have one key.
     """
     value = record.value or b""
     if len(value) > MAX_RECORD_BYTES:
@@ -263,6 +265,9 @@ def unsealed(record: Record, trusted: TrustFile) -> Manifest:
     slot = index_key(manifest)
     if slot.encode() != record.key:
         raise SnapshotRefused("index", f"{manifest.kind} {manifest.number} does not stand under its key {slot}")
+    if snapshots_topic_of(manifest.loop) != record.topic:
+        message = f"{manifest.kind} {manifest.number} is of the loop {manifest.loop}, found in {record.topic}"
+        raise SnapshotRefused("loop", f"{message}; it is ignored")
     return manifest
 
 

@@ -58,9 +58,9 @@ class LetterProgress:
         return ",".join(parts)
 
     @property
-    def is_full(self) -> bool:
-        """Whether the text has no room for another stretch."""
-        return len(self.text) > MAX_TEXT_CHARS - 40
+    def is_too_long(self) -> bool:
+        """Whether the text is longer than what can be committed."""
+        return len(self.text) > MAX_TEXT_CHARS
 
     @classmethod
     def parse(cls, position: int, text: str) -> LetterProgress:

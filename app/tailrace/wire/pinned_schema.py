@@ -1,15 +1,17 @@
 """An Avro schema that a user pins for a topic: read from a file, and refused where values of it could hurt a reader.
 
 Refused are schemas by which a short value stands for a huge or endless one: types that contain themselves, items of
-arrays that take no bytes (ten bytes of `array<null>` came to 2 GiB), and nesting beyond `MAX_LEVELS`.
+arrays that take no bytes (ten bytes of `array<null>` came to 2 GiB), nesting beyond `MAX_LEVELS`, and records of many
+fields that take no bytes (24 records, each twice in the next, make an empty value last 100 s).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from fastavro import parse_schema
@@ -21,6 +23,13 @@ from tailrace.wire.schemas import Schema, fingerprint_of
 MAX_SCHEMA_BYTES: Final = 1 << 20
 MAX_LEVELS: Final = 32
 """Records, arrays, maps and unions in each other; a schema for people has fewer than ten."""
+
+STEPS_PER_BYTE: Final = 8
+FREE_STEPS: Final = 16
+"""A record may have so many fields, those of records in it included, for each byte that it takes, and so many more."""
+
+_MOST_PROBLEMS: Final = 20
+"""Told of one schema; where records lie in each other many times over there may be millions."""
 
 _SIZES: Final[Mapping[str, int]] = {"null": 0, "float": 4, "double": 8}
 """Bytes of the types that have a fixed size; every other one takes at least one."""
@@ -99,9 +108,26 @@ def pinned(content: bytes, file: str) -> PinnedSchema:
     if not isinstance(root, dict) or kind_of(root) != "record":
         raise CodecError(f"{file}: found the type {kind_of(root)}; allowed is a record")
     schema = PinnedSchema(file, fingerprint, root, types)
-    if problems := list(_Dangers(schema).of(root, "", ())):
+    if problems := list(islice(_Dangers(schema).of(root, "", ()), _MOST_PROBLEMS)):
         raise CodecError(f"{file}: {'; '.join(dict.fromkeys(problems))}")
     return schema
+
+
+class _Cost(NamedTuple):
+    """What reading one value takes.
+
+    Attributes:
+        steps: Fields that are read, and records around them; what unions, arrays and maps hold has its own cost.
+        least_bytes: The fewest bytes that a value has.
+    """
+
+    steps: int
+    least_bytes: int
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether bytes that are hardly there would keep a reader busy."""
+        return self.steps > FREE_STEPS + STEPS_PER_BYTE * self.least_bytes
 
 
 class _Dangers:
@@ -111,6 +137,7 @@ class _Dangers:
         self._schema = schema
         self._safe: dict[str, int] = {}
         """Full name → levels below it."""
+        self._costs: dict[str, _Cost] = {}
 
     def of(self, schema: Schema, path: str, inside: tuple[str, ...], level: int = 0) -> Iterator[str]:
         """Yield what is dangerous about a type.
@@ -134,18 +161,29 @@ class _Dangers:
             for problem in self.of(part, where, inside if name is None else (*inside, name), level + 1):
                 found = True
                 yield problem
-        if kind_of(schema) == "array" and not found and self.least_bytes(schema["items"]) == 0:
+        if kind_of(schema) == "array" and not found and self._cost(schema["items"]).least_bytes == 0:
             yield f"{path} is an array whose items take no bytes; allowed are items of at least one byte"
+        if name is not None and not found and (cost := self._cost(schema)).is_absurd:
+            found = True
+            said = f"{path or 'the record'} has {cost.steps} fields that may take {cost.least_bytes} bytes in all"
+            yield f"{said}; leave out those of the type null"
         if name is not None and not found:
             self._safe[name] = level
 
-    def least_bytes(self, schema: Schema) -> int:
-        """Return the fewest bytes that a value of a type without cycles takes."""
+    def _cost(self, schema: Schema) -> _Cost:
+        """Return what reading a value of a type without cycles takes, each record's worked out once."""
         schema = self._schema.resolved(schema)
         kind = kind_of(schema)
-        if kind == "record":
-            return sum(self.least_bytes(field["type"]) for field in schema["fields"])
-        return int(schema["size"]) if kind == "fixed" else _SIZES.get(kind, 1)
+        if kind == "fixed":
+            return _Cost(1, int(schema["size"]))
+        if kind != "record":
+            return _Cost(1, _SIZES.get(kind, 1))
+        name = schema["name"]
+        if name not in self._costs:
+            parts = [self._cost(field["type"]) for field in schema["fields"]]
+            steps, least_bytes = (sum(each) for each in zip(*parts, strict=True)) if parts else (0, 0)
+            self._costs[name] = _Cost(1 + steps, least_bytes)
+        return self._costs[name]
 
     def _parts(self, schema: Schema, path: str) -> Iterator[tuple[Schema, str]]:
         kind = kind_of(schema)

@@ -101,6 +101,11 @@ class TopicSpec:
     is_users: bool = False
 
 
+def snapshots_topic_of(loop: str) -> str:
+    """Return the topic that indexes the snapshots of a loop, and of no other one."""
+    return f"{loop}.snapshots"
+
+
 @dataclass(frozen=True, slots=True)
 class LoopTopics:
     """The names of the topics of one loop."""
@@ -137,7 +142,7 @@ class LoopTopics:
     @property
     def snapshots(self) -> str:
         """Manifests."""
-        return f"{self.loop}.snapshots"
+        return snapshots_topic_of(self.loop)
 
     @property
     def status(self) -> str:

@@ -20,7 +20,7 @@ from tests.domain.models.parts import Dynamic, Frozen, Numbers, Slotted, Tally
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models.codec import CODEC_VERSION, Caps, StateCodec
-from tailrace.domain.models.codec_format import WORDS, Node, Value
+from tailrace.domain.models.codec_format import WORDS, Node, Value, touched_entries
 from tailrace.domain.models.symbols import SymbolTable
 
 PLAIN = StateCodec([])
@@ -284,6 +284,26 @@ def test_entries_that_lookups_left_behind_are_no_state() -> None:
         assert before == codec.encode(scaler)
 
 
+class LookedUp:
+    """A statistic that another thread looks something up beside, just when it is compared."""
+
+    __slots__ = ()
+    beside: collections.defaultdict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        self.beside[f"looked up {len(self.beside)}"]
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_lookups_go_on_while_a_state_is_written() -> None:
+    """Defence: what is gone through is a copy; scoring with a feature that was never learned ended the learner."""
+    LookedUp.beside = collections.defaultdict(LookedUp, {"a": LookedUp()})
+
+    assert ["a"] == list(touched_entries(LookedUp.beside))
+
+
 def test_a_lookup_of_other_kinds_of_entries_is_state() -> None:
     scaler = preprocessing.MaxAbsScaler()
     codec = StateCodec([scaler], [stats.AbsMax, stats.Max])
@@ -346,11 +366,42 @@ def test_an_undeclared_attribute_is_refused_with_its_class() -> None:
         ((((1,),),), Caps(tuple_depth=2), "more than 2 deep"),
         (dict.fromkeys("abc"), Caps(entries=2), "at most 2 are kept"),
         ([0] * 6, Caps(entries=2), "at most 2 are kept"),
+        (stats.RollingQuantile(0.5, 9), Caps(entries=8), "RsRollingQuantile of size 9"),
+        ([stats.RollingQuantile(0.5, 9) for _ in range(2)], Caps(reserved=17), "17 for all"),
     ],
 )
 def test_what_exceeds_a_cap_is_not_written(state: Any, caps: Caps, says: str) -> None:
     with pytest.raises(CodecError, match=says):
-        StateCodec([], caps=caps).encode(state)
+        StateCodec([stats.RollingQuantile(0.5, 9)], caps=caps).encode(state)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        10**9,
+        2**40,
+        msgpack.ExtType(Value.INTEGER, (2**70).to_bytes(9, "big")),
+        msgpack.ExtType(Value.SCALAR, msgpack.packb(["<i8", struct.pack("<q", 2**40)])),
+    ],
+)
+def test_a_compiled_object_of_an_absurd_size_is_refused_before_it_is_made(size: Any) -> None:
+    """Defence: sizes are counted first; memory that is not there ends the process, past every `except`."""
+    codec = StateCodec([stats.RollingQuantile(0.5, 9)])
+    (name,) = [name for name in codec.table.names if name.endswith("RsRollingQuantile")]
+    forged = [Node.RUST, symbol(codec, name), [0.5, size], b""]
+
+    with pytest.raises(CodecError, match="RsRollingQuantile of size"):
+        codec.decode(body_of(codec, [forged]))
+
+
+def test_whatever_goes_wrong_while_a_state_is_written_is_told_as_such() -> None:
+    """Defence: learning goes on without snapshots; only errors of the codec are waited out."""
+    scaler = preprocessing.StandardScaler()
+    codec = StateCodec([scaler])
+    scaler.means = collections.defaultdict(stats.RollingQuantile)  # which cannot be made without arguments
+
+    with pytest.raises(CodecError, match="cannot be written"):
+        codec.encode(scaler)
 
 
 def test_what_is_at_a_cap_is_written_and_read() -> None:
@@ -451,6 +502,15 @@ def test_forged_attributes_are_refused(name: str) -> None:
 
     with pytest.raises(CodecError, match="no attribute of the name"):
         FORGED.decode(body_of(FORGED, [[Node.INSTANCE, 0, 1]], layouts=layouts))
+
+
+def test_an_attribute_that_is_remade_is_not_read() -> None:
+    """Defence: what is no state has no place in a layout; else bytes would choose what stands there for a while."""
+    codec = StateCodec([proba.Gaussian()])
+    layouts = [[symbol(codec, "river.proba.gaussian.Gaussian"), "_rng"]]
+
+    with pytest.raises(CodecError, match="no attribute of the name"):
+        codec.decode(body_of(codec, [[Node.INSTANCE, 0, 1]], layouts=layouts))
 
 
 @pytest.mark.parametrize("name", ["builtins.dict", "tests.domain.models.parts.Tally.add"])

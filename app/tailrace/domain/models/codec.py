@@ -54,7 +54,15 @@ class StateCodec:
             CodecError: The state holds something that has no place in a state (a lambda, an open file, an object of
                 a class outside the table), or exceeds a cap. The message names it and says what to do.
         """
-        return Encoder(self.table, self._caps).encode(state)
+        try:
+            return Encoder(self.table, self._caps).encode(state)
+        except CodecError:
+            raise
+        except Exception as cause:
+            raise CodecError(
+                f"the state cannot be written ({type(cause).__name__}: {cause}); the model has come apart, build it "
+                "anew from the log"
+            ) from cause
 
     def decode(self, body: bytes) -> Any:
         """Return a new state that encodes to exactly `body`.

@@ -7,7 +7,7 @@ import enum
 import functools
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ import msgpack  # type: ignore[import-untyped]
 import numpy as np
 from river import compose, preprocessing
 from river.proba.base import Distribution
+
+from tailrace.domain.errors import CodecError
 
 CODEC_VERSION: Final = 1
 """Raised whenever equal states would get other bytes; part of every lineage."""
@@ -29,7 +31,8 @@ class Caps:
 
     Attributes:
         nodes: Mutable objects of the whole state.
-        entries: Keys of one dict, items of one list or set.
+        entries: Keys of one dict, items of one list or set; the size that a compiled object is made with.
+        reserved: Sizes of all compiled objects together: they take memory for them before they hold anything.
     """
 
     state_bytes: int = 256 * 2**20
@@ -37,6 +40,7 @@ class Caps:
     entries: int = 2_000_000
     text_bytes: int = 2**20
     array_bytes: int = 64 * 2**20
+    reserved: int = 100_000_000
     tuple_depth: int = 16
 
     @property
@@ -130,10 +134,13 @@ def lookup_attributes(kind: type) -> frozenset[str]:
 
 
 def touched_entries(entries: collections.defaultdict[Any, Any]) -> collections.defaultdict[Any, Any]:
-    """Return `entries` without those that its factory would make again, sorted by feature name."""
+    """Return `entries` without those that its factory would make again, sorted by feature name.
+
+    Scoring goes on in another thread meanwhile and may leave entries behind, so what is gone through is a copy.
+    """
     factory = entries.default_factory
     fresh = factory() if factory is not None else None
-    kept = {key: entry for key, entry in entries.items() if not _same(entry, fresh)}
+    kept = {key: entry for key, entry in dict(entries).items() if not _same(entry, fresh)}
     return collections.defaultdict(factory, sorted(kept.items(), key=lambda item: str(item[0])))
 
 
@@ -145,6 +152,31 @@ def _same(entry: object, fresh: object) -> bool:
         return bool(entry == fresh)
     ours, theirs = vars(entry), vars(fresh)
     return ours.keys() == theirs.keys() and all(_same(ours[name], theirs[name]) for name in theirs)
+
+
+class Reserved:
+    """Counts the sizes (windows, buckets) that the compiled objects of one state are made with.
+
+    A size is no length of anything that is there, and one that is too large ends the process instead of raising.
+    """
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self._total = 0
+
+    def add(self, kind: type, arguments: Sequence[object]) -> None:
+        """Count what one object is made with.
+
+        Raises:
+            CodecError: It is larger than a list may be, or all of them together are too large.
+        """
+        sizes = [int(each) for each in arguments if isinstance(each, int | np.integer)]
+        self._total += sum(max(0, size) for size in sizes)
+        if max(sizes, default=0) > self._caps.entries or self._total > self._caps.reserved:
+            raise CodecError(
+                f"a {kind.__qualname__} of size {max(sizes)} in the state; allowed are {self._caps.entries} each and "
+                f"{self._caps.reserved} for all: choose a smaller window"
+            )
 
 
 def packer() -> Callable[[Any], bytes]:

@@ -24,6 +24,7 @@ from tailrace.domain.models.codec_format import (
     Caps,
     Node,
     Remake,
+    Reserved,
     Value,
     derived_attributes,
 )
@@ -62,6 +63,7 @@ class Decoder:
         self._caps = caps
         self._layouts: list[_Layout] = []
         self._objects: list[Any] = []
+        self._reserved = Reserved(caps)
         self._depth = 0
 
     def decode(self, body: bytes) -> Any:
@@ -206,7 +208,9 @@ class Decoder:
         kind = self._table.symbol(number)
         if not isinstance(kind, type) or not is_rust(kind) or kind is VectorDict or type(content) is not bytes:
             raise CodecError(f"entry {number} of the table is no compiled class; the bytes are not ours")
-        return _revive(kind, self._pure(arguments), content)
+        self._pure(arguments)
+        self._reserved.add(kind, arguments)
+        return _revive(kind, arguments, content)
 
     def _vector(self, node: Sequence[Any]) -> Any:
         return VectorDict(dict(self._pairs(node[2:])), self._value(node[1]))

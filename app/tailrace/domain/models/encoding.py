@@ -24,6 +24,7 @@ from tailrace.domain.models.codec_format import (
     WORDS,
     Caps,
     Node,
+    Reserved,
     Value,
     derived_attributes,
     lookup_attributes,
@@ -65,6 +66,7 @@ class Encoder:
         self._table = table
         self._caps = caps
         self._numbers: dict[int, int] = {}
+        self._reserved = Reserved(caps)
         self._met: list[Any] = []  # Keeps objects alive too, so that no id is used twice.
         self._layouts: dict[tuple[int, tuple[str, ...]], int] = {}
         self._shapes: dict[tuple[type, tuple[str, ...]], _Shape] = {}
@@ -261,6 +263,7 @@ class Encoder:
 
     def _rust(self, value: Any, kind: type) -> list[Any]:
         arguments = value.__getnewargs__() if hasattr(kind, "__getnewargs__") else ()
+        self._reserved.add(kind, arguments)
         return [Node.RUST, self._symbol(kind), self._value(arguments), bytes(value.__getstate__())]
 
     def _vector(self, value: Any) -> list[Any]:
