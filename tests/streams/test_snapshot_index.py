@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.log_forms import LogForm
-from tests.streams.log_tools import running
+from tests.streams.log_tools import running, send
 
 from tailrace.domain.positions import position_of
 from tailrace.domain.snapshots import Kind, Manifest, chain_problems, next_number
@@ -92,3 +92,22 @@ async def test_what_is_written_while_the_index_is_read_again_stays_the_newest(em
 
         assert [34, *range(33, 18, -1)] == [each.number for each in index.newest()]
         assert [] == chain_problems(index.manifests) == reasons
+
+
+async def test_a_record_that_is_refused_is_told_once_however_often_the_index_is_read(
+    embedded_form: LogForm, tmp_path: Path
+):
+    topic, keys, reasons = await embedded_form.create("snapshots"), KeyFolder(tmp_path / "keys"), list[str]()
+    log = embedded_form.open()
+    async with running(log.sink("test")) as sink, running(log.reader()) as reader:
+        store = DirectoryStore(tmp_path / "store")
+        index = SnapshotIndex(
+            topic, lineage="a" * 64, versions={}, store=store, trusted=keys.trusted, on_refused=reasons.append
+        )
+        await send(sink, topic, "rubbish")
+        for _ in range(3):
+            await index.read(reader)
+        assert 1 == len(reasons)
+        await send(sink, topic, "rubbish again")
+        await index.read(reader)
+        assert 2 == len(reasons)

@@ -70,7 +70,7 @@ class SnapshotIndex:
         versions: Of this process, to name what differs when a lineage does.
         trusted: The keys whose signatures count, as the file says it at each moment.
         sink, signer: To write with; None: this process only reads.
-        on_refused: Told the reason whenever a record of the index is refused.
+        on_refused: Told the reason of each record of the index that is refused, once.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class SnapshotIndex:
         self._held = _Held()
         self._written = _Held()
         self._refusal: Refusal | None = None
+        self._told_to = 0  # offset; the topic is read again from its beginning now and then
 
     @property
     def refusal(self) -> Refusal | None:
@@ -159,6 +160,9 @@ class SnapshotIndex:
 
     def _refuse(self, record: Record, refusal: Refusal) -> None:
         self._refusal = refusal
+        if record.offset < self._told_to:
+            return
+        self._told_to = record.offset + 1
         self._on_refused(refusal.reason)
         log.warning("index record refused", offset=record.offset, reason=refusal.reason, why=refusal.message)
 
