@@ -13,7 +13,7 @@ from tailrace.stores.waiting_folders import WaitingFolders
 
 SEEDS = 100
 MOST_SEEDS = 200
-RARE = ("claim_without_commit", "labels_after_refused_idle")  # each has a test of its own
+RARE = ("claim_without_commit", "labels_after_refused_idle", "retired_for_good")  # each has a test of its own
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 10))
