@@ -67,7 +67,7 @@ determinism: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.determinism --setup $(ARGS)
 
 kills: $(STAMP)
-	@$(BIN)/python -m tests.kafka.kill $(ARGS)
+	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
 	rm -rf $(VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

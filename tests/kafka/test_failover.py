@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.kafka.kill.commands import Command
-from tests.kafka.kill.topics import Gap, Topics, gap_of, why_not_quiet
+from tests.faults.commands import Command
+from tests.faults.topics import Gap, Topics, gap_of, why_not_quiet
 from tests.log_forms import LogForm, load_launcher
 from tests.scenarios.harness import Scenario, pairs, until, write_config
 

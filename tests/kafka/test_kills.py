@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.kafka.kill.series import ALL, Report, run_series
+from tests.faults.series import ALL, Report, run_series
 from tests.log_forms import LogForm
 
 from tailrace.streams import failpoints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.kafka.kill.series import run_series
+from tests.faults.series import run_series
 
 SEED = 7
 

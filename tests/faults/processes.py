@@ -44,7 +44,7 @@ class Nursery:
         self.codes: dict[int, int] = {}
         self._errors = errors
         self._born: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._process = spawn("tests.kafka.kill.worker", hash_seed=hash_seed, errors=errors)
+        self._process = spawn("tests.faults.worker", hash_seed=hash_seed, errors=errors)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -167,7 +167,7 @@ class Refolder:
 
     def __init__(self, config: Path, folder: Path, hash_seed: int = 4242) -> None:
         self._errors = folder / "refold.log"
-        self._process = spawn("tests.kafka.kill.refold", str(config), hash_seed=hash_seed, errors=self._errors)
+        self._process = spawn("tests.faults.refold", str(config), hash_seed=hash_seed, errors=self._errors)
 
     async def fold(self, offset: int) -> dict[str, object]:
         """Return position and digest of a bare fold up to an offset of the log."""

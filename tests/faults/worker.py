@@ -1,4 +1,4 @@
-"""Worker processes that kill themselves at a named place: `python -m tests.kafka.kill.worker`.
+"""Worker processes that kill themselves at a named place: `python -m tests.faults.worker`.
 
 The process imports everything once and then forks a worker whenever it is told to, which spares each of them seconds
 of CPU. Lines on standard input:

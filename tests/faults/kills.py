@@ -1,4 +1,4 @@
-"""Kills workers by the seed: `python -m tests.kafka.kill [--apart] [--points N] [--seed S] [--seeds N] [--log FORM]`.
+"""Kills workers by the seed: `python -m tests.faults.kills [--apart] [--points N] [--seed S] [--seeds N] [--log FORM]`.
 
 Starts a broker of its own unless `--log embedded`. Ends with 1 at the first seed that fails, and says how to run it
 again; the folder with the logs of its processes is kept then.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kafka.kill.series import Report, run_series
+from tests.faults.series import Report, run_series
 from tests.log_forms import LogForm, load_launcher
 
 

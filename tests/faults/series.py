@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.kafka.kill.checks import Found, check_a, check_b
-from tests.kafka.kill.processes import Fleet, Refolder
-from tests.kafka.kill.topics import Gap, Topics, gap_of, why_not_quiet
-from tests.kafka.kill.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Sent, Workload
+from tests.faults.checks import Found, check_a, check_b
+from tests.faults.processes import Fleet, Refolder
+from tests.faults.topics import Gap, Topics, gap_of, why_not_quiet
+from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Sent, Workload
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario
 
@@ -267,7 +267,7 @@ async def run_series(
         return await Series(scenario, fleet, refolder, topics, rng).run(points)
     except AssertionError as failure:
         shape = "--apart " if apart else ""
-        failure.add_note(f"again: python -m tests.kafka.kill {shape}--points {count} --seed {seed} --log {form.name}")
+        failure.add_note(f"again: python -m tests.faults.kills {shape}--points {count} --seed {seed} --log {form.name}")
         raise
     finally:
         fleet.close()

@@ -1,4 +1,4 @@
-"""A bare fold of the training log in a process of its own: `python -m tests.kafka.kill.refold CONFIG`.
+"""A bare fold of the training log in a process of its own: `python -m tests.faults.refold CONFIG`.
 
 For every line `OFFSET` on standard input it reads the log as written from its first record, folds it up to that
 offset with nothing but the fold, and prints one line of JSON: the position and the digest it came to.

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from tests.kafka.kill.processes import Refolder
-from tests.kafka.kill.topics import Topics, prediction_source
-from tests.kafka.kill.workload import CODES, home
+from tests.faults.processes import Refolder
+from tests.faults.topics import Topics, prediction_source
+from tests.faults.workload import CODES, home
 from tests.simulation.inputs import Entry, Topic
 from tests.simulation.oracle import expect, outcomes_of
 
