@@ -6,9 +6,10 @@ PYTHON  ?= python3
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 SEEDS   ?= 1000
+SIZE    ?= ci
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate kills pythons determinism clean help
+.PHONY: demo test lint types format coverage wheel kafka bench simulate faults kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -65,6 +66,9 @@ pythons: $(STAMP)
 
 determinism: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.determinism --setup $(ARGS)
+
+faults: $(STAMP)
+	@$(BIN)/python -m tests.faults --size $(SIZE) $(ARGS)
 
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)

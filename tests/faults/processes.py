@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -98,8 +98,12 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL it."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
         if self.is_alive:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     async def end(self, within_s: float) -> int:
         """Wait until it has ended; return its exit code, negative for a signal."""
@@ -115,44 +119,52 @@ class Worker:
 
 
 class Fleet:
-    """The workers of one loop: one process, or one for each role.
+    """The workers of one loop, each with a name.
 
     Args:
-        teams: The roles of each process.
+        teams: The roles of each worker, by its name.
     """
 
-    def __init__(self, config: Path, teams: Sequence[tuple[str, ...]], rng: Random, folder: Path) -> None:
-        self.running: dict[tuple[str, ...], Worker] = {}
+    def __init__(self, config: Path, teams: Mapping[str, Sequence[str]], rng: Random, folder: Path) -> None:
+        self.running: dict[str, Worker] = {}
+        self.logs: list[Path] = []
         self._config = config
-        self._teams = teams
+        self._teams = dict(teams)
         self._folder = folder
         # Workers take turns between two hash seeds, so that each goes on from what another seed has written.
         self._nurseries = [Nursery(rng.randrange(1, 1 << 30), folder / f"nursery-{n}.log") for n in range(2)]
-        self._made = 0
 
-    async def start(self, team: tuple[str, ...], armed: Sequence[str] = ()) -> Worker:
-        """Start the next process of a team."""
-        self._made += 1
-        errors = self._folder / f"worker-{self._made:03d}-{'-'.join(team)}.log"
-        worker = await self._nurseries[self._made % 2].worker(self._config, team, errors, armed)
-        self.running[team] = worker
+    async def start(self, name: str, armed: Sequence[str] = (), *, config: Path | None = None) -> Worker:
+        """Start the next process of a name; with a configuration of its own, if that is given."""
+        made = len(self.logs) + 1
+        errors = self._folder / f"worker-{made:03d}-{name}.log"
+        self.logs.append(errors)
+        worker = await self._nurseries[made % 2].worker(config or self._config, self._teams[name], errors, armed)
+        self.running[name] = worker
         return worker
 
     async def start_all(self) -> None:
-        """Start every team."""
-        for team in self._teams:
-            await self.start(team)
+        """Start every worker that does not run."""
+        for name in self._teams:
+            if name not in self.running:
+                await self.start(name)
 
-    async def kill(self, team: tuple[str, ...]) -> None:
-        """SIGKILL the process of a team and wait for its end."""
-        worker = self.running.pop(team)
+    async def kill(self, name: str) -> None:
+        """SIGKILL a worker and wait for its end."""
+        worker = self.running.pop(name)
         worker.kill()
         assert await worker.end(10.0) == -signal.SIGKILL
 
+    async def stop(self, name: str, within_s: float = 20.0) -> int:
+        """SIGTERM a worker and wait for its end; return its exit code."""
+        worker = self.running.pop(name)
+        worker.signal(signal.SIGTERM)
+        return await worker.end(within_s)
+
     def complain_of_the_dead(self) -> None:
         """Fail when a process has ended that nobody killed."""
-        for team, worker in self.running.items():
-            assert worker.is_alive, f"{team} ended with {worker.nursery.codes[worker.pid]}:\n{worker.tail()}"
+        for name, worker in self.running.items():
+            assert worker.is_alive, f"{name} ended with {worker.nursery.codes[worker.pid]}:\n{worker.tail()}"
 
     def close(self) -> None:
         """End every process."""

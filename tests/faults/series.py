@@ -15,16 +15,16 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.checks import Found, check_a, check_b
+from tests.faults.load import Load
 from tests.faults.processes import Fleet, Refolder
 from tests.faults.topics import Gap, Topics, gap_of, why_not_quiet
-from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Sent, Workload
+from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Workload
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario
 
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
 from tailrace.streams import failpoints
-from tailrace.streams.log import Outgoing, TopicPartition
 
 ALL = ("score", "join", "learn")
 AT_START = ("join.owner_read", "join.claim_committed", "join.claim_acknowledged")
@@ -56,6 +56,11 @@ class Point:
     count: int = 1
     after_s: float = 0.0
     at_start: bool = False
+
+    @property
+    def worker(self) -> str:
+        """The name of the process."""
+        return "-".join(self.team)
 
     def __str__(self) -> str:
         where = f"{self.place} × {self.count}" if self.place else f"{self.after_s:.2f} s"
@@ -129,24 +134,23 @@ class Series:
         self._refolder = refolder
         self._topics = topics
         self._rng = rng
-        self._ends: dict[TopicPartition, int] = {}
         # Times begin well in the past, so that no event is ahead of the clock.
-        self._load = Workload(rng, PARTITIONS, time.time_ns() // 1_000_000 - 7_200_000)
+        self._load = Load(scenario, Workload(rng, PARTITIONS, time.time_ns() // 1_000_000 - 7_200_000))
 
     async def run(self, points: Sequence[Point]) -> Report:
         """Kill at every point, restart, and check."""
         await self._fleet.start_all()
-        await self._send(self._load.piece(PIECE_EVENTS))
+        await self._load.piece(PIECE_EVENTS)
         await self._quiet()
         for point in points:
             begun_s = time.monotonic()
             await self._kill_at(point)
             self._note_gap(point, await gap_of(self._topics))
-            await self._fleet.start(point.team)
+            await self._fleet.start(point.worker)
             await self._check(point)
             self.report.points.append(point)
             self.report.seconds.append(time.monotonic() - begun_s)
-        await self._send(self._load.ending())
+        await self._load.ending()
         await self._check("the end")
         await self._check_books()
         return self.report
@@ -163,7 +167,7 @@ class Series:
     async def _check(self, after: Point | str) -> None:
         try:
             await self._quiet()
-            self.report.found = check_a(self._topics, self._load.on_two)
+            self.report.found = check_a(self._topics, self._load.workload.on_two)
             await check_b(self._topics, self._refolder)
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
@@ -178,48 +182,38 @@ class Series:
     async def _kill_at(self, point: Point) -> None:
         if point.at_start:
             await self._under_load(self._rng.uniform(0.05, 0.6))
-            await self._fleet.kill(point.team)
+            await self._fleet.kill(point.worker)
             armed = (point.place, str(point.count)) if point.place else ()
-            worker = await self._fleet.start(point.team, armed)
+            worker = await self._fleet.start(point.worker, armed)
             if not armed:
                 await asyncio.sleep(point.after_s)
                 worker.kill()
             assert await worker.end(30.0) == -signal.SIGKILL, f"{point}:\n{worker.tail()}"
         elif point.place:
-            worker = self._fleet.running[point.team]
+            worker = self._fleet.running[point.worker]
             worker.arm(point.place, point.count)
             end_s = time.monotonic() + 30.0
             while worker.is_alive:
                 assert time.monotonic() < end_s, f"{point} was never reached:\n{worker.tail()}"
-                await self._send(self._load.piece(PIECE_EVENTS // 2))
+                await self._load.piece(PIECE_EVENTS // 2)
                 await asyncio.sleep(PAUSE_S)
             assert await worker.end(1.0) == -signal.SIGKILL, f"{point}:\n{worker.tail()}"
         else:
             await self._under_load(point.after_s)
-            await self._fleet.kill(point.team)
-        self._fleet.running.pop(point.team, None)
+            await self._fleet.kill(point.worker)
+        self._fleet.running.pop(point.worker, None)
 
     async def _under_load(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
         for _ in range(PIECES):
-            await self._send(self._load.piece(PIECE_EVENTS))
+            await self._load.piece(PIECE_EVENTS)
             if time.monotonic() >= end_s:
                 return
             await asyncio.sleep(seconds / PIECES)
 
-    async def _send(self, records: Sequence[Sent]) -> None:
-        names = self._scenario.domain.topics
-        lines: dict[TopicPartition, list[Outgoing]] = {}
-        for record in records:
-            topic = names.events if record.topic == "events" else names.labels
-            lines.setdefault(TopicPartition(topic, record.partition), []).append(Outgoing(record.key, record.value))
-        deliveries = {at: await self._scenario.user.sink.send(at, outgoing) for at, outgoing in lines.items()}
-        for at, delivery in deliveries.items():
-            self._ends[at] = (await delivery)[-1] + 1
-
     async def _quiet(self) -> None:
         end_s = time.monotonic() + QUIET_S
-        while why := await why_not_quiet(self._topics, self._ends):
+        while why := await why_not_quiet(self._topics, self._load.ends):
             self._fleet.complain_of_the_dead()
             logs = "".join(worker.tail() for worker in self._fleet.running.values())
             assert time.monotonic() < end_s, f"after {QUIET_S} s: {why}\n{logs}"
@@ -255,7 +249,8 @@ async def run_series(
         snapshots={"every": "300ms", "publish": "200ms"},
         join={"store": join_store},
     )
-    fleet = Fleet(scenario.config, [(role,) for role in ALL] if apart else [ALL], rng, folder)
+    teams = [(role,) for role in ALL] if apart else [ALL]
+    fleet = Fleet(scenario.config, {"-".join(team): team for team in teams}, rng, folder)
     refolder = Refolder(scenario.config, folder)
     reader = form.open().reader()
     await reader.start()

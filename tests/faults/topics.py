@@ -46,12 +46,11 @@ class Topics:
         names = self.domain.topics
         await self.refresh_committed()
         # First, so that everything that its blocks say was acknowledged before them is read after it.
-        await self.read(names.training, decode_training)
+        await self.read(names.training)
         for topic in (names.events, names.labels, names.predictions, names.dead_events, names.dead_labels):
             await self.read(topic)
-        await self.read(names.scored, decode_scored)
-        await self.read(names.relabelled, decode_relabelled)
-        await self.read(names.snapshots)
+        for topic in (names.scored, names.relabelled, names.snapshots):
+            await self.read(topic)
 
     async def refresh_committed(self) -> None:
         """Read what the groups have committed."""
@@ -59,8 +58,9 @@ class Topics:
             offsets = await self.reader.group_offsets(f"tailrace.{self.domain.name}.{role}")
             self.committed[role] = {partition: commit.offset for partition, commit in offsets.items()}
 
-    async def read(self, topic: str, decode: Callable[[bytes], Any] | None = None) -> list[Column]:
-        """Read what is new in one topic; return its partitions."""
+    async def read(self, topic: str) -> list[Column]:
+        """Read what is new in one topic; return its partitions, decoded where the topic carries blocks."""
+        decode = self._decoder(topic)
         if topic not in self._columns:
             self._columns[topic] = [Column() for _ in range(await self.reader.partitions(topic))]
         for partition, column in enumerate(self._columns[topic]):
@@ -73,6 +73,11 @@ class Topics:
                         column.decoded.append(decode(record.value or b"") if decode is not None else None)
                 column.next_offset = end
         return self._columns[topic]
+
+    def _decoder(self, topic: str) -> Callable[[bytes], Any] | None:
+        names = self.domain.topics
+        decoders = {names.training: decode_training, names.scored: decode_scored, names.relabelled: decode_relabelled}
+        return decoders.get(topic)
 
     def all_of(self, topic: str) -> list[Column]:
         """Return the partitions of a topic."""

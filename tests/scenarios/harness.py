@@ -33,7 +33,11 @@ FEATURES = {"a": "number", "b": "number"}
 
 
 def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
-    """Write a tailrace.toml for one loop named `loop_<prefix>`; `changes` replace values of the loop."""
+    """Write a tailrace.toml for one loop named `loop_<prefix>`.
+
+    Args:
+        changes: They replace values of the loop; `kafka`, `snapshots` and `http` those of the file.
+    """
     name = form.prefix.replace(".", "_").lower()
     loop: dict[str, Any] = {
         "task": "binary",
@@ -44,8 +48,11 @@ def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
         "champion": {"model": "StandardScaler() | LogisticRegression()"},
     }
     snapshots = {"store": "file:./snapshots"} | changes.pop("snapshots", {"every": "1s", "publish": "200ms"})
+    kafka = {"session_timeout": "2s"} | changes.pop("kafka", {})
+    http = changes.pop("http", "")
     loop.update(changes)
-    lines = [f'log = "{form.address}"', 'http = ""', "[kafka]", 'session_timeout = "2s"']
+    lines = [f'log = "{form.address}"', f'http = "{http}"']
+    lines += ["[kafka]", *(f"{key} = {_toml(value)}" for key, value in kafka.items())]
     lines += [
         "[snapshots]",
         *(f"{key} = {_toml(value)}" for key, value in snapshots.items()),
@@ -165,14 +172,16 @@ class Scenario:
     processes: list[Process] = field(default_factory=list)
 
     @classmethod
-    async def make(cls, form: LogForm, folder: Path, *, partitions: int = 2, **changes: Any) -> Scenario:
+    async def make(
+        cls, form: LogForm, folder: Path, *, partitions: int = 2, replicas: int = 1, **changes: Any
+    ) -> Scenario:
         """Write the configuration and create the topics."""
         config = write_config(folder, form, **changes)
         settings = loading.load(config)
         (name, loop) = next(iter(settings.loops.items()))
         domain = LoopDomain.of(name, loop, settings.folder)
         log = form.open()
-        await create_topics(log, domain, partitions)
+        await create_topics(log, domain, partitions, replicas)
         sink = log.sink("user")
         await sink.start()
         return cls(form, config, settings, domain, log, User(log, domain, partitions, sink))
@@ -219,8 +228,9 @@ def is_ready(process: Process) -> bool:
     return True
 
 
-async def create_topics(log: Log, domain: LoopDomain, partitions: int) -> None:
+async def create_topics(log: Log, domain: LoopDomain, partitions: int, replicas: int = 1) -> None:
     """Create every topic of a loop, the user's included."""
+    not_replicated = {"min.insync.replicas"} if replicas == 1 else set()
     specs = topics_of(domain.name, domain.topics.events, domain.topics.labels, horizon_ms=domain.settings.horizon)
     wide = {spec.name for spec in specs if spec.partitions.of is not None or spec.is_users}
     admin = log.admin()
@@ -228,8 +238,8 @@ async def create_topics(log: Log, domain: LoopDomain, partitions: int) -> None:
         TopicState(
             spec.name,
             partitions if spec.name in wide else 1,
-            1,
-            {each.name: each.value for each in spec.settings if each.name != "min.insync.replicas"},
+            replicas,
+            {each.name: each.value for each in spec.settings if each.name not in not_replicated},
         )
         for spec in specs
     )

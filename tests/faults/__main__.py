@@ -1,0 +1,149 @@
+"""Tries the faults and writes what they came to: `python -m tests.faults [--size ci|full] [--only F05 …] [--seed N]`.
+
+Each runs in a process of its own, a few side by side, since most of a fault is waiting. Ends with 1 when one failed,
+or when recoveries took too long, and prints the line that runs it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tests.faults.catalog import Fault, Size, load_cases
+from tests.faults.table import BOUNDS_S, p99, write_table
+from tests.log_forms import REPOSITORY
+
+LANES = 3
+FULL_FACTOR = 10.0
+OUT = REPOSITORY / "benchmarks" / "faults.md"
+
+
+@dataclass
+class Running:
+    """One fault that is being tried."""
+
+    fault: Fault
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    out: Path
+    deadline_s: float
+
+    def kill(self) -> None:
+        """End it and whatever it started."""
+        # It leads a group of its own, so that its brokers and workers end with it.
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Runner:
+    """Tries faults, `lanes` at a time."""
+
+    def __init__(self, size: Size, seed: int, lanes: int, folder: Path) -> None:
+        self.found: list[dict[str, Any]] = []
+        self._size = size
+        self._seed = seed
+        self._lanes = lanes
+        self._folder = folder
+        self._running: list[Running] = []
+
+    def run(self, faults: Sequence[Fault]) -> None:
+        """Try all of them; those that need the machine for themselves at the end."""
+        waiting = [each for each in faults if not each.alone]
+        alone = [each for each in faults if each.alone]
+        # The longest first: nobody waits for one at the end.
+        waiting.sort(key=lambda each: -each.limit_s)
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < self._lanes:
+                    self._start(waiting.pop(0))
+                self._collect()
+            for each in alone:
+                self._start(each)
+                while self._running:
+                    self._collect()
+        finally:
+            for running in self._running:
+                running.kill()
+
+    def _start(self, fault: Fault) -> None:
+        out, log = self._folder / f"{fault.number}.json", (self._folder / f"{fault.number}.log").open("wb")
+        command = [sys.executable, "-m", "tests.faults.run", fault.number]
+        command += ["--size", self._size, "--seed", str(self._seed), "--out", str(out)]
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        limit_s = fault.limit_s * (1.0 if self._size is Size.CI else FULL_FACTOR)
+        self._running.append(Running(fault, process, log, out, time.monotonic() + limit_s))
+        print(f"{fault.number} {fault.title} …", file=sys.stderr, flush=True)
+
+    def _collect(self) -> None:
+        time.sleep(0.1)
+        for running in list(self._running):
+            late = time.monotonic() > running.deadline_s
+            if running.process.poll() is None and not late:
+                continue
+            running.kill()
+            running.log.close()
+            self._running.remove(running)
+            self._note(running, late=late)
+
+    def _note(self, running: Running, *, late: bool) -> None:
+        fault = running.fault
+        if running.out.exists():
+            found = json.loads(running.out.read_text())
+        else:
+            why = "it took too long" if late else f"its process ended with {running.process.returncode}"
+            found = {"number": fault.number, "title": fault.title, "failure": why, "seconds": 0.0}
+        self.found.append(found)
+        word = f"FAILED: {found['failure']}" if found["failure"] else "passed"
+        print(f"{fault.number} {word} ({found['seconds']:.0f} s)", file=sys.stderr, flush=True)
+        if found["failure"]:
+            sys.stderr.write((self._folder / f"{fault.number}.log").read_text(errors="replace")[-20_000:])
+            again = f"python -m tests.faults.run {fault.number} --size {self._size} --seed {self._seed}"
+            print(f"again: {again}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Try the faults; return the exit code."""
+    faults = load_cases()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--size", type=Size, choices=list(Size), default=Size.CI)
+    parser.add_argument("--only", nargs="+", choices=list(faults), metavar="FAULT", default=list(faults))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lanes", type=int, default=LANES, help="how many are tried at the same time")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the table goes")
+    arguments = parser.parse_args()
+    began_s = time.monotonic()
+    # What was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="tailrace-faults-") as folder:
+        runner = Runner(arguments.size, arguments.seed, arguments.lanes, Path(folder))
+        runner.run([faults[number] for number in arguments.only])
+    found = sorted(runner.found, key=lambda each: str(each["number"]))
+    write_table(arguments.out, found, arguments.size, arguments.seed, time.monotonic() - began_s)
+    failed = [each["number"] for each in found if each["failure"]]
+    slow = [kind for kind, bound_s in BOUNDS_S.items() if (p99(found, kind) or 0.0) > bound_s]
+    for kind in slow:
+        print(f"recovery p99 ({kind}) is {p99(found, kind):.1f} s, at most {BOUNDS_S[kind]:.0f} s", file=sys.stderr)
+    print(f"{len(found) - len(failed)} of {len(found)} faults passed; {arguments.out}", file=sys.stderr)
+    return 1 if failed or slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

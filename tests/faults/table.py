@@ -1,0 +1,79 @@
+"""The table of faults, `benchmarks/faults.md`."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+BOUNDS_S = {"2s": 4.0, "10s": 15.0}
+"""Session timeout → what the 99th percentile of all recoveries after a kill may take."""
+
+HEAD = """# Faults
+
+What breaks, on real Apache Kafka, and what became of the events, the labels and the model. Written by
+`make faults SIZE={size}`; each row says how often the fault happened and how many accepted events the checks covered.
+
+*lost*: events and labels without an outcome. *twice*: identities that were learned twice. *recovery*: from the fault,
+or from its end where it ends by itself, to the first new prediction of every partition (a killed joiner: to its
+successor's first block; a killed learner: to its successor's first snapshot). *during*: the fewest predictions that
+came during one fault, where there were some.
+
+"""
+COLUMNS = ("fault", "", "times", "events", "lost", "twice", "recovery p50 / p99 s", "during", "seconds", "")
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that at least `share` of all do not exceed; None without values."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def p99(found: Sequence[dict[str, Any]], kind: str) -> float | None:
+    """Return the 99th percentile of the recoveries of a kind, over all faults."""
+    return percentile([s for each in found for s in each.get("recoveries_s", {}).get(kind, [])], 0.99)
+
+
+def write_table(path: Path, found: Sequence[dict[str, Any]], size: str, seed: int, seconds: float) -> None:
+    """Write the table of what the faults came to."""
+    lines = [
+        HEAD.format(size=size),
+        _row(COLUMNS),
+        _row(["---"] * len(COLUMNS)),
+        *(_row(_cells(each)) for each in found),
+    ]
+    lines.append("")
+    for kind, bound_s in BOUNDS_S.items():
+        times = [s for each in found for s in each.get("recoveries_s", {}).get(kind, [])]
+        if times:
+            lines.append(
+                f"Recovery over all {len(times)} kills with a session timeout of {kind}: p50 {percentile(times, 0.5):.1f} s, "
+                f"p99 {percentile(times, 0.99):.1f} s (at most {bound_s:.0f} s).\n"
+            )
+    notes = [f"- {each['number']}: {note}" for each in found for note in each.get("notes", [])]
+    lines += ["Measured besides:\n", *notes, ""] if notes else []
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    lines.append(
+        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, seed {seed}, {seconds / 60:.0f} minutes, {machine}.\n"
+    )
+    path.write_text("\n".join(lines).replace("\n\n\n", "\n\n"))
+
+
+def _cells(each: dict[str, Any]) -> list[str]:
+    if each["failure"]:
+        return [each["number"], each["title"], *[""] * 6, f"{each['seconds']:.0f}", f"**failed**: {each['failure']}"]
+    recoveries = [
+        f"{percentile(times, 0.5):.1f} / {percentile(times, 0.99):.1f}" + ("" if kind == "heal" else f" ({kind})")
+        for kind, times in each["recoveries_s"].items()
+    ]
+    during = str(min(each["predictions"])) if each["predictions"] else ""
+    counts = [f"{each[name]:,}" for name in ("times", "events", "lost", "twice")]
+    return [each["number"], each["title"], *counts, ", ".join(recoveries), during, f"{each['seconds']:.0f}", "passed"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
