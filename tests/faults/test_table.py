@@ -1,0 +1,52 @@
+from tests.faults.catalog import load_cases
+from tests.faults.table import p99, percentile, write_table
+
+
+def result(number="F01", **changes):
+    plain = {
+        "number": number,
+        "title": "kill | restart",
+        "failure": "",
+        "seconds": 12.3,
+        "times": 20,
+        "events": 1_234,
+        "lost": 0,
+        "twice": 0,
+        "recoveries_s": {"2s": [1.0, 2.0, 3.0]},
+        "predictions": [7, 5],
+        "notes": ["memory grew by 1 MB"],
+    }
+    return plain | changes
+
+
+def test_a_percentile_is_one_of_the_values_and_at_least_its_share_lies_below():
+    values = [5.0, 1.0, 4.0, 2.0, 3.0]
+
+    assert [percentile(values, share) for share in (0.01, 0.2, 0.5, 0.99)] == [1.0, 1.0, 3.0, 5.0]
+    assert percentile([], 0.5) is None
+
+
+def test_recoveries_of_all_faults_count_together_by_kind():
+    found = [result(), result(recoveries_s={"2s": [9.0], "heal": [50.0]}), result(failure="lost", recoveries_s={})]
+
+    assert p99(found, "2s") == 9.0
+    assert p99(found, "10s") is None
+
+
+def test_the_table_tells_what_each_fault_came_to_and_what_failed(tmp_path):
+    path = tmp_path / "faults.md"
+
+    write_table(path, [result(), result("F02", failure="2 events were lost")], "ci", 7, 90.0)
+    text = path.read_text()
+
+    assert "| F01 | kill \\| restart | 20 | 1,234 | 0 | 0 | 2.0 / 3.0 (2s) | 5 | 12 | passed |" in text
+    assert "**failed**: 2 events were lost" in text
+    assert "Recovery over all 6 kills with a session timeout of 2s: p50 2.0 s, p99 3.0 s" in text
+    assert "- F01: memory grew by 1 MB" in text
+    assert "seed 7" in text
+
+
+def test_every_fault_happens_at_least_once_and_more_often_in_the_large_size():
+    faults = load_cases()
+
+    assert all(1 <= each.ci <= each.full for each in faults.values())
