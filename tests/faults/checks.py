@@ -1,189 +1,335 @@
-"""The two checks, from topics and store alone.
+"""The checks, from topics and store alone, on topics as of a quiet moment.
 
 (a) What stands in the blocks that count, and in the dead letters, is what the oracle computes from labels and scored
     events; nothing is there twice, and every event is answered or dead-lettered.
 (b) The digest of the newest snapshot is that of a bare fold of the log as it was written, made by another process.
+
+`check_all` makes both and every invariant that costs little: after each fault. `check_at_end` makes all of them. Both
+count and tell; `check` raises.
 """
 
 from __future__ import annotations
 
+import gc
+import time
 from collections import Counter
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import orjson
+from tests.faults import invariants
+from tests.faults.audit import Audit, Found, Violations
+from tests.faults.ledger import SETTLED, Codes, Ledger, Source, show
 from tests.faults.processes import Refolder
-from tests.faults.topics import Topics, prediction_source
-from tests.faults.workload import CODES, home
-from tests.simulation.inputs import Entry, Topic
-from tests.simulation.oracle import expect, outcomes_of
+from tests.faults.topics import Topics
+from tests.faults.workload import CODES
+from tests.scenarios.harness import Scenario
 
 from tailrace.domain.positions import offset_of
-from tailrace.domain.records import Forward, Label
-from tailrace.wire.dead_letter import DeadLetter, parse
+
+__all__ = ["Audit", "Found", "check", "check_a", "check_all", "check_at_end", "check_b"]
+
+_EITHER = frozenset({"conflicting", "late", "orphaned"})
+"""What may become of the second label of an id whose labels came on two partitions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the checks counted.
-
-    Attributes:
-        outcomes: Of identities: joined, dropped.
-        dead: Labels that count as dead letters, by code.
-        forwarded: Labels that came on another partition than their id's.
-    """
-
-    events: int
-    outcomes: Counter[str]
-    dead: Counter[str]
-    forwarded: int
-    learned: int
-
-
-def check_a(topics: Topics, on_two: dict[str, set[bool]]) -> Found:
-    """Check (a), on topics as of a quiet moment.
+async def check_all(
+    topics: Topics,
+    refolder: Refolder,
+    scenario: Scenario,
+    on_two: Mapping[str, set[bool]],
+    *,
+    logs: Collection[Path] = (),
+    texts: Mapping[str, str] | None = None,
+    codes: Codes = CODES,
+) -> Audit:
+    """Audit what may be asked after every fault.
 
     Args:
+        topics: As of a quiet moment.
         on_two: Ids whose labels came on two partitions → their targets; either may have been the first.
+        logs: What the processes wrote to standard error.
+        texts: What else nobody's values may stand in, by name: pages of /metrics.
+        codes: Of the bad records that were sent.
     """
-    events = _check_events(topics)
-    outcomes, dead = _check_outcomes(topics, on_two)
-    forwards = {
-        (each.label.partition, each.label.offset)
-        for column in topics.relabelled
-        for each in column.decoded
-        if isinstance(each, Forward)
-    }
-    return Found(events, outcomes, dead, len(forwards), outcomes["joined"])
+    desk = _Desk(Ledger(topics, on_two, codes))
+    audit, ledger, say = desk.audit, desk.ledger, desk.audit.violations
+    with desk.timed("I1"):
+        invariants.every_accepted_event_is_predicted(ledger, say)
+    with desk.timed("I2 I3"):
+        audit.found = _audit_a(ledger, say)
+        invariants.every_input_ends_once(ledger, say)
+    with desk.timed("I4"):
+        folded = await _audit_b(topics, refolder, say)
+    with desk.timed("I6"):
+        invariants.predictions_name_states_of_the_log(ledger, say)
+    with desk.timed("I7"):
+        invariants.the_log_keeps_its_writers_order(ledger, say)
+    with desk.timed("I8"):
+        invariants.every_epoch_has_one_champion(ledger, say, folded)
+    with desk.timed("I9"):
+        invariants.nothing_is_committed_ahead(ledger, say)
+    with desk.timed("I12"):
+        needles = invariants.Needles.of(ledger, scenario.settings)
+        invariants.no_value_is_told(needles, say, logs, texts or {})
+    return audit
+
+
+async def check_at_end(
+    topics: Topics,
+    refolder: Refolder,
+    scenario: Scenario,
+    on_two: Mapping[str, set[bool]],
+    *,
+    logs: Collection[Path] = (),
+    texts: Mapping[str, str] | None = None,
+    codes: Codes = CODES,
+) -> Audit:
+    """Audit everything: what `check_all` does, and what is read or folded anew for it."""
+    audit = await check_all(topics, refolder, scenario, on_two, logs=logs, texts=texts, codes=codes)
+    desk = _Desk(Ledger(topics, on_two, codes), audit)
+    ledger, say = desk.ledger, audit.violations
+    await topics.refresh_rest()
+    with desk.timed("I2 books"):
+        await invariants.the_books_balance(topics, scenario, say)
+    with desk.timed("I5"):
+        invariants.equal_positions_have_equal_digests(ledger, say)
+    with desk.timed("I4 of all"):
+        await _audit_every_snapshot(topics, refolder, say)
+    with desk.timed("I6 files"):
+        await invariants.the_index_holds_what_was_signed(topics, scenario, say)
+    with desk.timed("I7 again"):
+        await invariants.another_reader_reads_the_same(topics, scenario, say)
+    with desk.timed("I8 told"):
+        invariants.announcements_tell_the_epochs(ledger, say)
+    with desk.timed("I11"):
+        invariants.examples_have_the_features_as_scored(ledger, say)
+    with desk.timed("I12 topics"):
+        needles = invariants.Needles.of(ledger, scenario.settings)
+        invariants.no_value_is_told_in_topics(needles, topics, say)
+    return audit
+
+
+async def check(
+    topics: Topics,
+    refolder: Refolder,
+    scenario: Scenario,
+    on_two: Mapping[str, set[bool]],
+    *,
+    at_end: bool = False,
+    **more: Any,
+) -> Found:
+    """Make the checks of `check_all`, or of `check_at_end`, whose arguments it takes; return what was counted.
+
+    Raises:
+        AssertionError: Something is wrong; it says all that is.
+    """
+    audit = await (check_at_end if at_end else check_all)(topics, refolder, scenario, on_two, **more)
+    return audit.complain()
+
+
+def check_a(topics: Topics, on_two: Mapping[str, set[bool]], codes: Codes = CODES) -> Found:
+    """Check (a); return what was counted.
+
+    Raises:
+        AssertionError: Something is wrong; it says all that is.
+    """
+    ledger, audit = Ledger(topics, on_two, codes), Audit()
+    invariants.every_accepted_event_is_predicted(ledger, audit.violations)
+    audit.found = _audit_a(ledger, audit.violations)
+    return audit.complain()
 
 
 async def check_b(topics: Topics, refolder: Refolder) -> int:
-    """Check (b); return how many examples the snapshot has learned."""
+    """Check (b); return how many examples the snapshot has learned.
+
+    Raises:
+        AssertionError: The snapshot is not what the log comes to.
+    """
+    audit = Audit()
+    folded = await _audit_b(topics, refolder, audit.violations)
+    audit.complain()
+    return 0 if folded is None else int(folded["learned"])
+
+
+@dataclass
+class _Desk:
+    ledger: Ledger
+    audit: Audit = field(default_factory=Audit)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        begun_s, collects = time.perf_counter(), gc.isenabled()
+        # A hundred thousand small objects are made, none of them in a cycle: looking for one takes as long as the check.
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
+        self.audit.seconds[part] = time.perf_counter() - begun_s
+
+
+# ── (a) ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _audit_a(ledger: Ledger, say: Violations) -> Found:
+    lost_events, lost_labels = _lost_events(ledger, say), _lost_labels(ledger, say)
+    twice = _settled_twice(ledger, say)
+    missing = _audit_outcomes(ledger, say)
+    _audit_letters(ledger, say)
+    for invariant, words in ledger.strays:
+        say.say(invariant, words)
+    outcomes = Counter(each.kind for each in ledger.outcomes)
+    dead = Counter(letter.rejection.code.value for letters in ledger.label_letters.values() for letter in letters[:1])
+    return Found(
+        events=len(ledger.events),
+        outcomes=outcomes,
+        dead=dead,
+        forwarded=len(ledger.forwards),
+        learned=outcomes["joined"] + outcomes["implicit"],
+        labels=sum(len(topic.entries) for topic in ledger.labels),
+        lost_events=len(lost_events) + missing,
+        lost_labels=len(lost_labels),
+        twice=twice,
+    )
+
+
+def _lost_events(ledger: Ledger, say: Violations) -> list[Source]:
+    lost = []
+    for at, event in ledger.events.items():
+        rows = ledger.rows.get(at, ())
+        for row in rows:
+            scored = row.block.ids[row.row], int(row.block.times_ms[row.row])
+            if scored != (event.id, event.time_ms):
+                say.say(
+                    "I2", f"event {show(at)} is {event.id} of {event.time_ms}, scored as {scored[0]} of {scored[1]}"
+                )
+        if not rows and at not in ledger.event_letters:
+            say.say("I2", f"event {event.id} ({show(at)}) is lost: neither a scored row nor a dead letter")
+        if at not in ledger.event_letters and not (rows and at in ledger.answers):
+            lost.append(at)
+    for at, code in ledger.bad_events.items():
+        if at not in ledger.event_letters:
+            say.say("I2", f"event {show(at)} is lost: it is bad ({code}) and has no dead letter")
+            lost.append(at)
+    say.say_all("I2", (f"scored holds {show(at)}, which is no good event" for at in ledger.rows.keys() - ledger.events))
+    return lost
+
+
+def _lost_labels(ledger: Ledger, say: Violations) -> list[Source]:
+    """Return the labels that must have left a trace in log or dead letters and have left none."""
+    has_row = {outcome.label for outcome in ledger.outcomes if outcome.label is not None}
+    lost = []
+    # A withdrawal before any other word has no row: the oracle counts it as withdrawn, the log need not know it.
+    rows = {each.label for each in ledger.expected.outcomes}
+    for at, outcome in ledger.expected.labels.items():
+        must_show = at in rows or outcome in _EITHER
+        if must_show and at not in ledger.labels_of_two and at not in has_row and at not in ledger.label_letters:
+            say.say("I2", f"label {show(at)} is lost: it is {outcome}, and has neither a row nor a dead letter")
+            lost.append(at)
+    for at, code in ledger.bad_labels.items():
+        if at not in ledger.label_letters:
+            say.say("I2", f"label {show(at)} is lost: it is bad ({code}) and has no dead letter")
+            lost.append(at)
+    return lost + _lost_of_two(ledger, say, has_row)
+
+
+def _lost_of_two(ledger: Ledger, say: Violations, has_row: set[Source]) -> list[Source]:
+    """Return one label of each id that was labelled on two partitions, should have been joined, and was not."""
+    theirs: dict[str, list[Source]] = {}
+    for at in ledger.labels_of_two:
+        theirs.setdefault(ledger.label_of(at).id, []).append(at)
+    lost = []
+    for event_id, places in theirs.items():
+        joins = any(ledger.expected.labels.get(at) == "joined" for at in places)
+        if joins and has_row.isdisjoint(places):
+            say.say("I2", f"the labels of {event_id} on two partitions are lost: none of them was joined")
+            lost.append(min(places))
+    return lost
+
+
+def _settled_twice(ledger: Ledger, say: Violations) -> int:
+    settled = Counter((each.id, each.time_ms) for each in ledger.outcomes if each.kind in SETTLED)
+    twice = {identity: times for identity, times in settled.items() if times > 1}
+    say.say_all("I3", (f"{name} of {at} is settled {times} times" for (name, at), times in twice.items()))
+    return len(twice)
+
+
+def _audit_outcomes(ledger: Ledger, say: Violations) -> int:
+    """Compare the rows of the log with those of the oracle; return how many events have no row and must have one."""
+    on_two = ledger.on_two
+    found = {(o.kind, o.id, o.time_ms, None if o.id in on_two else o.y) for o in ledger.outcomes}
+    expected = {(o.kind, o.id, o.time_ms, None if o.id in on_two else o.y) for o in ledger.expected.outcomes}
+    say.say_all("I3", (f"{_words(each)} is in the log and should not be" for each in _ordered(found - expected)))
+    say.say_all("I3", (f"{_words(each)} should be in the log and is not" for each in _ordered(expected - found)))
+    for each in ledger.outcomes:
+        if each.id in on_two and each.kind == "joined" and each.y not in on_two[each.id]:
+            say.say("I3", f"{each.id} was joined with a target that nobody gave")
+    settled = {(o.id, o.time_ms) for o in ledger.outcomes if o.kind in SETTLED}
+    return sum(
+        kind in ("dropped", "implicit") and (name, time_ms) not in settled for kind, name, time_ms, _ in expected
+    )
+
+
+def _audit_letters(ledger: Ledger, say: Violations) -> None:
+    letters = {at: {each.rejection.code.value for each in found} for at, found in ledger.event_letters.items()}
+    for at in _ordered(letters.keys() | ledger.bad_events.keys()):
+        must = {ledger.bad_events[at]} if at in ledger.bad_events else set()
+        if letters.get(at, must) != must:
+            say.say(
+                "I2", f"event {show(at)} is dead-lettered as {sorted(letters[at])}, expected {sorted(must) or 'not'}"
+            )
+    expected = {at: code for at, code in ledger.expected.dead if at not in ledger.labels_of_two} | ledger.bad_labels
+    for at in _ordered(ledger.label_letters.keys() | expected.keys()):
+        mine = ledger.label_letters.get(at, [])
+        if len(mine) > 1:
+            say.say("I2", f"label {show(at)} is dead-lettered by {len(mine)} blocks that count")
+        if not mine:
+            continue  # told as lost
+        code = mine[0].rejection.code.value
+        if at in ledger.labels_of_two:
+            if code not in _EITHER:
+                say.say("I2", f"label {show(at)}, one of two, is dead-lettered as {code}")
+        elif expected.get(at) != code:
+            say.say("I2", f"label {show(at)} is dead-lettered as {code}, expected {expected.get(at, 'not')}")
+
+
+def _words(outcome: tuple[str, str, int, float | None]) -> str:
+    kind, name, time_ms, y = outcome
+    return f"{name} of {time_ms}, {kind}{'' if y is None else f' with {y}'},"
+
+
+def _ordered(found: Collection[Any]) -> Sequence[Any]:
+    return sorted(found, key=str)
+
+
+# ── (b) ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _audit_b(topics: Topics, refolder: Refolder, say: Violations) -> dict[str, Any] | None:
     newest = topics.newest_snapshot()
     if newest is None:
-        return 0
+        return None
     folded = await refolder.fold(offset_of(newest.position))
-    assert folded["position"] == newest.position, (
-        f"the fold ends at {folded['position']}, the snapshot at {newest.position}"
-    )
-    assert folded["digest"] == newest.state_digest, f"snapshot {newest.number} is not what the log comes to"
-    assert folded["learned"] == newest.counters["learned"]
-    return int(str(folded["learned"]))
+    if folded["position"] != newest.position:
+        say.say("I4", f"the fold ends at {folded['position']}, snapshot {newest.number} at {newest.position}")
+    if folded["digest"] != newest.state_digest:
+        say.say("I4", f"snapshot {newest.number} is not what the log comes to")
+    if folded["learned"] != newest.counters["learned"]:
+        learned = newest.counters["learned"]
+        say.say("I4", f"snapshot {newest.number} says {learned} were learned, the fold learned {folded['learned']}")
+    return folded
 
 
-def _check_events(topics: Topics) -> int:
-    names = topics.domain.topics
-    good: dict[tuple[int, int], dict[str, Any]] = {}
-    bad: dict[tuple[int, int], str] = {}
-    for partition, column in enumerate(topics.all_of(names.events)):
-        for record in column.records:
-            code = CODES.get(("events", record.value or b""))
-            if code is None:
-                good[partition, record.offset] = orjson.loads(record.value or b"")
-            else:
-                bad[partition, record.offset] = code
-    rows: dict[tuple[int, int], tuple[str, int]] = {}
-    for column in topics.scored:
-        for block in column.decoded:
-            for offset, event_id, time_ms in zip(block.source_offsets, block.ids, block.times_ms, strict=True):
-                rows[block.source_partition, int(offset)] = (event_id, int(time_ms))
-    assert rows == {at: (event["id"], event["at"]) for at, event in good.items()}, "scored is not what the events are"
-    predicted = {
-        prediction_source(record): orjson.loads(record.value or b"")["event_id"]
-        for column in topics.all_of(names.predictions)
-        for record in column.records
-    }
-    assert predicted == {at: event["id"] for at, event in good.items()}, "an accepted event has no prediction"
-    letters = _letters(topics, names.dead_events, names.events)
-    assert {at: {letter.rejection.code.value for letter in each} for at, each in letters.items()} == {
-        at: {code} for at, code in bad.items()
-    }, "the dead letters of events are not those of the bad events"
-    return len(good)
-
-
-def _check_outcomes(topics: Topics, on_two: dict[str, set[bool]]) -> tuple[Counter[str], Counter[str]]:
-    names, blocks = topics.domain.topics, topics.blocks()
-    labels, bad = _labels(topics)
-    scored = [
-        Topic(entries=[Entry(r.offset, 0.0, b) for r, b in zip(column.records, column.decoded, strict=True)])
-        for column in topics.scored
-    ]
-    case: Any = SimpleNamespace(
-        times=topics.domain.settings.times,
-        implicit=topics.domain.settings.implicit_y,
-        home=lambda event_id: home(event_id, topics.partitions),
-    )
-    expected = expect(case, scored, labels, blocks)
-    found = outcomes_of(blocks)
-    twice = [each for each, times in Counter((o.id, o.time_ms) for o in found).items() if times > 1]
-    assert not twice, f"settled more than once: {twice[:5]}"
-    _same(
-        {(o.id, o.time_ms, o.kind, o.y if o.id not in on_two else None) for o in found},
-        {(o.id, o.time_ms, o.kind, o.y if o.id not in on_two else None) for o in expected.outcomes},
-        "outcomes",
-    )
-    for outcome in found:
-        if outcome.id in on_two and outcome.kind == "joined":
-            assert outcome.y in on_two[outcome.id], f"{outcome.id} was joined with a target that nobody gave"
-    counted = {(block.partition, block.owner, block.number) for block in blocks}
-    dead: set[tuple[tuple[int, int], str]] = set()
-    for at, letters in _letters(topics, names.dead_labels, names.labels).items():
-        mine = [letter for letter in letters if letter.block is not None and tuple(letter.block) in counted]
-        assert len(mine) < 2, f"label {at} is dead-lettered by {len(mine)} blocks that count"
-        dead |= {(at, letter.rejection.code.value) for letter in mine}
-    of_two = {
-        (partition, entry.offset)
-        for partition, topic in enumerate(labels)
-        for entry in topic.entries
-        if entry.value is not None and entry.value.id in on_two
-    }
-    _same(
-        {each for each in dead if each[0] not in of_two},
-        {each for each in expected.dead if each[0] not in of_two} | set(bad.items()),
-        "dead letters of labels",
-    )
-    assert {code for at, code in dead if at in of_two} <= {"conflicting", "late", "orphaned"}
-    return Counter(o.kind for o in found), Counter(code for _, code in dead)
-
-
-def _labels(topics: Topics) -> tuple[list[Topic[Label | None]], dict[tuple[int, int], str]]:
-    bad: dict[tuple[int, int], str] = {}
-    found: list[Topic[Label | None]] = []
-    for partition, column in enumerate(topics.all_of(topics.domain.topics.labels)):
-        topic: Topic[Label | None] = Topic()
-        for record in column.records:
-            code = CODES.get(("labels", record.value or b""))
-            label = None
-            if code is None:
-                raw = orjson.loads(record.value or b"")
-                label = Label(raw["id"], raw["at"], float(raw["y"]), partition, record.offset, 0)
-            else:
-                bad[partition, record.offset] = code
-            topic.entries.append(Entry(record.offset, 0.0, label))
-        found.append(topic)
-    return found, bad
-
-
-def _letters(topics: Topics, dead: str, source: str) -> dict[tuple[int, int], list[DeadLetter]]:
-    """Return the dead letters of a topic by where they came from; each is the record that it was."""
-    records = {
-        (record.partition, record.offset): record for column in topics.all_of(source) for record in column.records
-    }
-    found: dict[tuple[int, int], list[DeadLetter]] = {}
-    for column in topics.all_of(dead):
-        for record in column.records:
-            letter = parse(record.headers)
-            at = (letter.partition, letter.offset)
-            was = records[at]
-            assert (was.key, was.value, was.timestamp) == (record.key, record.value, record.timestamp), f"altered: {at}"
-            found.setdefault(at, []).append(letter)
-    return found
-
-
-def _same(found: set[Any], expected: set[Any], what: str) -> None:
-    if found != expected:
-        surplus, missing = sorted(found - expected, key=str), sorted(expected - found, key=str)
-        raise AssertionError(
-            f"{what}: {len(surplus)} too many {surplus[:6]}, {len(missing)} missing {missing[:6]}, of {len(expected)}"
-        )
+async def _audit_every_snapshot(topics: Topics, refolder: Refolder, say: Violations) -> None:
+    snapshots = invariants.snapshots_of(topics)
+    if not snapshots:
+        return
+    at = {offset_of(each.position) for each in snapshots}
+    digests = (await refolder.fold(max(at), at))["digests"]
+    for each in snapshots:
+        if digests.get(str(offset_of(each.position))) != each.state_digest:
+            say.say("I4", f"snapshot {each.number} at {each.position} is not what the log comes to there")

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.log_forms import REPOSITORY
 
@@ -181,11 +182,15 @@ class Refolder:
         self._errors = folder / "refold.log"
         self._process = spawn("tests.faults.refold", str(config), hash_seed=hash_seed, errors=self._errors)
 
-    async def fold(self, offset: int) -> dict[str, object]:
-        """Return position and digest of a bare fold up to an offset of the log."""
+    async def fold(self, offset: int, at: Iterable[int] = ()) -> dict[str, Any]:
+        """Return what a bare fold up to an offset of the log comes to, as `tests.faults.refold` says it.
+
+        Args:
+            at: Offsets on the way of which the digest is asked for too.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{offset}\n")
+        self._process.stdin.write(f"{offset} {' '.join(map(str, at))}\n")
         answer = await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), FOLDED_S)
         assert answer, f"the log could not be folded again:\n{self._errors.read_text()}"
         return dict(json.loads(answer))

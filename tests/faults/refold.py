@@ -1,7 +1,10 @@
 """A bare fold of the training log in a process of its own: `python -m tests.faults.refold CONFIG`.
 
-For every line `OFFSET` on standard input it reads the log as written from its first record, folds it up to that
-offset with nothing but the fold, and prints one line of JSON: the position and the digest it came to.
+For every line `OFFSET [AT …]` on standard input it reads the log as written from its first record, folds it up to that
+offset with nothing but the fold, and prints one line of JSON:
+    position, digest, learned   of the state it came to
+    digests                     AT → the digest of the state before that offset
+    epochs                      [offset of the record after which it was so, epoch, champion], rising
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tailrace import settings as loading
@@ -21,7 +25,7 @@ from tailrace.streams.log import TopicPartition
 from tailrace.streams.training_log import logged
 
 
-async def refold(settings: Settings, domain: LoopDomain, end: int) -> dict[str, object]:
+async def refold(settings: Settings, domain: LoopDomain, end: int, at: Sequence[int] = ()) -> dict[str, object]:
     """Fold the log up to an offset."""
     partition = TopicPartition(domain.topics.training, 0)
     reader = open_log(settings, reach_within_s=10.0).reader()
@@ -36,9 +40,27 @@ async def refold(settings: Settings, domain: LoopDomain, end: int) -> dict[str, 
     notices = read_notices(records, state.ownership)
     for text in notices.admitted.values():
         fold.hold(state, fold.begin_branch(Branch.read(text)))
-    fold.fold(state, [record for record in records if record.offset < end], notices)
+    digests: dict[int, str] = {}
+    epochs: list[tuple[int, int, str]] = []
+    asked = set(at)
+    for record in (each for each in records if each.offset < end):
+        if record.offset in asked:
+            digests[record.offset] = fold.digest(state)
+        fold.fold(state, [record], notices)
+        now = state.pointers.epoch, state.pointers.champion
+        if now != (epochs[-1][1:] if epochs else (0, "")):
+            epochs.append((record.offset, *now))
+    digest = fold.digest(state)
+    if end in asked:
+        digests[end] = digest
     learned = 0 if state.champion is None else state.champion.learned
-    return {"position": state.position, "digest": fold.digest(state), "learned": learned}
+    return {
+        "position": state.position,
+        "digest": digest,
+        "learned": learned,
+        "digests": digests,
+        "epochs": epochs,
+    }
 
 
 def main() -> None:
@@ -47,7 +69,8 @@ def main() -> None:
     (name, loop) = next(iter(settings.loops.items()))
     domain = LoopDomain.of(name, loop, settings.folder)
     for line in sys.stdin:
-        print(json.dumps(asyncio.run(refold(settings, domain, int(line)))), flush=True)
+        end, *at = map(int, line.split())
+        print(json.dumps(asyncio.run(refold(settings, domain, end, at))), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 from tests.simulation.oracle import accepted
 
 from tailrace.domain.blocks import TrainingBlock, Vector
+from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Mark
 from tailrace.domain.snapshots import Kind, Manifest, manifest_of
 from tailrace.main import LoopDomain
 from tailrace.streams.log import Reader, Record, TopicPartition
-from tailrace.wire.avro_codec import decode_manifest, decode_relabelled, decode_scored, decode_training
+from tailrace.wire.avro_codec import (
+    decode_manifest,
+    decode_model_event,
+    decode_relabelled,
+    decode_scored,
+    decode_status,
+    decode_training,
+)
 
 
 @dataclass
@@ -33,12 +41,14 @@ class Topics:
 
     Attributes:
         committed: What the groups had committed then, by role.
+        planted: Offsets in the index of snapshots at which a test has put a forgery; nobody may believe those.
     """
 
     reader: Reader
     domain: LoopDomain
     partitions: int
     committed: dict[str, Mapping[TopicPartition, int]] = field(default_factory=dict)
+    planted: set[int] = field(default_factory=set)
     _columns: dict[str, list[Column]] = field(default_factory=dict)
 
     async def refresh(self) -> None:
@@ -52,14 +62,20 @@ class Topics:
         for topic in (names.scored, names.relabelled, names.snapshots):
             await self.read(topic)
 
+    async def refresh_rest(self) -> None:
+        """Read what is new in the topics from which nothing is decided."""
+        names = self.domain.topics
+        for topic in (names.status, names.model_events, names.commands):
+            await self.read(topic)
+
     async def refresh_committed(self) -> None:
         """Read what the groups have committed."""
-        for role in ("score", "join"):
+        for role in ("score", "join", "learn"):
             offsets = await self.reader.group_offsets(f"tailrace.{self.domain.name}.{role}")
             self.committed[role] = {partition: commit.offset for partition, commit in offsets.items()}
 
     async def read(self, topic: str) -> list[Column]:
-        """Read what is new in one topic; return its partitions, decoded where the topic carries blocks."""
+        """Read what is new in one topic; return its partitions, decoded as far as a record of it can be."""
         decode = self._decoder(topic)
         if topic not in self._columns:
             self._columns[topic] = [Column() for _ in range(await self.reader.partitions(topic))]
@@ -71,12 +87,21 @@ class Topics:
                     for record in batch:
                         column.records.append(record)
                         column.decoded.append(decode(record.value or b"") if decode is not None else None)
+                        column.next_offset = record.offset + 1  # reading may fail here, and is begun again
                 column.next_offset = end
         return self._columns[topic]
 
     def _decoder(self, topic: str) -> Callable[[bytes], Any] | None:
         names = self.domain.topics
-        decoders = {names.training: decode_training, names.scored: decode_scored, names.relabelled: decode_relabelled}
+        decoders: dict[str, Callable[[bytes], Any]] = {
+            names.training: decode_training,
+            names.scored: decode_scored,
+            names.relabelled: decode_relabelled,
+            names.predictions: orjson.loads,
+            names.snapshots: _manifest,
+            names.model_events: decode_model_event,
+            names.status: lambda value: decode_status(value) if value else None,
+        }
         return decoders.get(topic)
 
     def all_of(self, topic: str) -> list[Column]:
@@ -108,12 +133,17 @@ class Topics:
 
     def newest_snapshot(self) -> Manifest | None:
         """Return the manifest of the newest snapshot in the index."""
-        records = [record for column in self.all_of(self.domain.topics.snapshots) for record in column.records]
-        manifests = [
-            manifest_of(decode_manifest(record.value).content) for record in records if record.value is not None
-        ]
-        snapshots = [each for each in manifests if each.kind is Kind.SNAPSHOT]
+        snapshots = [each for _, each in self.manifests() if each.kind is Kind.SNAPSHOT]
         return max(snapshots, key=lambda each: (each.position, each.number), default=None)
+
+    def manifests(self) -> list[tuple[Record, Manifest]]:
+        """Return every manifest that the index held at some time, with its record; what a test has planted is left out."""
+        (column,) = self.all_of(self.domain.topics.snapshots)
+        return [
+            (record, manifest)
+            for record, manifest in zip(column.records, column.decoded, strict=True)
+            if manifest is not None and record.offset not in self.planted
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +185,27 @@ def prediction_source(record: Record) -> tuple[int, int]:
     """Return partition and offset of the event that a prediction answers."""
     _, partition, offset = orjson.loads(record.value or b"")["prediction_id"].rsplit("/", 2)
     return int(partition), int(offset)
+
+
+def source_of(prediction_id: object, events: str) -> tuple[int, int] | None:
+    """Return partition and offset of the event that a prediction id names; None: it is not the id of any."""
+    topic, _, place = str(prediction_id).partition("/")
+    partition, _, offset = place.partition("/")
+    if topic != events or not partition.isdecimal() or not offset.isdecimal():
+        return None
+    found = int(partition), int(offset)
+    return found if prediction_id == f"{events}/{found[0]}/{found[1]}" else None
+
+
+def _manifest(value: bytes) -> Manifest | None:
+    """Read a manifest without asking who signed it; None where there is none."""
+    if not value:
+        return None
+    try:
+        sealed = decode_manifest(value)
+        return replace(manifest_of(sealed.content), inline=sealed.inline)
+    except (CodecError, SnapshotRefused):
+        return None
 
 
 async def why_not_quiet(topics: Topics, ends: Mapping[TopicPartition, int]) -> str:

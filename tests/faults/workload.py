@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import heappop, heappush
 from random import Random
 from typing import NamedTuple
@@ -46,6 +47,7 @@ CODES = {("events", value): code for code, value in BAD_EVENTS} | {
 """Topic and value → the code with which it must be dead-lettered."""
 
 
+@lru_cache(maxsize=1 << 17)
 def home(event_id: str, partitions: int) -> int:
     """Return the partition that Kafka's default partitioner gives an id."""
     return int((murmur2(event_id.encode()) & 0x7FFFFFFF) % partitions)

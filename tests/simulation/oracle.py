@@ -39,10 +39,12 @@ class Expected:
     """The answer of the oracle.
 
     Attributes:
+        labels: Label → its outcome.
         in_force: Identity → the target that counts in the end; None: it is withdrawn.
     """
 
     outcomes: set[Outcome] = field(default_factory=set)
+    labels: dict[Place, str] = field(default_factory=dict)
     dead: set[tuple[Place, str]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     in_force: dict[tuple[str, int], float | None] = field(default_factory=dict)
@@ -196,6 +198,7 @@ def _judge(case: Case, expected: Expected, seen: list[_Seen], read: tuple[Label,
     else:
         outcome = _further_word(case, event, label, last_ms)
     expected.counts[outcome] += 1
+    expected.labels[place] = outcome
     if outcome in ("orphaned", "late", "conflicting"):
         expected.dead.add((place, outcome))
     if (

@@ -1,0 +1,86 @@
+"""What a process takes of the machine, as Linux counts it: I10, measured by whoever makes the fault."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+_KB = 1_024
+_MB = 1_000_000
+_HOUR_S = 3_600.0
+
+
+class Sample(NamedTuple):
+    """One look at a process.
+
+    Attributes:
+        at_s: On a clock that never goes back.
+        resident_bytes, peak_bytes: VmRSS and VmHWM.
+        files: Open file descriptors.
+    """
+
+    at_s: float
+    resident_bytes: int
+    peak_bytes: int
+    files: int
+
+
+@dataclass
+class Memory:
+    """Looks at one process now and then."""
+
+    pid: int
+    samples: list[Sample] = field(default_factory=list)
+
+    def look(self) -> Sample | None:
+        """Look at it now and remember what is seen; None: it has ended."""
+        folder = Path("/proc") / str(self.pid)
+        try:
+            status = (folder / "status").read_text()
+            files = len(os.listdir(folder / "fd"))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        sizes = {name: int(kb) * _KB for name, kb in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
+        if len(sizes) < 2:
+            return None  # it has ended, and nobody has waited for it yet
+        sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files)
+        self.samples.append(sample)
+        return sample
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that it had resident at any time."""
+        return max((each.peak_bytes for each in self.samples), default=0)
+
+    @property
+    def most_files(self) -> int:
+        """The most descriptors that were open at a look."""
+        return max((each.files for each in self.samples), default=0)
+
+    def slope_mb_per_h(self, after_s: float = 0.0) -> float:
+        """Return how fast it grows: the least squares line through the samples.
+
+        Args:
+            after_s: Samples of so many seconds at the beginning are left out: a process fills its caches first.
+        """
+        first_s = self.samples[0].at_s if self.samples else 0.0
+        kept = [each for each in self.samples if each.at_s - first_s >= after_s]
+        return _slope([each.at_s for each in kept], [float(each.resident_bytes) for each in kept]) * _HOUR_S / _MB
+
+    def files_grown(self) -> int:
+        """Return how many more descriptors were open at the last look than at the first."""
+        return self.samples[-1].files - self.samples[0].files if self.samples else 0
+
+
+def _slope(xs: list[float], ys: list[float]) -> float:
+    if len(xs) < 2:
+        return 0.0
+    middle_x, middle_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    spread = sum((x - middle_x) ** 2 for x in xs)
+    if not spread:
+        return 0.0
+    return sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
