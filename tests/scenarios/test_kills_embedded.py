@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+from random import Random
 
-from tests.faults.series import run_series
+from tests.faults.processes import Fleet
+from tests.faults.series import ALL, run_series
+from tests.scenarios.harness import Scenario, now_ms, pairs
 
 SEED = 7
 
@@ -25,3 +29,20 @@ async def test_a_killed_worker_goes_on_with_what_it_kept_on_disk(embedded_form, 
     recovered = [line for line in told if line["event"] == "partition recovered"]
     assert all(line["disk"] for line in recovered)
     assert any(line["events_read_again"] < line["remembered"] for line in recovered)
+
+
+async def test_nothing_is_recorded_as_served_before_it_is_published(embedded_form, tmp_path):
+    """Else a kill in between leaves a recorded prediction that nobody ever saw: the next process publishes another."""
+    scenario = await Scenario.make(embedded_form, tmp_path)
+    fleet = Fleet(scenario.config, {"all": ALL}, Random(SEED), tmp_path)
+    try:
+        worker = await fleet.start("all", ("score.predictions_acknowledged", "1"))
+        await scenario.user.events(*pairs(50, now_ms())[0], partition=0)
+
+        assert await worker.end(60.0) == -signal.SIGKILL
+    finally:
+        fleet.close()
+        await scenario.close()
+
+    assert await scenario.user.predictions()
+    assert [] == await scenario.user.read(scenario.domain.topics.scored)

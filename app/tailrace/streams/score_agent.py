@@ -2,6 +2,12 @@
 
 It waits for nothing but the log: not for the join, for learning, for the store or for a label. A record that cannot
 be used goes to the dead-letter topic; its neighbours are not disturbed.
+
+What is written of a batch, and in which order, numbered as the code repeats it:
+    1. Predictions and dead letters are put in line.
+    2. When the predictions are acknowledged, the scored blocks are put in line. So whatever `scored` holds was published,
+       whenever the process is killed: the model is judged by what was served, and by nothing else.
+    3. When everything is acknowledged, the batch is complete.
 """
 
 from __future__ import annotations
@@ -63,11 +69,17 @@ class ScoreParts:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What was sent for one batch: deliveries to await, Kafka times of the answered events, scored blocks."""
+    """What was sent for one batch, and what is to be sent.
 
-    deliveries: Sequence[Awaitable[object]]
+    Attributes:
+        answered_ms: Kafka times of the answered events.
+        scored: (partition, encoded block), in order.
+    """
+
+    predictions: Awaitable[object] | None
+    dead_letters: Awaitable[object] | None
     answered_ms: list[int]
-    blocks: int
+    scored: Sequence[tuple[int, bytes]]
 
 
 class ScoreAgent(Service):
@@ -154,30 +166,35 @@ class ScoreAgent(Service):
                 Outgoing(record.key, value, _trace(record) if record.headers else ())
                 for record, value in zip(used, predictions, strict=True)
             ]
-        deliveries: list[Awaitable[object]] = []
+        published: Awaitable[object] | None = None
+        letters: Awaitable[object] | None = None
         if outgoing:
             target = TopicPartition(parts.predictions_topic, batch.partition.partition)
-            deliveries.append(await parts.predictions.send(target, outgoing))
-        for partition, value in encoded:
-            deliveries.append(
-                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])
-            )
+            published = await parts.predictions.send(target, outgoing)  # 1
         if rejected:
-            letters = [(records[index], rejected[index]) for index in sorted(rejected)]
-            deliveries.append(await parts.dead_letters.send(letters))
+            letters = await parts.dead_letters.send([(records[index], rejected[index]) for index in sorted(rejected)])
         self._count(served, len(rejected), events.extra_fields)
-        return _Sent(deliveries, [records[events.indexes[row]].timestamp for row in kept], len(encoded))
+        return _Sent(published, letters, [records[events.indexes[row]].timestamp for row in kept], encoded)
 
     async def _finish(self, batch: RecordBatch, sent: _Sent, learned_ms: list[int]) -> None:
-        for number, delivery in enumerate(sent.deliveries):
+        parts = self._parts
+        if sent.predictions is not None:
+            await sent.predictions
+            failpoints.reached("score.predictions_acknowledged")
+        # Batches of a partition come here in their order, since their predictions are acknowledged in it.
+        scored = [
+            await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
+            for partition, value in sent.scored
+        ]
+        for delivery in scored:
             await delivery
-            if number == 0:
-                failpoints.reached("score.predictions_acknowledged")
+        if sent.dead_letters is not None:
+            await sent.dead_letters
         failpoints.reached("score.scored_acknowledged")
-        self.source.complete(batch)
+        self.source.complete(batch)  # 3
         now_ms = self._parts.now_ms()
         self._parts.recorder.produced(self._parts.predictions_topic, len(sent.answered_ms))
-        self._parts.recorder.produced(self._parts.scored_topic, sent.blocks)
+        self._parts.recorder.produced(self._parts.scored_topic, len(sent.scored))
         self._parts.recorder.end_to_end([now_ms - asked_ms for asked_ms in sent.answered_ms])
         self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
 
