@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.faults.checks import Found, check_a, check_b
+from tests.faults.checks import Found, check
 from tests.faults.load import Load
 from tests.faults.processes import Fleet, Refolder
 from tests.faults.topics import Gap, Topics, gap_of, why_not_quiet
@@ -22,8 +22,6 @@ from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Workload
 from tests.log_forms import LogForm
 from tests.scenarios.harness import Scenario
 
-from tailrace.inspection.books import account_of
-from tailrace.inspection.reading import Reading
 from tailrace.streams import failpoints
 
 ALL = ("score", "join", "learn")
@@ -151,8 +149,7 @@ class Series:
             self.report.points.append(point)
             self.report.seconds.append(time.monotonic() - begun_s)
         await self._load.ending()
-        await self._check("the end")
-        await self._check_books()
+        await self._check("the end", at_end=True)
         return self.report
 
     def _note_gap(self, point: Point, gap: Gap) -> None:
@@ -164,20 +161,16 @@ class Series:
             )
         self.report.gaps.append(mine)
 
-    async def _check(self, after: Point | str) -> None:
+    async def _check(self, after: Point | str, *, at_end: bool = False) -> None:
         try:
             await self._quiet()
-            self.report.found = check_a(self._topics, self._load.workload.on_two)
-            await check_b(self._topics, self._refolder)
+            on_two, logs = self._load.workload.on_two, self._fleet.logs
+            self.report.found = await check(
+                self._topics, self._refolder, self._scenario, on_two, logs=logs, at_end=at_end
+            )
         except AssertionError as failure:
             failure.add_note(f"after {after}, point {len(self.report.points) + 1} of the series")
             raise
-
-    async def _check_books(self) -> None:
-        scenario = self._scenario
-        reading = Reading(scenario.settings, scenario.log, self._topics.reader)
-        account = await account_of(reading, scenario.domain.name, scenario.domain.settings)
-        assert account.books.holds, f"the books do not balance: {account.books}"
 
     async def _kill_at(self, point: Point) -> None:
         if point.at_start:
