@@ -5,8 +5,8 @@ be used goes to the dead-letter topic; its neighbours are not disturbed.
 
 What is written of a batch, and in which order, numbered as the code repeats it:
     1. Predictions and dead letters are put in line.
-    2. When the predictions are acknowledged, the scored blocks are put in line. So whatever `scored` holds was published,
-       whenever the process is killed: the model is judged by what was served, and by nothing else.
+    2. When the predictions are acknowledged, the scored blocks are put in line. So whatever `scored` holds was
+       published, whenever the process is killed: the model is judged by what was served, and by nothing else.
     3. When everything is acknowledged, the batch is complete.
 """
 
