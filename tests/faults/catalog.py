@@ -68,8 +68,8 @@ class Result:
     def add(self, found: Found) -> None:
         """Add what the checks of one ground counted at its end."""
         self.events += found.events
-        self.lost += getattr(found, "lost", 0)
-        self.twice += getattr(found, "twice", 0)
+        self.lost += found.lost
+        self.twice += found.twice
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
