@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import invariants
+from tests.faults import invariants, secrecy
 from tests.faults.audit import Audit, Found, Violations
 from tests.faults.ledger import SETTLED, Codes, Ledger, Source, show
 from tests.faults.processes import Refolder
@@ -72,8 +72,8 @@ async def check_all(
     with desk.timed("I9"):
         invariants.nothing_is_committed_ahead(ledger, say)
     with desk.timed("I12"):
-        needles = invariants.Needles.of(ledger, scenario.settings)
-        invariants.no_value_is_told(needles, say, logs, texts or {})
+        needles = secrecy.Needles.of(ledger, scenario.settings)
+        secrecy.no_value_is_told(needles, say, logs, texts or {})
     return audit
 
 
@@ -107,8 +107,8 @@ async def check_at_end(
     with desk.timed("I11"):
         invariants.examples_have_the_features_as_scored(ledger, say)
     with desk.timed("I12 topics"):
-        needles = invariants.Needles.of(ledger, scenario.settings)
-        invariants.no_value_is_told_in_topics(needles, topics, say)
+        needles = secrecy.Needles.of(ledger, scenario.settings)
+        secrecy.no_value_is_told_in_topics(needles, topics, say)
     return audit
 
 
