@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,13 @@ class Ground:
         """Send what is still due, let every horizon pass, and make every check."""
         await self.load.ending()
         return await self.check("the end", at_end=True)
+
+    async def until(self, holds: Callable[[], bool], what: str, within_s: float) -> None:
+        """Wait until something holds."""
+        end_s = time.monotonic() + within_s
+        while not holds():
+            assert time.monotonic() < end_s, f"waited {within_s} s in vain until {what}\n{self.tails()}"
+            await asyncio.sleep(0.05)
 
     def tails(self) -> str:
         """Return the last lines of every worker that runs."""

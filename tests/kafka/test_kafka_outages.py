@@ -135,3 +135,22 @@ async def test_one_who_will_not_wait_is_told_that_kafka_cannot_be_reached():
     with pytest.raises(LogUnavailable, match=r"gave no answer for \d+ s"):
         await admin.brokers()
     await admin.close()
+
+
+async def test_batches_that_a_lowered_limit_refuses_are_sent_in_smaller_ones(own_broker, tmp_path, caplog):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    admin = form.open().admin()
+    values = [f"{number:04d}" + "x" * 200 for number in range(600)]
+
+    with caplog.at_level(logging.WARNING, "tailrace"):
+        async with running(form.open().sink("test")) as sink:
+            await send(sink, topic, "before")
+            await admin.alter(topic, {"max.message.bytes": "2000"})
+            await send(sink, topic, *values)
+    await admin.close()
+
+    assert without_repeats(await values_of(form, topic)) == ["before", *values]
+    assert "MessageSizeTooLarge" in caplog.text
+    # One more where the broker still told the limit of before; by halves from 512 KiB it would be nine.
+    assert caplog.text.count("answers again") <= 2

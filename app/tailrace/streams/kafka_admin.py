@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -22,7 +21,15 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from tailrace.domain.errors import LogError
-from tailrace.streams.kafka_client import KafkaOptions, close_admin, close_consumer, keep_trying, start_or_close
+from tailrace.streams.kafka_client import (
+    IDLE_MS,
+    KafkaOptions,
+    close_admin,
+    close_consumer,
+    keep_trying,
+    new_consumer,
+    start_or_close,
+)
 from tailrace.streams.log import Admin, Commit, TopicPartition, TopicState
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -90,7 +97,7 @@ class KafkaAdmin(Admin):
         theirs = {KafkaPartition(*partition): tuple(commit) for partition, commit in commits.items()}
 
         async def attempt() -> None:
-            consumer = AIOKafkaConsumer(**self._options.arguments(), group_id=group, enable_auto_commit=False)
+            consumer = new_consumer(self._options, group_id=group, enable_auto_commit=False)
             await start_or_close(consumer)
             try:
                 consumer.assign(list(theirs))
@@ -163,7 +170,7 @@ class KafkaAdmin(Admin):
     async def _connected(self) -> AIOKafkaAdminClient:
         async with self._opening:
             if self._client is None:
-                client = AIOKafkaAdminClient(**self._options.arguments())
+                client = AIOKafkaAdminClient(**self._options.arguments(), connections_max_idle_ms=IDLE_MS)
                 await start_or_close(client)
                 self._client = client
             return self._client

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    KafkaConnectionError,
     KafkaError,
     ProducerClosed,
     TopicAuthorizationFailedError,
@@ -36,7 +38,17 @@ log = logging.getLogger(__name__)
 
 SAY_EVERY_S = 5.0
 RETRY_S = 0.3
-ATTEMPT_S = 10.0
+# Without an answer to one request for so long, its connection is given up: a peer that is gone without a word, or a
+# lost answer, costs no more. aiokafka's 40 s would outlast every deadline of ours, and only a request that is waited
+# for to its own end closes the connection. Longer than a round trip of 5 s.
+REQUEST_MS = 8_000
+# A connection that nobody asked on for so long is closed, where asking is rare: it may have died without a word, and to
+# open another one takes milliseconds.
+IDLE_MS = 5_000
+# What an attempt asks one after the other, the first of it on a connection that turns out to be dead.
+ATTEMPT_S = 25.0
+# The same, of one request.
+ASKED_S = 10.0
 CLOSE_S = 3.0
 
 T = TypeVar("T")
@@ -87,12 +99,34 @@ class KafkaOptions:
         return {
             "bootstrap_servers": self.bootstrap,
             "client_id": self.client_id,
+            "request_timeout_ms": REQUEST_MS,
             "security_protocol": self.security_protocol,
             "ssl_context": context,
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username,
             "sasl_plain_password": self.sasl_password,
         }
+
+
+def new_consumer(options: KafkaOptions, **settings: Any) -> AIOKafkaConsumer:
+    """Make a consumer that asks again when a request was not answered."""
+    consumer = AIOKafkaConsumer(**options.arguments(), **settings)
+    # Else what it asks for offsets would be over just before the request is, and the connection never be closed.
+    consumer._request_timeout_ms = int(2 * ATTEMPT_S * 1_000)
+    return consumer
+
+
+async def topics_of(consumer: AIOKafkaConsumer) -> set[str]:
+    """Return the names of all topics."""
+    try:
+        return set(await consumer.topics())
+    except KafkaError as error:
+        if type(error) is not KafkaError:
+            raise
+        # No broker told; aiokafka has no error of its own for that, and leaves the connections open.
+        for connection in list(consumer._client._conns.values()):
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+        raise KafkaConnectionError(*error.args) from error
 
 
 class Waiting:
@@ -164,9 +198,10 @@ async def keep_trying(
         UnexplainedState: It failed in another way.
     """
     waiting = Waiting(options, what)
+    limit_s = ATTEMPT_S if options.reach_within_s is None else min(ATTEMPT_S, max(options.reach_within_s, ASKED_S))
     while True:
         try:
-            async with asyncio.timeout(ATTEMPT_S):
+            async with asyncio.timeout(limit_s):
                 result = await attempt()
         except (KafkaError, OSError, TimeoutError) as error:
             if not is_outage(error):

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from tailrace.domain.errors import ForeignLogError, LogError
 from tailrace.streams.kafka_admin import KafkaAdmin
 from tailrace.streams.kafka_client import (
+    IDLE_MS,
     RETRY_S,
     SAY_EVERY_S,
     KafkaOptions,
@@ -22,6 +23,7 @@ from tailrace.streams.kafka_client import (
     explained,
     is_outage,
     keep_trying,
+    new_consumer,
     start_or_close,
 )
 from tailrace.streams.log import Commit, Range, Reader, TopicPartition
@@ -123,9 +125,10 @@ class KafkaReader(Reader):
             await close_consumer(consumer)
 
     async def _connect(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            **self._options.arguments(),
+        consumer = new_consumer(
+            self._options,
             group_id=None,
+            connections_max_idle_ms=IDLE_MS,
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,

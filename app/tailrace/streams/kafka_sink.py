@@ -91,6 +91,7 @@ class KafkaSink(Sink):
         self._admin = KafkaAdmin(options)
         self._lines: dict[TopicPartition, _Line] = {}
         self._limits: dict[str, tuple[int, int]] = {}
+        self._refusing: set[str] = set()
         self._outstanding_bytes = 0
         self._gate = asyncio.Lock()
         self._room = asyncio.Event()
@@ -131,7 +132,7 @@ class KafkaSink(Sink):
             self._outstanding_bytes += size_bytes
             line = self._lines.get(partition)
             if line is None:
-                line = self._lines[partition] = _Line(partition, min(BATCH_BYTES, limit_bytes - RECORD_OVERHEAD_BYTES))
+                line = self._lines[partition] = _Line(partition, _batch_bytes(limit_bytes))
                 self._run_line(line)
             line.put(_Parcel(records, size_bytes, delivery))
             return delivery
@@ -166,6 +167,7 @@ class KafkaSink(Sink):
     async def _supervise(self) -> None:
         while not self._stops():
             try:
+                await self._fit_batches()
                 producer = await keep_trying(
                     self._new_producer, self._options, f"send ({self._name})", gives_up=self._stops
                 )
@@ -197,6 +199,8 @@ class KafkaSink(Sink):
             max_request_size=64 << 20,
             compression_type=self._options.compression,
         )
+        # How long a batch waits for the one before it is the business of `_watch_deadlines`.
+        producer._request_timeout_ms = int(2 * DELIVERY_S * 1_000)  # noqa: SLF001
         try:
             await producer.start()
         except BaseException:
@@ -284,26 +288,38 @@ class KafkaSink(Sink):
         if not line.unacknowledged:
             self._acknowledged.set()
 
-    def refused(self, line: _Line, producer: AIOKafkaProducer, error: BaseException) -> None:
+    def refused(
+        self, line: _Line, producer: AIOKafkaProducer, contents: Sequence[tuple[_Parcel, int]], error: BaseException
+    ) -> None:
         """Note that a batch failed: the next producer sends it again, unless it can never be sent."""
         if producer is not self._producer or self._failed.is_set():
             return
         if isinstance(error, MessageSizeTooLargeError):
-            self._shrink(line)
+            self._shrink(line, contents)
         self._fail(producer, error)
 
-    def _shrink(self, line: _Line) -> None:
+    def _shrink(self, line: _Line, contents: Sequence[tuple[_Parcel, int]]) -> None:
         # The topic's limit was lowered since it was read: smaller batches, and one record alone is given up.
         self._limits.pop(line.partition.topic, None)
-        front = line.unacknowledged[0]
-        if line.batch_bytes > 1 and len(line.unacknowledged) + len(front.records) > 2:
-            line.batch_bytes //= 2
+        if sum(count for _, count in contents) > 1:
+            refused_bytes = sum(parcel.size_bytes * count // len(parcel.records) for parcel, count in contents)
+            line.batch_bytes = max(1, min(line.batch_bytes, refused_bytes) // 2)
+            self._refusing.add(line.partition.topic)
             return
-        line.unacknowledged.popleft()
+        front = line.unacknowledged.popleft()
         self._done(line, front)
         front.fail(
             RecordTooLarge(f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large")
         )
+
+    async def _fit_batches(self) -> None:
+        """Cut batches for topics that refused one to what these take now, at once and not by halves."""
+        while self._refusing:
+            topic = self._refusing.pop()
+            limit_bytes, _ = await self._learn_limits(topic)
+            for line in self._lines.values():
+                if line.partition.topic == topic:
+                    line.batch_bytes = min(line.batch_bytes, _batch_bytes(limit_bytes))
 
     # ---- the end
 
@@ -346,12 +362,18 @@ class _Acknowledge:
         error = sent.exception()
         base_offset = -1 if error is not None else getattr(sent.result(), "offset", -1)
         if error is not None:
-            self._sink.refused(self._line, self._producer, error)
+            self._sink.refused(self._line, self._producer, self._contents, error)
         elif base_offset < 0:
             # The broker knew the batch but not any more where it lies; send it again rather than guess.
-            self._sink.refused(self._line, self._producer, LogError("an acknowledgement came without an offset"))
+            self._sink.refused(
+                self._line, self._producer, self._contents, LogError("an acknowledgement came without an offset")
+            )
         else:
             self._sink.acknowledge(self._line, self._producer, self._contents, base_offset)
+
+
+def _batch_bytes(limit_bytes: int) -> int:
+    return max(1, min(BATCH_BYTES, limit_bytes - RECORD_OVERHEAD_BYTES))
 
 
 def _fill(producer: AIOKafkaProducer, line: _Line) -> tuple[object, list[tuple[_Parcel, int]], int]:

@@ -34,6 +34,7 @@ from mode import Service
 
 from tailrace.domain.errors import ForeignLogError, LogError, LogUnavailable, UnexplainedState
 from tailrace.streams.kafka_client import (
+    ASKED_S,
     RETRY_S,
     KafkaOptions,
     Waiting,
@@ -41,7 +42,9 @@ from tailrace.streams.kafka_client import (
     explained,
     is_outage,
     keep_trying,
+    new_consumer,
     start_or_close,
+    topics_of,
 )
 from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, SourceSpec, TopicPartition
 from tailrace.streams.membership import MemberSource
@@ -53,7 +56,6 @@ FETCH_WAIT_MS = 50
 FETCH_BYTES = 1 << 20
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
 EMPTY_POLLS = 5
-COMMIT_ATTEMPT_S = 5.0
 LAST_COMMIT_S = 2.0
 # Well under max_poll_interval (300 s), after which aiokafka leaves the group.
 TOUCH_EVERY_S = 10.0
@@ -128,8 +130,8 @@ class KafkaSource(MemberSource):
 
     async def _connect(self) -> AIOKafkaConsumer:
         spec = self.spec
-        consumer = AIOKafkaConsumer(
-            **self._options.arguments(),
+        consumer = new_consumer(
+            self._options,
             group_id=spec.group,
             group_instance_id=spec.instance_id,
             enable_auto_commit=False,
@@ -152,7 +154,7 @@ class KafkaSource(MemberSource):
     async def _topics_exist(self, consumer: AIOKafkaConsumer) -> None:
         said_s = 0.0
         while not self.should_stop:
-            known = await keep_trying(consumer.topics, self._options, "list topics", gives_up=self._stops)
+            known = await keep_trying(partial(topics_of, consumer), self._options, "list topics", gives_up=self._stops)
             missing = sorted(set(self.spec.topics) - known)
             if not missing:
                 return
@@ -362,7 +364,7 @@ class KafkaSource(MemberSource):
         while consumer is not None and generation == self._generation and commits.keys() <= self._completions.keys():
             is_last = self._releasing or self.should_stop
             try:
-                async with asyncio.timeout(LAST_COMMIT_S if is_last else COMMIT_ATTEMPT_S):
+                async with asyncio.timeout(LAST_COMMIT_S if is_last else ASKED_S):
                     await consumer.commit(theirs)
             except _REFUSED as error:
                 log.info("%s: a commit was refused (%s); the records are read again", self.label, type(error).__name__)
@@ -437,7 +439,7 @@ class KafkaSource(MemberSource):
 
     async def _kafka_answers(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         try:
-            async with asyncio.timeout(COMMIT_ATTEMPT_S):
+            async with asyncio.timeout(ASKED_S):
                 await consumer.end_offsets([KafkaPartition(*partition) for partition in partitions])
         except (KafkaError, TimeoutError, OSError):
             return False
@@ -449,7 +451,7 @@ class KafkaSource(MemberSource):
             self._ends.clear()
             return
         try:
-            async with asyncio.timeout(COMMIT_ATTEMPT_S):
+            async with asyncio.timeout(ASKED_S):
                 ends = await consumer.end_offsets([KafkaPartition(*partition) for partition in self._paused])
         except (KafkaError, TimeoutError, OSError):
             return

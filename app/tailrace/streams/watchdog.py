@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tailrace.streams.log import TopicPartition
 
-# Longer than any retry inside aiokafka (request timeout 40 s).
+# Longer than any attempt, and than aiokafka waits for an answer.
 STALL_S = 60.0
 
 
