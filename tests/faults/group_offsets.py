@@ -16,7 +16,7 @@ from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 from tests.faults.brokers import ask_of
 
 # Of a group with members: it cannot be deleted, nor what it has committed for topics that they read.
-NON_EMPTY_GROUP = "NonEmptyGroupError"
+NON_EMPTY_GROUP = "NonEmptyGroup"
 GROUP_SUBSCRIBED_TO_TOPIC = "GroupSubscribedToTopic"
 _GROUP_SUBSCRIBED_TO_TOPIC = 86  # unknown to aiokafka
 
@@ -43,7 +43,7 @@ class _OffsetDeleteStruct(RequestStruct):  # type: ignore[misc]
     RESPONSE_TYPE = _OffsetDeleteResponse
     SCHEMA = Schema(
         ("group_id", String("utf-8")),
-        ("topics", Array(("name", String("utf-8")), ("partitions", Array(("partition_index", Int32))))),
+        ("topics", Array(("name", String("utf-8")), ("partitions", Array(Int32)))),
     )
 
 
@@ -51,7 +51,7 @@ class _OffsetDelete(Request[_OffsetDeleteStruct]):  # type: ignore[misc]
     API_KEY = 47
 
     def __init__(self, group: str, topic: str, partitions: Sequence[int]) -> None:
-        self._content = (group, [(topic, [(partition,) for partition in partitions])])
+        self._content = (group, [(topic, list(partitions))])
 
     def build(self, request_struct_class: type[_OffsetDeleteStruct]) -> _OffsetDeleteStruct:
         return request_struct_class(*self._content)
