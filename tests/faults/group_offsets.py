@@ -74,7 +74,7 @@ async def delete_offsets(bootstrap: str, group: str, topic: str, partitions: Seq
 async def _sent(bootstrap: str, group: str, request: Callable[[], Request[Any]]) -> Any:
     async def ask(admin: AIOKafkaAdminClient) -> Any:
         coordinator = await admin.find_coordinator(group)
-        return await admin._send_request_to_node(coordinator, request())  # noqa: SLF001 - there is no public way
+        return await admin._send_request_to_node(coordinator, request())
 
     asked: Callable[[AIOKafkaAdminClient], Awaitable[Any]] = ask
     return await ask_of(bootstrap, asked, f"whether {group} is deleted")

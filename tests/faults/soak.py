@@ -28,6 +28,7 @@ from typing import Any
 from tests.faults.checks import Found
 from tests.faults.ground import Ground, ground, now_ms
 from tests.faults.group_offsets import NON_EMPTY_GROUP, delete_group
+from tests.faults.invariants import snapshots_of
 from tests.faults.memory import Memory
 from tests.faults.proxy import Delay, Fault, HalfOpen, Healthy, Loss
 from tests.faults.table import percentile
@@ -227,7 +228,7 @@ class Sieve:
         assert not lost, f"{len(lost)} events have no answer: {sorted(lost)[:5]}"
         for _, content in self._new(at, names.training):
             self._settle(content)
-        for manifest in at.topics.snapshots():
+        for manifest in snapshots_of(at.topics):
             known = self.digests.setdefault(manifest.position, manifest.state_digest)
             assert known == manifest.state_digest, f"two snapshots at {manifest.position} differ"
 
@@ -399,7 +400,8 @@ class Soak:
         self._say(f"checked in {time.monotonic() - begun_s:.1f} s; {self._sieve.learned:,} examples so far")
 
     async def _watch(self, memory: Memory) -> None:
-        while memory.look() is not None:
+        while True:
+            memory.look()
             await asyncio.sleep(LOOK_S)
 
     def _say(self, words: str) -> None:
@@ -435,7 +437,9 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
     times = [each.recovery_s for each in soak.struck]
     if times:
         p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
-        lines.append(f"\nRecovery over all, from the end of a fault to predictions and a block: p50 {p50:.1f} s, p99 {p99:.1f} s.")
+        lines.append(
+            f"\nRecovery over all, from the end of a fault to predictions and a block: p50 {p50:.1f} s, p99 {p99:.1f} s."
+        )
     if soak.growth is not None:
         grown = soak.growth
         lines.append(

@@ -177,7 +177,11 @@ async def _delete(at: Ground, role: str, *, whole: bool) -> None:
     """Delete a group, or its offsets; one that was killed has members until its session is over."""
     names, bootstrap = at.scenario.domain.topics, at.brokers.bootstrap
     group = at.scenario.domain.group(Role(role))
-    topics = {"score": [names.events], "join": [names.scored, names.labels, names.relabelled], "learn": [names.training]}
+    topics = {
+        "score": [names.events],
+        "join": [names.scored, names.labels, names.relabelled],
+        "learn": [names.training],
+    }
     end_s = time.monotonic() + DELETED_S
     while True:
         if whole:
