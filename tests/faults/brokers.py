@@ -31,7 +31,7 @@ async def leader_of(bootstrap: str, topic: str, partition: int = 0) -> int:
                 return int(each["leader"])
         raise LeaderNotAvailableError(f"{topic}-{partition}")
 
-    return await _answer(bootstrap, ask, f"the leader of {topic}-{partition}")
+    return await ask_of(bootstrap, ask, f"the leader of {topic}-{partition}")
 
 
 async def coordinator_of(bootstrap: str, group: str) -> int:
@@ -40,7 +40,7 @@ async def coordinator_of(bootstrap: str, group: str) -> int:
     async def ask(admin: AIOKafkaAdminClient) -> int:
         return int(await admin.find_coordinator(group))
 
-    return await _answer(bootstrap, ask, f"the coordinator of {group}")
+    return await ask_of(bootstrap, ask, f"the coordinator of {group}")
 
 
 async def in_sync(bootstrap: str, topic: str) -> dict[int, set[int]]:
@@ -49,7 +49,7 @@ async def in_sync(bootstrap: str, topic: str) -> dict[int, set[int]]:
     async def ask(admin: AIOKafkaAdminClient) -> dict[int, set[int]]:
         return {each["partition"]: set(each["isr"]) for each in await _partitions(admin, topic)}
 
-    return await _answer(bootstrap, ask, f"the replicas in sync of {topic}")
+    return await ask_of(bootstrap, ask, f"the replicas in sync of {topic}")
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> list[dict[str, 
     return list(found["partitions"])
 
 
-async def _answer(bootstrap: str, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]], what: str) -> T:
+async def ask_of(bootstrap: str, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]], what: str) -> T:
     """Ask until some broker answers; a client picks brokers by chance, so each attempt has one of its own."""
     loop = asyncio.get_running_loop()
     end = loop.time() + ANSWER_S

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -49,9 +50,9 @@ class Nursery:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    async def worker(self, config: Path, roles: Sequence[str], errors: Path, armed: Sequence[str]) -> Worker:
+    async def worker(self, config: Path, roles: Sequence[str], errors: Path, words: Sequence[str]) -> Worker:
         """Start a worker."""
-        self.tell("spawn", str(errors), str(config), ",".join(roles), *armed)
+        self.tell("spawn", str(errors), str(config), ",".join(roles), *words)
         pid = await asyncio.to_thread(self._born.get, timeout=BORN_S)
         return Worker(self, pid, errors)
 
@@ -89,7 +90,7 @@ class Worker:
     errors: Path
 
     def arm(self, name: str, count: int) -> None:
-        """Have it kill itself at a place."""
+        """Have it kill itself at a place, or stop itself (SIGSTOP) where `count` is negative."""
         self.nursery.tell("arm", str(self.pid), name, str(count))
 
     @property
@@ -100,6 +101,13 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL it."""
         self.signal(signal.SIGKILL)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it, as the kernel has it."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
@@ -124,11 +132,15 @@ class Fleet:
 
     Args:
         teams: The roles of each worker, by its name.
+
+    Attributes:
+        options: What a worker is besides, by its name: words `WHAT=VALUE` as `tests.faults.worker` takes them.
     """
 
     def __init__(self, config: Path, teams: Mapping[str, Sequence[str]], rng: Random, folder: Path) -> None:
         self.running: dict[str, Worker] = {}
         self.logs: list[Path] = []
+        self.options: dict[str, Sequence[str]] = {}
         self._config = config
         self._teams = dict(teams)
         self._folder = folder
@@ -140,9 +152,15 @@ class Fleet:
         made = len(self.logs) + 1
         errors = self._folder / f"worker-{made:03d}-{name}.log"
         self.logs.append(errors)
-        worker = await self._nurseries[made % 2].worker(config or self._config, self._teams[name], errors, armed)
+        words = (*self.options.get(name, ()), *armed)
+        worker = await self._nurseries[made % 2].worker(config or self._config, self._teams[name], errors, words)
         self.running[name] = worker
         return worker
+
+    def enlist(self, name: str, roles: Sequence[str], *options: str) -> None:
+        """Make a further worker known, which nothing but `start` starts before the next `start_all`."""
+        self._teams[name] = roles
+        self.options[name] = options
 
     async def start_all(self) -> None:
         """Start every worker that does not run."""

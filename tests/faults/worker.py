@@ -2,8 +2,14 @@
 
 The process imports everything once and then forks a worker whenever it is told to, which spares each of them seconds
 of CPU. Lines on standard input:
-    spawn ERRORS CONFIG ROLE,ROLE    fork a worker that logs to the file ERRORS; answered by `born PID`
-    arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on
+    spawn ERRORS CONFIG ROLE,ROLE [WHAT=VALUE …] [NAME N]    fork a worker that logs to the file ERRORS; answered by
+                                                             `born PID`
+    arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on; stop it
+                                     (SIGSTOP) if N is negative, at the -N-th time
+What a worker may be besides:
+    instance=ID      a static member, as `--instance-id` makes it
+    groups=WORD      a member of other groups: nobody can configure that, it is another deployment of the same loop
+    wrong=N          its fold of every block from the N-th on comes to something else: a broken library, a flipped bit
 When a worker has ended, `ended PID CODE` is printed, the code negative for a signal. When the input ends, so does
 everything.
 """
@@ -18,8 +24,10 @@ import threading
 from pathlib import Path
 
 from tailrace import settings as loading
+from tailrace.domain.learning import Fold
+from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role
-from tailrace.main import run
+from tailrace.main import LoopDomain, run
 from tailrace.streams import failpoints
 from tailrace.telemetry import logs
 
@@ -32,11 +40,13 @@ class Trigger:
     def __init__(self) -> None:
         self._name = ""
         self._left = 0
+        self._signal = signal.SIGKILL
 
     def arm(self, name: str, count: int) -> None:
-        """Be killed when `name` is reached for the `count`-th time from now on."""
+        """Be killed when `name` is reached for the `count`-th time from now on; stopped where `count` is negative."""
         assert name in failpoints.NAMES, name
-        self._name, self._left = name, count
+        self._name, self._left = name, abs(count)
+        self._signal = signal.SIGSTOP if count < 0 else signal.SIGKILL
 
     def reached(self, name: str) -> None:
         """What `failpoints.hook` is set to."""
@@ -44,16 +54,18 @@ class Trigger:
             return
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
-def work(orders: int, errors: Path, config: Path, roles: str, armed: list[str]) -> int:
+def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) -> int:
     """Be a worker; return the exit code.
 
     Args:
         orders: A pipe of lines `NAME N`; the process ends with it.
-        armed: Such a line, in words, to begin with; or nothing.
+        words: `WHAT=VALUE`, then such a line to begin with; or nothing.
     """
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    armed = [word for word in words if "=" not in word]
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
@@ -72,7 +84,32 @@ def work(orders: int, errors: Path, config: Path, roles: str, armed: list[str]) 
 
     threading.Thread(target=obey, daemon=True).start()
     logs.configure("info", "json", stream=sys.stderr)
-    return run(loading.load(config), tuple(Role(name) for name in roles.split(",")))
+    if "groups" in options:
+        be_in_other_groups(options["groups"])
+    if "wrong" in options:
+        fold_wrongly(int(options["wrong"]))
+    chosen = tuple(Role(name) for name in roles.split(","))
+    return run(loading.load(config), chosen, instance_id=options.get("instance"))
+
+
+def be_in_other_groups(word: str) -> None:
+    """Have this process join groups of other names, so that Kafka gives it what another member has too."""
+    named = LoopDomain.group
+    LoopDomain.group = lambda domain, role: f"{named(domain, role)}.{word}"  # type: ignore[method-assign]
+
+
+def fold_wrongly(after_blocks: int) -> None:
+    """Have every block from the N-th on count one example that was not there."""
+    close, closed = Fold.close, 0
+
+    def wrongly(fold: Fold, state: LoopState, offset: int) -> None:
+        nonlocal closed
+        closed += 1
+        if closed >= after_blocks:
+            state.counts.foreign += 1
+        close(fold, state, offset)
+
+    Fold.close = wrongly  # type: ignore[method-assign]
 
 
 class Nursery:
@@ -100,7 +137,7 @@ class Nursery:
         elif (orders := self._orders.get(int(words[1]))) is not None:
             os.write(orders, f"{' '.join(words[2:])}\n".encode())
 
-    def _spawn(self, errors: str, config: str, roles: str, *armed: str) -> None:
+    def _spawn(self, errors: str, config: str, roles: str, *words: str) -> None:
         theirs, ours = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -109,7 +146,7 @@ class Nursery:
                 os.close(other)
             code = 1
             try:
-                code = work(theirs, Path(errors), Path(config), roles, list(armed))
+                code = work(theirs, Path(errors), Path(config), roles, list(words))
             finally:
                 os._exit(code)
         os.close(theirs)

@@ -59,11 +59,13 @@ class Workload:
 
     Attributes:
         on_two: Ids whose labels came on two partitions → their targets; either may be the first that is read.
+        step_ms: Between two events, on average; a long load takes small ones, or it is ahead of the clock in the end.
     """
 
     rng: Random
     partitions: int
     now_ms: int
+    step_ms: int = STEP_MS
     on_two: dict[str, set[bool]] = field(default_factory=dict)
     _number: int = 0
     _due: list[tuple[int, int, Sent]] = field(default_factory=list)
@@ -92,7 +94,7 @@ class Workload:
 
     def _event(self) -> Iterator[Sent]:
         rng = self.rng
-        self.now_ms += rng.randrange(0, 2 * STEP_MS + 1)
+        self.now_ms += rng.randrange(0, 2 * self.step_ms + 1)
         luck = rng.random()
         if luck < 0.01:
             yield Sent("events", rng.randrange(self.partitions), None, rng.choice(BAD_EVENTS)[1])

@@ -21,7 +21,7 @@ from tailrace.main import ALL_ROLES, versions
 from tailrace.opening import open_store
 from tailrace.streams.commands import Asked
 from tailrace.streams.log import Outgoing
-from tailrace.wire.avro_codec import decode_manifest, decode_model_event
+from tailrace.wire.avro_codec import decode_manifest, decode_model_event, encode_status
 
 TREE = {"champion": {"model": "HoeffdingTreeClassifier(grace_period=10)"}}
 OFTEN = {"snapshots": {"every": "100ms", "publish": "100ms"}}
@@ -216,6 +216,37 @@ async def test_a_follower_that_diverges_says_where_and_stops(made):
         assert await loop.follow.take() is None
         assert RoleState.FAILED is loop.reports[Role.FOLLOW].state
         await learn(scenario, process, 10, 200)
+
+
+async def test_a_learner_that_another_learner_contradicts_says_so_and_goes_on(made):
+    """Two processes that learn one loop at once come to equal states; with no follower there, they compare themselves."""
+    scenario = await made()
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    await learn(scenario, process, 100)
+    await until(lambda: loop.heartbeat.picture().digests, "a digest was taken")
+    equal = replace(loop.heartbeat.picture(), member="member-equal")
+    wrong = replace(
+        equal,
+        member="member-wrong",
+        digests=tuple(replace(each, parts=dict.fromkeys(each.parts, "0" * 64)) for each in equal.digests),
+    )
+    follower = replace(
+        wrong, member="member-following", roles=tuple(replace(each, role=Role.FOLLOW) for each in wrong.roles)
+    )
+
+    for status in (equal, follower, wrong, wrong):
+        await scenario.user.raw(
+            scenario.domain.topics.status, 0, Outgoing(status.member.encode(), encode_status(status))
+        )
+    await until(lambda: events_of(scenario, "divergence"), "it is announced")
+    await learn(scenario, process, 10, 100)
+
+    (event,) = await events_of(scenario, "divergence")
+    assert "member-wrong" == event.texts["member"]
+    assert 1 == loop.recorder.counts["divergences"]
+    assert loop.recorder.counts["digests_equal"] >= 1
+    assert RoleState.RUNNING is loop.reports[Role.LEARN].state
 
 
 async def test_a_follower_skips_what_the_learner_skips(made):

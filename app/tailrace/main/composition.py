@@ -36,6 +36,7 @@ from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
 from tailrace.streams.join_writer import Keeping
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
 from tailrace.streams.log import Log, Reader, Sink, Source, SourceSpec
+from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.prover import Prover, Proving
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
@@ -260,6 +261,15 @@ class Composition:
         writer, index = self._writer(domain), self._signing_index
         digests = AgreedDigests(self._fold, time.monotonic)
         self._digests.append(digests)
+        others = OtherLearners(
+            reader=self._reader,
+            status_topic=domain.topics.status,
+            member=self._member.name,
+            lineage=self._fold.lineage,
+            announcements=self._announcements,
+            recorder=loop.recorder,
+        )
+        self.before.append(others)
         loop.learn = LearnAgent(
             LearnParts(
                 fold=self._fold,
@@ -272,6 +282,7 @@ class Composition:
                 standby=loop.follow or NoStandby(),
                 writer=writer,
                 digests=digests,
+                others=others,
                 models=loop.models,
                 announcements=self._announcements,
                 recorder=loop.recorder,

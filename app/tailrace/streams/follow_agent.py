@@ -15,8 +15,7 @@ then restores and folds again. A learner that goes on without one has come to so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -30,10 +29,11 @@ from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import Position, offset_of, row_of, show
 from tailrace.domain.proof import Comparison, Digests, Divergence
 from tailrace.domain.state import LoopState
-from tailrace.domain.status import Role, RoleState
+from tailrace.domain.status import MemberStatus, Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
-from tailrace.streams.log import Commit, Reader, Record, RecordBatch, Source, TopicPartition
+from tailrace.streams.hearing import following, heartbeats_of_others
+from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -41,7 +41,6 @@ from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import SLICE_S, Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
-from tailrace.wire.avro_codec import decode_status
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +201,7 @@ class FollowAgent(Service):
             return
         self._state = state
         parts.writer.restored(state)
-        async with _following(parts.reader, training.partition, start) as batches:
+        async with following(parts.reader, training.partition, start) as batches:
             async for batch in batches:
                 for record in batch:
                     if not await self._step(state, logged(record)):
@@ -289,20 +288,14 @@ class FollowAgent(Service):
     async def _listen(self) -> None:
         partition = TopicPartition(self._parts.status_topic, 0)
         held = await self._parts.reader.range_of(partition)
-        async with _following(self._parts.reader, partition, held.end) as batches:
+        async with following(self._parts.reader, partition, held.end) as batches:
             async for batch in batches:
                 if self.should_stop or self.is_down:
                     return
-                for record in batch:
-                    if record.value is not None and record.key != self._parts.member.encode():
-                        await self._hear(record.value)
+                for status in heartbeats_of_others(batch, self._parts.member):
+                    await self._hear(status)
 
-    async def _hear(self, value: bytes) -> None:
-        try:
-            status = decode_status(value)
-        except CodecError as problem:
-            log.warning("heartbeat passed over", why=str(problem))
-            return
+    async def _hear(self, status: MemberStatus) -> None:
         told: list[Digests] = [each for each in status.digests if each.lineage == self._parts.fold.lineage]
         self._told_to = max([self._told_to, *(each.position for each in told)])
         await self._compared(self._comparison.theirs(status.member, told))
@@ -329,16 +322,3 @@ class FollowAgent(Service):
         """Leave the group, so that another follower takes the snapshots."""
         if self._source is not None:
             await self._source.stop()
-
-
-@asynccontextmanager
-async def _following(
-    reader: Reader, partition: TopicPartition, start: int
-) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
-    """Read on from an offset; what it is read with is let go at the end, whoever leaves in the middle."""
-    batches = reader.follow(partition, start)
-    try:
-        yield batches
-    finally:
-        if isinstance(batches, AsyncGenerator):
-            await batches.aclose()

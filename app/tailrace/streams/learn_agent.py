@@ -40,6 +40,7 @@ from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
+from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.patience import Patience
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
@@ -67,6 +68,7 @@ class LearnParts:
         commands: Makes what follows the commands of a log, from an offset on.
         standby: Has a state at hand, where this process follows the log before it owns it.
         digests: At agreed positions, for others to compare.
+        others: Compares them with those of other processes that learn at the same time.
         refold_after_ms: Without another correction, or ten times as long with others; then the serving branch is built
             anew with those that it does not know. None: never.
     """
@@ -81,6 +83,7 @@ class LearnParts:
     standby: Standby
     writer: SnapshotWriter
     digests: AgreedDigests
+    others: OtherLearners
     models: Models
     announcements: Announcements
     recorder: Recorder
@@ -352,7 +355,9 @@ class Term(Service):
             if self.is_live:  # what a restart folds again was known before
                 parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
         if self.is_live:
-            await parts.digests.block_closed(state, counted)
+            digests = await parts.digests.block_closed(state, counted)
+            if digests is not None:
+                await parts.others.mine(digests)
         parts.recorder.model_position(Role.LEARN, record.offset + 1)
 
     async def _tell_decision(self, state: LoopState) -> None:
