@@ -4,6 +4,7 @@ The process imports everything once and then forks a worker whenever it is told 
 of CPU. Lines on standard input:
     spawn ERRORS CONFIG ROLE,ROLE    fork a worker that logs to the file ERRORS; answered by `born PID`
     arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on
+    arm PID clock N                  set its wall clock N milliseconds off that of this machine
 When a worker has ended, `ended PID CODE` is printed, the code negative for a signal. When the input ends, so does
 everything.
 """
@@ -15,6 +16,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from tailrace import settings as loading
@@ -47,27 +49,46 @@ class Trigger:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Clock:
+    """The wall clock of a worker, as Python tells it, some time off the machine's."""
+
+    def __init__(self) -> None:
+        self._real_ns = time.time_ns
+
+    def set_off(self, offset_ms: int) -> None:
+        """Be this far ahead from now on, or behind."""
+        real_ns, offset_ns = self._real_ns, offset_ms * 1_000_000
+        vars(time).update(time_ns=lambda: real_ns() + offset_ns, time=lambda: (real_ns() + offset_ns) / 1e9)
+
+
 def work(orders: int, errors: Path, config: Path, roles: str, armed: list[str]) -> int:
     """Be a worker; return the exit code.
 
     Args:
         orders: A pipe of lines `NAME N`; the process ends with it.
-        armed: Such a line, in words, to begin with; or nothing.
+        armed: Such a line, in words, to begin with; or nothing. `clock N` in place of it sets the clock.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    trigger = Trigger()
+    trigger, clock = Trigger(), Clock()
     failpoints.hook = trigger.reached
+
+    def take(name: str, count: int) -> None:
+        if name == "clock":
+            clock.set_off(count)
+        else:
+            trigger.arm(name, count)
+
     if armed:
-        trigger.arm(armed[0], int(armed[1]))
+        take(armed[0], int(armed[1]))
 
     def obey() -> None:
         with os.fdopen(orders) as lines:
             for line in lines:
                 name, count = line.split()
-                trigger.arm(name, int(count))
+                take(name, int(count))
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=obey, daemon=True).start()
