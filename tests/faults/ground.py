@@ -178,7 +178,9 @@ async def ground(
         await asyncio.to_thread(broker.start)
         form = LogForm("kafka", f"kafka://{broker.bootstrap}", folder)
         kafka = {"session_timeout": session_timeout} | changes.pop("kafka", {})
-        changes |= {side: {"topic": form.topic(side)} | changes[side] for side in ("events", "labels") if side in changes}
+        changes |= {
+            side: {"topic": form.topic(side)} | changes[side] for side in ("events", "labels") if side in changes
+        }
         scenario = await Scenario.make(
             form,
             folder,

@@ -45,9 +45,11 @@ BAD_LABELS = (
     ("target_missing", b'{"id": "p", "at": 1}'),
     ("target_invalid", b'{"id": "p", "at": 1, "y": "maybe"}'),
 )
-CODES = {("events", value): code for code, value in BAD_EVENTS} | {
-    ("labels", value): code for code, value in BAD_LABELS
-} | {("events", b""): "empty_value", ("labels", b""): "empty_value"}
+CODES = (
+    {("events", value): code for code, value in BAD_EVENTS}
+    | {("labels", value): code for code, value in BAD_LABELS}
+    | {("events", b""): "empty_value", ("labels", b""): "empty_value"}
+)
 """Topic and value, b"" for a tombstone → the code with which it must be dead-lettered."""
 
 

@@ -97,9 +97,13 @@ async def all_are_seen(at: Ground) -> None:
     """Every worker runs and sends heartbeats; whatever its clock says, it is not taken for dead."""
     reading = Reading(at.scenario.settings, at.scenario.log, at.topics.reader)
     loop = at.scenario.domain.settings
-    members = (await picture_of(reading, at.scenario.domain.name, loop, now_ms())).status.members
-    alive = [each for each in members if abs(now_ms() - each.time_ms) < SILENT_MS]
-    assert len(alive) == len(TEAMS), f"of {len(TEAMS)} workers {len(alive)} are seen"
+    for _ in range(2 * SILENT_MS // 1_000):  # those that were killed fall silent
+        members = (await picture_of(reading, at.scenario.domain.name, loop, now_ms())).status.members
+        alive = [each for each in members if abs(now_ms() - each.time_ms) < SILENT_MS]
+        if len(alive) == len(TEAMS):
+            return
+        await asyncio.sleep(1.0)
+    raise AssertionError(f"of {len(TEAMS)} workers {len(alive)} are seen")
 
 
 async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
