@@ -33,6 +33,7 @@ class Dated(Workload):
     """
 
     dated: Counter[int] = field(default_factory=Counter)
+    _lucks: dict[bytes, float] = field(default_factory=dict)
 
     def _as_event(self, name: str, time_ms: int, partition: int | None = None) -> Sent:
         return self._dated(super()._as_event(name, time_ms, partition))
@@ -41,10 +42,11 @@ class Dated(Workload):
         return self._dated(super()._label(name, time_ms, partition, y=y, **more))
 
     def _dated(self, record: Sent) -> Sent:
-        luck = self.rng.random()
+        assert record.value is not None
+        # The same value may come twice, and has one code.
+        luck = self._lucks.setdefault(record.value, self.rng.random())
         if luck > 0.1:
             return record
-        assert record.value is not None
         at_ms = IN_1970_MS if luck < 0.05 else IN_2100_MS
         self.dated[at_ms] += 1
         if at_ms == IN_1970_MS:

@@ -242,6 +242,6 @@ async def the_log_is_garbage(at: Ground, topic: str, role: Role) -> None:
             await asyncio.sleep(0.2)
         since_ms = now_ms()
         names = at.scenario.domain.topics
-        await at.scenario.user.raw(names.events, 0, good_event(1_000_000 + since_ms % 1_000_000, JSON))
+        await at.scenario.user.raw(names.events, 0, good_event(200_000 + at.rng.randrange(50_000), JSON))
         assert await at.appended(names.predictions, since_ms - 1, TOLD_S) < TOLD_S
         at.fleet.complain_of_the_dead()
