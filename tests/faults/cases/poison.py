@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from tests.scenarios.bad_records import (
     good_label,
     open_wide,
 )
-from tests.wire.poison import Kind
+from tests.simulation.oracle import outcomes_of
+from tests.wire.poison import TIMESTAMP_MS, Kind
 
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.records import Claim, Request, RequestKind
@@ -37,7 +40,9 @@ from tailrace.inspection.status import picture_of
 from tailrace.stores.signing import Purpose, SigningKey
 from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.wire.avro_codec import Signed, encode_request, encode_signed
-from tailrace.wire.dead_letter import DeadLetter, parse
+from tailrace.wire.dead_letter import COPY_BYTES, SHA256, SIZE, DeadLetter, parse
+from tailrace.wire.json_codec import MAX_VALUE_BYTES
+from tailrace.wire.topics import DEAD_LETTER_BYTES, LARGEST_MESSAGE_BYTES
 
 WARM = 60
 LAST = 50
@@ -245,3 +250,124 @@ async def the_log_is_garbage(at: Ground, topic: str, role: Role) -> None:
         await at.scenario.user.raw(names.events, 0, good_event(200_000 + at.rng.randrange(50_000), JSON))
         assert await at.appended(names.predictions, since_ms - 1, TOLD_S) < TOLD_S
         at.fleet.complain_of_the_dead()
+
+
+# ── F17 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+HUGE_BYTES = 20 << 20
+BROKER_BYTES = 32 << 20
+ROW_BYTES = LARGEST_MESSAGE_BYTES // 2
+TEXTS = {"a": "number", "note": {"type": "text", "missing": "absent", "max_length": 1_000_000}}
+
+
+@dataclass(frozen=True)
+class Large:
+    """An event or a label of some size, and its code; "" where it must be accepted.
+
+    Attributes:
+        is_copied: Whether its dead letter is the whole record.
+    """
+
+    kind: Kind
+    name: str
+    record: Outgoing
+    code: str = ""
+    is_copied: bool = True
+
+
+@fault("F17", "events, labels, dead letters and rows that are too large", ci=60, full=600, limit_s=300)
+async def oversized(trial: Trial) -> Result:
+    """To the byte around each limit, and far beyond it; whatever comes behind it is answered and learned."""
+    result = Result()
+    changes: dict[str, Any] = {
+        "features": TEXTS,
+        "labels": {"id": "id", "time": "at", "target": "y"},
+        "champion": {"model": "SelectType(float) | StandardScaler() | LogisticRegression()"},
+    }
+    async with loop_of(trial.folder, trial.seed, **changes) as at:
+        await raise_limits(at)
+        sent: dict[tuple[Kind, int], Large] = {}
+        good: list[str] = []
+        while result.times < trial.times:
+            for large in larges(at, len(sent)):
+                sent[large.kind, (await send(at, large.kind, [large.record]))[0]] = large
+                behind = f"behind-{len(sent)}"
+                good.append(behind)
+                await send(at, "events", [plain("events", behind)])
+                await send(at, "labels", [plain("labels", behind)])
+                result.times += 1
+            await at.quiet()
+        good += [each.name for each in sent.values() if each.kind == "events" and not each.code]
+        await letters_hold_what_fits(at, sent)
+        answered = [each["event_id"] for each in await at.scenario.user.predictions()]
+        assert sorted(answered) == sorted(good), "what came behind is not answered, or not once"
+        joined = {each.id for each in outcomes_of(at.topics.blocks()) if each.kind == "joined"}
+        assert joined == set(good), f"not learned: {sorted(set(good) - joined)[:5]}"
+        await nobody_noticed(at)
+        cut = sum(not each.is_copied for each in sent.values())
+        rows = sum(each.code == "row_too_large" for each in sent.values())
+        result.events = len(good)
+        result.notes.append(f"{cut} dead letters cut and told by SHA-256, {rows} rows too large for the log")
+    return result
+
+
+async def raise_limits(at: Ground) -> None:
+    """Let the inputs take far larger records than the loop does."""
+    names, admin = at.scenario.domain.topics, at.scenario.log.admin()
+    for topic in (names.events, names.labels):
+        await admin.alter(topic, {"max.message.bytes": str(BROKER_BYTES)})
+    await admin.close()
+
+
+def larges(at: Ground, number: int) -> Iterator[Large]:
+    """Yield events and labels around each limit."""
+    for kind in KINDS:
+        for size, code in ((MAX_VALUE_BYTES - 1, ""), (MAX_VALUE_BYTES, ""), (MAX_VALUE_BYTES + 1, "too_large")):
+            if kind == "events" or code:
+                name = f"{kind}-{size}-{number}"
+                yield Large(kind, name, plain(kind, name, size), code)
+                if not code:
+                    yield Large("labels", name, plain("labels", name, size))
+        for size in (DEAD_LETTER_BYTES, HUGE_BYTES + at.rng.randrange(1_000)):
+            yield Large(kind, "huge", plain(kind, "huge", size), "too_large", is_copied=False)
+    # A row is the text and a few bytes more; a text of fewer bytes than this fits whatever they are.
+    for text, code in ((ROW_BYTES - 1_000, ""), (ROW_BYTES, "row_too_large"), (700_000, "row_too_large")):
+        name = f"text-{text}-{number}"
+        yield Large("events", name, plain("events", name, note="n" * text), code)
+        if not code:
+            yield Large("labels", name, plain("labels", name))
+    key = plain("events", "key")._replace(key=b"k" * (ROW_BYTES + 1))
+    yield Large("events", "key", key, "row_too_large")
+
+
+def plain(kind: Kind, name: str, size: int = 0, **more: str) -> Outgoing:
+    """Return an event or a label, its value made as large as asked for."""
+    fields = {"id": name, "at": TIMESTAMP_MS} | ({"a": len(name)} if kind == "events" else {"y": True}) | more
+    value = orjson.dumps(fields)
+    if size:
+        value = orjson.dumps(fields | {"extra": ""})
+        value = orjson.dumps(fields | {"extra": "x" * (size - len(value))})
+        assert len(value) == size
+    return Outgoing(name.encode(), value, (), TIMESTAMP_MS)
+
+
+async def letters_hold_what_fits(at: Ground, sent: dict[tuple[Kind, int], Large]) -> None:
+    """Each large record has its one dead letter: whole, or the beginning with size and SHA-256 of all of it."""
+    names = at.scenario.domain.topics
+    found: set[tuple[Kind, int]] = set()
+    for kind, topic in zip(KINDS, (names.dead_events, names.dead_labels), strict=True):
+        for record in await at.scenario.user.read(topic):
+            letter = parse(record.headers)
+            place, large = (kind, letter.offset), sent[kind, letter.offset]
+            assert place not in found, f"two dead letters of {large.name}"
+            found.add(place)
+            assert letter.rejection.code.value == large.code, f"{large.name}: {letter.rejection}"
+            assert letter.is_whole is large.is_copied, f"{large.name} of {len(large.record.value or b'')} bytes"
+            value, headers = large.record.value or b"", dict(record.headers)
+            if large.is_copied:
+                assert (record.key, record.value) == (large.record.key, value)
+            else:
+                assert record.value == value[:COPY_BYTES]
+                assert headers[SIZE] == str(len(value)).encode()
+                assert headers[SHA256] == sha256(value).hexdigest().encode()
+    assert found == {place for place, each in sent.items() if each.code}
