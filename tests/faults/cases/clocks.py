@@ -120,6 +120,7 @@ async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
         names = [f"{wave}-{number}" for number in range(8 * at.topics.partitions)]
         await at.load.send([Workload._as_event(load, name, load.now_ms) for name in names])
         waiting = waiting or set(names)
+        await at.quiet()  # else a later one may be scored first, and those before it are stale
     began_s = time.monotonic()
     while left := waiting - {each.id for each in outcomes_of(at.topics.blocks()) if each.kind == "dropped"}:
         assert time.monotonic() < began_s + IDLE_S, f"{len(left)} events wait for labels of a partition that is quiet"

@@ -194,8 +194,13 @@ async def evolution(trial: Trial) -> Result:
 def next_of(config: str) -> str:
     """Return a configuration with the next schema as the present one, and all before it as older ones."""
     for side in ("events", "labels"):
-        config = config.replace(f'["{side}.0.avsc"]', f'["{side}.0.avsc", "{side}.1.avsc"]')
-        config = config.replace(f'schema_file = "{side}.1.avsc"', f'schema_file = "{side}.2.avsc"')
+        changes = {
+            f'["{side}.0.avsc"]': f'["{side}.0.avsc", "{side}.1.avsc"]',
+            f'"schema_file" = "{side}.1.avsc"': f'"schema_file" = "{side}.2.avsc"',
+        }
+        for now, then in changes.items():
+            assert now in config
+            config = config.replace(now, then)
     return config
 
 
