@@ -123,7 +123,9 @@ async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
         await at.quiet()  # else a later one may be scored first, and those before it are stale
     began_s = time.monotonic()
     while left := waiting - {each.id for each in outcomes_of(at.topics.blocks()) if each.kind == "dropped"}:
-        assert time.monotonic() < began_s + IDLE_S, f"{len(left)} events wait for labels of a partition that is quiet"
+        if time.monotonic() > began_s + IDLE_S:
+            heard = {number: vector.labels_watermark_ms for number, vector in at.topics.vectors().items()}
+            raise AssertionError(f"after {load.now_ms} {len(left)} events wait for labels of quiet partitions: {heard}")
         await asyncio.sleep(0.1)
         await at.topics.refresh()
     return time.monotonic() - began_s

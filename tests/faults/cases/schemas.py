@@ -182,7 +182,8 @@ async def evolution(trial: Trial) -> Result:
             after = await read_right(at, load, lambda: with_next)
             offsets = [offset_of(each) for each in (before, after)]
             folds = [[await folder.fold(each) for each in offsets] for folder in (at.refolder, with_next)]
-            assert folds[0] == folds[1], "the log comes to another state with another schema"
+            same = [[(each["position"], each["digest"]) for each in found] for found in folds]
+            assert same[0] == same[1], f"the log comes to another state with another schema: {same}"
         finally:
             with_next.close()
         await books_balance(at, next_config)
