@@ -156,6 +156,7 @@ async def ground(
     partitions: int = PARTITIONS,
     session_timeout: str = "2s",
     broker_settings: Mapping[str, str] | None = None,
+    workload: Callable[[Random, int, int], Workload] = Workload,
     **changes: Any,
 ) -> AsyncIterator[Ground]:
     """Start brokers and make a loop on them; workers are started by `warm_up`.
@@ -164,7 +165,8 @@ async def ground(
         teams: The roles of each worker, by its name.
         brokers: 1, or 3 with three replicas of every partition.
         proxied: Workers reach the broker through `Ground.proxy`.
-        changes: As `write_config` takes them.
+        workload: Makes what is sent, of a generator, a count of partitions and the time at which it begins.
+        changes: As `write_config` takes them; `events` and `labels` without their topic.
     """
     rng = Random(seed)
     launcher = load_launcher()
@@ -183,6 +185,9 @@ async def ground(
         await asyncio.to_thread(broker.start)
         form = LogForm("kafka", f"kafka://{broker.bootstrap}", folder)
         kafka = {"session_timeout": session_timeout} | changes.pop("kafka", {})
+        changes |= {
+            side: {"topic": form.topic(side)} | changes[side] for side in ("events", "labels") if side in changes
+        }
         scenario = await Scenario.make(
             form,
             folder,
@@ -211,7 +216,7 @@ async def ground(
         await reader.start()
         stack.push_async_callback(reader.stop)
         # Times begin well in the past, so that no event is ahead of the clock.
-        load = Load(scenario, Workload(rng, partitions, now_ms() - 7_200_000))
+        load = Load(scenario, workload(rng, partitions, now_ms() - 7_200_000))
         yield Ground(
             folder, rng, broker, proxy, scenario, fleet, load, Topics(reader, scenario.domain, partitions), refolder
         )

@@ -36,7 +36,7 @@ class Load:
         lines: dict[TopicPartition, list[Outgoing]] = {}
         for record in records:
             topic = names.events if record.topic == "events" else names.labels
-            lines.setdefault(TopicPartition(topic, record.partition), []).append(Outgoing(record.key, record.value))
+            lines.setdefault(TopicPartition(topic, record.partition), []).append(Outgoing(*record[2:]))
         sink = self.scenario.user.sink
         deliveries = {at: await sink.send(at, outgoing) for at, outgoing in lines.items()}
         for at, delivery in deliveries.items():

@@ -93,6 +93,10 @@ class Worker:
         """Have it kill itself at a place, or stop itself (SIGSTOP) where `count` is negative."""
         self.nursery.tell("arm", str(self.pid), name, str(count))
 
+    def set_clock_off(self, offset_ms: int) -> None:
+        """Set its wall clock this far ahead of the machine's, or behind."""
+        self.arm("clock", offset_ms)
+
     @property
     def is_alive(self) -> bool:
         """Whether it still runs."""

@@ -6,6 +6,7 @@ of CPU. Lines on standard input:
                                                              `born PID`
     arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on; stop it
                                      (SIGSTOP) if N is negative, at the -N-th time
+    arm PID clock N                  set its wall clock N milliseconds off that of this machine
 What a worker may be besides:
     instance=ID      a static member, as `--instance-id` makes it
     groups=WORD      a member of other groups: nobody can configure that, it is another deployment of the same loop
@@ -21,6 +22,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from tailrace import settings as loading
@@ -57,12 +59,24 @@ class Trigger:
             os.kill(os.getpid(), self._signal)
 
 
+class Clock:
+    """The wall clock of a worker, as Python tells it, some time off the machine's."""
+
+    def __init__(self) -> None:
+        self._real_ns = time.time_ns
+
+    def set_off(self, offset_ms: int) -> None:
+        """Be this far ahead from now on, or behind."""
+        real_ns, offset_ns = self._real_ns, offset_ms * 1_000_000
+        vars(time).update(time_ns=lambda: real_ns() + offset_ns, time=lambda: (real_ns() + offset_ns) / 1e9)
+
+
 def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) -> int:
     """Be a worker; return the exit code.
 
     Args:
         orders: A pipe of lines `NAME N`; the process ends with it.
-        words: `WHAT=VALUE`, then such a line to begin with; or nothing.
+        words: `WHAT=VALUE`, then such a line to begin with; or nothing. `clock N` in place of it sets the clock.
     """
     options = dict(word.split("=", 1) for word in words if "=" in word)
     armed = [word for word in words if "=" not in word]
@@ -70,16 +84,23 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    trigger = Trigger()
+    trigger, clock = Trigger(), Clock()
     failpoints.hook = trigger.reached
+
+    def take(name: str, count: int) -> None:
+        if name == "clock":
+            clock.set_off(count)
+        else:
+            trigger.arm(name, count)
+
     if armed:
-        trigger.arm(armed[0], int(armed[1]))
+        take(armed[0], int(armed[1]))
 
     def obey() -> None:
         with os.fdopen(orders) as lines:
             for line in lines:
                 name, count = line.split()
-                trigger.arm(name, int(count))
+                take(name, int(count))
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=obey, daemon=True).start()

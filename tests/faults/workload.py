@@ -12,6 +12,8 @@ from typing import NamedTuple
 import orjson
 from aiokafka.partitioner import murmur2
 
+from tailrace.streams.log import Headers
+
 HORIZON_MS = 20_000
 DISORDER_MS = 10_000
 SKEW_MS = 2_000
@@ -24,7 +26,9 @@ class Sent(NamedTuple):
     topic: str  # "events" or "labels"
     partition: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
 
 
 BAD_EVENTS = (
@@ -41,10 +45,12 @@ BAD_LABELS = (
     ("target_missing", b'{"id": "p", "at": 1}'),
     ("target_invalid", b'{"id": "p", "at": 1, "y": "maybe"}'),
 )
-CODES = {("events", value): code for code, value in BAD_EVENTS} | {
-    ("labels", value): code for code, value in BAD_LABELS
-}
-"""Topic and value → the code with which it must be dead-lettered."""
+CODES = (
+    {("events", value): code for code, value in BAD_EVENTS}
+    | {("labels", value): code for code, value in BAD_LABELS}
+    | {("events", b""): "empty_value", ("labels", b""): "empty_value"}
+)
+"""Topic and value, b"" for a tombstone → the code with which it must be dead-lettered."""
 
 
 @lru_cache(maxsize=1 << 17)
@@ -148,8 +154,9 @@ class Workload:
         at = rng.randrange(self.partitions) if partition is None else partition
         return Sent("events", at, name.encode() if rng.random() < 0.5 else None, orjson.dumps(event))
 
-    def _label(self, name: str, time_ms: int, partition: int, *, y: bool) -> Sent:
-        return Sent("labels", partition, name.encode(), orjson.dumps({"id": name, "at": time_ms, "y": y}))
+    def _label(self, name: str, time_ms: int, partition: int, *, y: bool | None, **more: int) -> Sent:
+        label = {"id": name, "at": time_ms, "y": y, **more}
+        return Sent("labels", partition, name.encode(), orjson.dumps(label))
 
     def _shuffle_nearby(self, records: list[Sent]) -> None:
         for index in range(len(records)):

@@ -7,108 +7,51 @@ records are sent to a loop that sees no bad one. What is compared is read from t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 import pytest
 from tests.conftest import make_form
 from tests.log_forms import LogForm
+from tests.scenarios.bad_records import (
+    AVRO,
+    BAD,
+    BAD_AVRO,
+    FEATURES,
+    JSON,
+    KINDS,
+    MODEL,
+    TARGETS,
+    Bad,
+    Format,
+    bad_of,
+    between,
+    good_event,
+    good_label,
+    open_wide,
+)
 from tests.scenarios.harness import Scenario, running, until
-from tests.wire import avro_poison
-from tests.wire.avro_poison import AVRO_POISON, SCHEMAS
-from tests.wire.poison import POISON, TIMESTAMP_MS, Kind, Poison, event, label
+from tests.wire.avro_poison import SCHEMAS
+from tests.wire.poison import Kind
 
 from tailrace.domain.books import Books
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Claim, Code
+from tailrace.domain.records import Claim
 from tailrace.domain.status import RoleState
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
-from tailrace.streams.log import Outgoing, Record
+from tailrace.streams.log import Record
 from tailrace.wire.avro_codec import decode_training
 from tailrace.wire.dead_letter import CODE, CONNECT, parse
 
-FEATURES: dict[str, Any] = {
-    "amount": {"type": "number", "min": 0, "max": 1000},
-    "country": {"type": "category", "values": ["de", "fr", "us"]},
-    "note": {"type": "text", "missing": "absent", "max_length": 20},
-    "score": "number",
-    "user.age": {"type": "integer", "min": 0, "max": 150},
-    "vip": "boolean",
-}
-MODEL = "(SelectType(str) | OneHotEncoder()) + (SelectType(float) | StandardScaler()) | LogisticRegression()"
-LARGEST_INPUT_BYTES = (1 << 20) + (1 << 19)
 WARM = 30
 
 CONNECT_NAMES = ("topic", "partition", "offset", "connector.name", "task.id", "stage", "class.name")
 CONNECT_NAMES += ("exception.class.name", "exception.message")
-
-
-class Bad(NamedTuple):
-    """One record that cannot be used, and the code it is rejected with."""
-
-    name: str
-    kind: Kind
-    record: Outgoing
-    code: Code
-
-
-@dataclass(frozen=True, eq=False)
-class Format:
-    """One format of user topics: its bad records and makers of good values."""
-
-    name: Literal["json", "avro"]
-    poison: Sequence[Poison]
-    event: Callable[..., bytes]
-    label: Callable[..., bytes]
-    not_decoded: Code
-
-
-JSON = Format("json", POISON, event, label, Code.NOT_JSON)
-AVRO = Format("avro", AVRO_POISON, avro_poison.event, avro_poison.label, Code.NOT_AVRO)
-
-
-def envelopes(kind: Kind, code: Code) -> Iterable[Bad]:
-    """Yield records whose value is plain, and whose key, headers or timestamp are what Kafka allows at its edges."""
-    plain = Outgoing(b"e-1", b"hello", (), TIMESTAMP_MS)
-    cases = {
-        "no-key": plain._replace(key=None),
-        "empty-key": plain._replace(key=b""),
-        "key-of-any-bytes": plain._replace(key=bytes(range(256))),
-        "header-without-value": plain._replace(headers=(("traceparent", None), ("empty", b""))),  # type: ignore[arg-type]
-        "header-twice": plain._replace(headers=(("x", b"1"), ("x", b"2"), ("", b"\x00\xff"))),
-        "header-of-ours": plain._replace(headers=((CODE, b"late"), (CONNECT + "topic", b"elsewhere"))),
-        "header-name-beyond-ascii": plain._replace(headers=(("größe✓", b"1"),)),
-        "timestamp-zero": plain._replace(timestamp_ms=0),
-        "timestamp-of-the-past": plain._replace(timestamp_ms=1),
-        "timestamp-of-the-future": plain._replace(timestamp_ms=TIMESTAMP_MS * 2),
-    }
-    return (Bad(name, kind, record, code) for name, record in cases.items())
-
-
-def of_table(kind: Kind, table: Sequence[Poison]) -> Iterable[Bad]:
-    """Yield the table's records, each with a key and headers of its own."""
-    for number, poison in enumerate(each for each in table if each.kind == kind):
-        headers = (("traceparent", b"00-%032x-%016x-01" % (number + 1, number + 1)), ("from", poison.name.encode()))
-        record = Outgoing(poison.name.encode(), poison.value, headers, TIMESTAMP_MS)
-        yield Bad(poison.name, kind, record, poison.code)
-
-
-KINDS: tuple[Kind, ...] = ("events", "labels")
-
-
-def bad_of(format_: Format) -> tuple[Bad, ...]:
-    return tuple(
-        bad for kind in KINDS for bad in (*of_table(kind, format_.poison), *envelopes(kind, format_.not_decoded))
-    )
-
-
-BAD = bad_of(JSON)
-BAD_AVRO = bad_of(AVRO)
 
 
 @dataclass(frozen=True)
@@ -130,28 +73,6 @@ class Ended:
     claims: int
 
 
-def is_vip(number: int) -> bool:
-    return number % 3 == 0
-
-
-def good_event(number: int, format_: Format) -> Outgoing:
-    value = format_.event(
-        id=f"g{number}", at=TIMESTAMP_MS + number, amount=number * 37 % 1000, score=number / 7, vip=is_vip(number)
-    )
-    return Outgoing(b"g%d" % number, value, (), TIMESTAMP_MS)
-
-
-def good_label(number: int, format_: Format) -> Outgoing:
-    value = format_.label(id=f"g{number}", at=TIMESTAMP_MS + number, verdict="fraud" if number % 5 < 2 else "fine")
-    return Outgoing(b"g%d" % number, value, (), TIMESTAMP_MS)
-
-
-def between(good: Sequence[Outgoing], bad: Sequence[Outgoing]) -> list[Outgoing]:
-    """Return the records with each bad one between two good ones."""
-    mixed = [each for pair in zip(good, bad, strict=False) for each in pair]
-    return [*mixed, *good[len(bad) :]]
-
-
 async def live(form: LogForm, folder: Path, bad: Sequence[Bad], format_: Format) -> Ended:
     """Run one loop: warm it, mix events, mix labels, ask once more; then read what it left behind."""
     read_as: dict[Kind, dict[str, str]] = {kind: {} for kind in KINDS}
@@ -159,14 +80,13 @@ async def live(form: LogForm, folder: Path, bad: Sequence[Bad], format_: Format)
         for kind, schema in SCHEMAS.items():
             (folder / f"{kind}.avsc").write_bytes(orjson.dumps(schema))
             read_as[kind] = {"format": "avro", "schema_file": f"{kind}.avsc"}
-    targets = {"target": "verdict", "positive": "fraud", "negative": "fine", "revision": "version", "source": "by"}
     scenario = await Scenario.make(
         form,
         folder,
         partitions=1,
         features=FEATURES,
         events={"topic": form.topic("events"), "id": "id", "time": "at", **read_as["events"]},
-        labels={"topic": form.topic("labels"), "id": "id", "time": "at", **targets, **read_as["labels"]},
+        labels={"topic": form.topic("labels"), "id": "id", "time": "at", **TARGETS, **read_as["labels"]},
         corrections_within="0s",  # so that no target at all is one that is null
         champion={"model": MODEL},
     )
@@ -219,15 +139,6 @@ async def claims_that_count(scenario: Scenario) -> int:
     ownership = OwnershipState()
     log = [decode_training(each.value or b"") for each in await scenario.user.read(scenario.domain.topics.training)]
     return sum(ownership.claim(record) for record in log if isinstance(record, Claim))
-
-
-async def open_wide(scenario: Scenario) -> None:
-    """Let the inputs take records that are too large, too old or of the future: others may have made the topics."""
-    admin = scenario.log.admin()
-    settings = {"max.message.bytes": str(LARGEST_INPUT_BYTES), "message.timestamp.after.max.ms": str((1 << 63) - 1)}
-    for topic in (scenario.domain.topics.events, scenario.domain.topics.labels):
-        await admin.alter(topic, settings | {"retention.ms": "-1"})
-    await admin.close()
 
 
 async def balanced(scenario: Scenario, events: int, examples: int) -> Books:

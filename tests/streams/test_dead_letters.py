@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from tests.streams.log_tools import running
 
@@ -11,7 +13,7 @@ from tailrace.streams.embedded_store import EmbeddedRecord
 from tailrace.streams.log import TopicPartition
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import Recorder
-from tailrace.wire.dead_letter import LEFT_OUT, parse
+from tailrace.wire.dead_letter import COPY_BYTES, LEFT_OUT, SHA256, SIZE, parse
 
 LARGEST_BYTES = 20_000
 NOT_JSON = Rejection(Code.NOT_JSON, Stage.DECODE, "the value is not JSON")
@@ -32,15 +34,19 @@ async def letters_of(log_form, *records):
         return [each async for batch in reader.read(TopicPartition(topic, 0), *held) for each in batch]
 
 
-async def test_the_letter_of_a_record_that_is_too_large_holds_the_reason_alone(log_form):
-    large = record(1, b"x" * LARGEST_BYTES)
+async def test_the_letter_of_a_record_that_is_too_large_holds_the_reason_and_what_tells_the_record(log_form):
+    """The beginning of its value, and size and SHA-256 of all of it."""
+    large = record(1, b"begin" + b"x" * LARGEST_BYTES)
 
     (_, letter, _) = await letters_of(log_form, record(0, b"a"), large, record(2, b"b"))
 
     found = parse(letter.headers)
-    assert (None, None, large.timestamp) == (letter.key, letter.value, letter.timestamp)
+    assert (None, large.value[:COPY_BYTES], large.timestamp) == (letter.key, letter.value, letter.timestamp)
     assert ("events", 0, 1, NOT_JSON) == (found.topic, found.partition, found.offset, found.rejection)
-    assert LEFT_OUT in dict(letter.headers)
+    headers = dict(letter.headers)
+    assert LEFT_OUT in headers
+    assert headers[SIZE] == b"20005"
+    assert headers[SHA256] == sha256(large.value).hexdigest().encode()
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

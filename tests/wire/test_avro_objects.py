@@ -167,6 +167,23 @@ def test_what_an_older_schema_lacks_has_the_default_of_the_present_one() -> None
     assert {"id": "e", "a": 4, "b": 7} == read_now()(single_object(ONCE, {"id": "e", "a": 4}))
 
 
+def test_a_field_of_an_older_schema_has_the_name_whose_alias_it_is() -> None:
+    now = record(("id", "string"), ("height", "double"), ("width", "double", 1.0))
+    now["fields"][1]["aliases"] = ["tall", "size"]
+    now["fields"][2]["aliases"] = ["id"]  # which is there by its own name as well: then it is that
+    older = [
+        record(("id", "string"), ("size", "long")),
+        record(("size", "long"), ("height", "double"), ("id", "string")),
+    ]
+    read = avro_reader(pin(now), [pin(each) for each in older])
+
+    renamed = read(single_object(older[0], {"id": "e", "size": 4}))
+    both = read(single_object(older[1], {"id": "e", "size": 4, "height": 0.5}))
+
+    assert {"id": "e", "height": 4, "width": 1.0} == renamed
+    assert {"id": "e", "size": 4, "height": 0.5, "width": 1.0} == both
+
+
 def test_an_older_schema_is_read_only_where_it_is_pinned() -> None:
     """The bytes choose no schema: without the list of pinned fingerprints this would be read."""
     rejected = avro_reader(pin(NOW))(single_object(ONCE, {"id": "e", "a": 4}))

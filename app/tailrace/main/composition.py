@@ -232,7 +232,7 @@ class Composition:
                 recorder=loop.recorder,
                 report=loop.reports[Role.JOIN],
                 new_owner=self._member.new_owner,
-                now_ms=now_ms,
+                clock_ms=clock_ms,
                 idle_after_ms=domain.settings.idle_after,
                 keeping=keeping_of(domain),
             )

@@ -1,6 +1,7 @@
 """Sends what could not be used to `<input>.dlq`: key, value, headers and timestamp byte for byte, and the reason.
 
-Where an input takes larger records than its dead-letter topic, the letter of such a record holds the reason alone.
+Where an input takes larger records than its dead-letter topic, the letter of such a record holds the reason, the
+beginning of its value, and the size and SHA-256 of all of it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class DeadLetters:
         return asyncio.gather(*deliveries)
 
     async def _send(self, partition: TopicPartition, letters: Sequence[Outgoing]) -> list[Awaitable[object]]:
-        """Put letters in line, in order; one that is too large goes without its record, so that it stops nobody."""
+        """Put letters in line, in order; one that is too large is cut, so that it stops nobody."""
         try:
             return [await self._sink.send(partition, letters)]
         except RecordTooLarge as problem:
@@ -67,6 +68,7 @@ class DeadLetters:
                 middle = len(letters) // 2
                 return [*await self._send(partition, letters[:middle]), *await self._send(partition, letters[middle:])]
             (letter,) = letters
-            log.warning("a dead letter goes without its record", topic=self._topic, why=str(problem))
-            bare = Outgoing(None, None, dead_letter.without_record(letter.headers), letter.timestamp_ms)
-            return [await self._sink.send(partition, [bare])]
+            log.warning("a dead letter holds only the beginning of its record", topic=self._topic, why=str(problem))
+            headers = dead_letter.without_record(letter.headers, letter.value)
+            copy = None if letter.value is None else letter.value[: dead_letter.COPY_BYTES]
+            return [await self._sink.send(partition, [Outgoing(None, copy, headers, letter.timestamp_ms)])]

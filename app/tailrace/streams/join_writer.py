@@ -80,7 +80,7 @@ class JoinParts:
     Attributes:
         spec: (partition, partitions) → the join's own settings.
         new_owner: Makes a name that nobody has used.
-        now_ms: The broker's clock as well as this host knows it; for idleness only.
+        clock_ms: A clock that never goes back; for idleness only.
         keeping: Where waiting records are kept.
     """
 
@@ -95,7 +95,7 @@ class JoinParts:
     recorder: Recorder
     report: RoleReport
     new_owner: Callable[[], Owner]
-    now_ms: Callable[[], int]
+    clock_ms: Callable[[], int]
     idle_after_ms: int
     keeping: Keeping
 

@@ -179,7 +179,7 @@ class PartitionJoin(Service):
         self._source.seek(self._scored, offset_of(join.scored_next))
         self._source.seek(self._labels, join.labels_next)
         self._source.seek(self._relabelled, join.relabelled_next)
-        self._quiet_since_ms = self._parts.now_ms()
+        self._quiet_since_ms = self._parts.clock_ms()
         self._source.resume((self._scored, self._labels, self._relabelled))
 
     async def _move_to_disk(self) -> None:
@@ -246,7 +246,7 @@ class PartitionJoin(Service):
             await self._read(batch)
             read.append(batch)
             if batch.partition == self._labels:
-                self._quiet_since_ms = self._parts.now_ms()
+                self._quiet_since_ms = self._parts.clock_ms()
         moved = self._move_idle()
         await self._expire()
         if moved or (join.is_dirty and writer.positions_due):
@@ -340,12 +340,12 @@ class PartitionJoin(Service):
     def _move_idle(self) -> bool:
         """Move a labels partition that has been quiet at its end for long enough."""
         join, _ = self._made
-        now_ms = self._parts.now_ms()
-        if now_ms < max(self._quiet_since_ms + self._parts.idle_after_ms, self._idle_from_ms):
+        clock_ms = self._parts.clock_ms()
+        if clock_ms < max(self._quiet_since_ms + self._parts.idle_after_ms, self._idle_from_ms):
             return False
         moved = join.idle(self._source.end_offset(self._labels) == join.labels_next)
         if moved:
-            self._idle_from_ms = now_ms + _IDLE_EVERY_MS
+            self._idle_from_ms = clock_ms + _IDLE_EVERY_MS
         return moved
 
     async def _finish(self) -> None:

@@ -46,7 +46,8 @@ def avro_reader(schema: PinnedSchema, older: Sequence[PinnedSchema] = ()) -> Cal
 
     Args:
         schema: Of plain bodies, and of most single objects.
-        older: Schemas that single objects may name as well; fields that they lack have the defaults of `schema`.
+        older: Schemas that single objects may name as well; fields that they lack have the defaults of `schema`, and
+            fields whose names are aliases in `schema` have their names there.
     """
     plain = _Compiler(schema).record(schema.root)
     bodies = {each.fingerprint: _with_defaults(each, schema) for each in older} | {schema.fingerprint: plain}
@@ -65,14 +66,20 @@ def avro_reader(schema: PinnedSchema, older: Sequence[PinnedSchema] = ()) -> Cal
 def _with_defaults(older: PinnedSchema, schema: PinnedSchema) -> Read:
     read = _Compiler(older).record(older.root)
     known = older.fields(older.root)
-    defaults = {
-        field["name"]: field["default"]
-        for field in schema.root["fields"]
-        if field["name"] not in known and isinstance(field.get("default"), str | int | float)
+    new = [field for field in schema.root["fields"] if field["name"] not in known]
+    present = schema.fields(schema.root)
+    former = {
+        alias: field["name"]
+        for field in new
+        for alias in field.get("aliases", ())
+        if alias in known and alias not in present
     }
+    defaults = {field["name"]: field["default"] for field in new if isinstance(field.get("default"), str | int | float)}
 
     def read_older(value: bytes, at: int) -> tuple[Any, int]:
         found, at = read(value, at)
+        for alias, name in former.items():
+            found[name] = found.pop(alias)
         return defaults | found, at
 
     return read_older

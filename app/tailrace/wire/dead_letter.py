@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from tailrace.domain.errors import CodecError
@@ -19,6 +20,8 @@ CONNECT: Final = "__connect.errors."
 CODE: Final = "tailrace.dlq.code"
 BLOCK: Final = "tailrace.dlq.block"
 LEFT_OUT: Final = "tailrace.dlq.left_out"
+SIZE: Final = "tailrace.dlq.value_bytes"
+SHA256: Final = "tailrace.dlq.value_sha256"
 ATTEMPT: Final = "tailrace.dlq.attempt"
 """Of a record that was sent back: how often. It is a header of the record, so a new dead letter carries it along."""
 
@@ -29,6 +32,9 @@ _DECIDED_BY: Final = {
     Stage.JOIN: "tailrace.domain.join",
 }
 _FIRST: Final = CONNECT + "topic"
+COPY_BYTES: Final = 1_024
+"""So much of a value goes along where the whole record is too large: enough to see what it is."""
+
 _MAX_ATTEMPT_DIGITS: Final = 9  # a producer may write anything into a header
 
 
@@ -135,9 +141,13 @@ def encode(
     return [*record.headers, *((name, text.encode()) for name, text in ours.items())]
 
 
-def without_record(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the headers of a dead letter whose record is too large for the topic: only ours, and that it is so."""
-    return [*headers[_start_of_ours(headers) :], (LEFT_OUT, b"key, value and headers: too large for this topic")]
+def without_record(headers: Headers, value: bytes | None = None) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a dead letter whose record is too large for the topic: only ours, and what it was."""
+    said = f"key, headers, and the value from byte {COPY_BYTES} on: too large for this topic"
+    left = [*headers[_start_of_ours(headers) :], (LEFT_OUT, said.encode())]
+    if value is not None:
+        left += [(SIZE, str(len(value)).encode()), (SHA256, sha256(value).hexdigest().encode())]
+    return left
 
 
 def parse(headers: Headers) -> DeadLetter:
