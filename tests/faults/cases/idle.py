@@ -17,7 +17,7 @@ PIECE_EVENTS = 60
 EXPIRED_S = 30.0
 STILL_S = 32.0
 ANSWERED_S = 1.5
-CPU_SHARE = 0.25
+CPU_SHARE = 0.15
 """Of one core, for a process with all roles: three members that fetch twenty times a second, heartbeats, timers."""
 
 GROWTH_MB = 48.0
