@@ -7,9 +7,10 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 SEEDS   ?= 1000
 SIZE    ?= ci
+MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate faults kills pythons determinism clean help
+.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -69,6 +70,9 @@ determinism: $(STAMP)
 
 faults: $(STAMP)
 	@$(BIN)/python -m tests.faults --size $(SIZE) $(ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --out benchmarks/soak.md $(ARGS)
 
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
