@@ -202,7 +202,7 @@ async def edges(trial: Trial, workload: Callable[[Random, int, int], Told], **ch
         assert isinstance(load, Told)
         await send_with_kills(at, result, lambda: len(load.told), times=trial.times)
         await at.load.send(load.rest())
-        await at.check("the last piece")  # else the end would overtake events, which then are stale
+        await at.check("the last piece")  # else the end might be scored before events, which then are stale
         result.add(await at.finish())
         outcomes = told_outcomes(at, load.told)
         wrong = {each: (outcomes[each], becomes) for each, becomes in load.told.items() if outcomes[each] != becomes}
@@ -340,6 +340,7 @@ async def revised(trial: Trial) -> Result:
         load = at.load.workload
         assert isinstance(load, Revised)
         await send_with_kills(at, result, lambda: len(load.told), times=trial.times)
+        await at.check("the last piece")
         found = await at.finish()
         force = {name: y for (name, _), y in in_force(outcomes_of(at.topics.blocks())).items()}
         words = words_of(at)
