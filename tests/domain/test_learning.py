@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 import random
+from asyncio import CancelledError
 from dataclasses import replace
 from typing import Any
 

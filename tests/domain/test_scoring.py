@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 import math
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
