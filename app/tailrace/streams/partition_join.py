@@ -99,7 +99,7 @@ class PartitionJoin(Service):
                 except WaitingRoomError as problem:
                     self._lose_room(problem)
                     if self._rooms_lost > _ROOMS_LOST and self._is_on_disk:
-                        await self.sleep(min(2.0 ** (self._rooms_lost - _ROOMS_LOST), _LONGEST_PAUSE_S))
+                        await self._rest(problem)
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
         except (ForeignLogError, CodecError, WaitingRoomError) as problem:
@@ -140,6 +140,12 @@ class PartitionJoin(Service):
         self.is_ready = False
         self._join = self._writer = None
         self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
+
+    async def _rest(self, problem: WaitingRoomError) -> None:
+        pause_s = min(2.0 ** (self._rooms_lost - _ROOMS_LOST), _LONGEST_PAUSE_S)
+        log.error("partition is down, scoring goes on", partition=self.partition, again_in_s=pause_s, why=str(problem))
+        self._now(RoleState.FAILED, f"partition {self.partition}: {problem} It is tried again.")
+        await self.sleep(pause_s)
 
     def _close_room(self) -> None:
         room, self._room = self._room, None
