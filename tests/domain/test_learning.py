@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from asyncio import CancelledError
 from dataclasses import replace
 from typing import Any
 
@@ -42,10 +43,6 @@ NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("size", 
 
 class Poison(BaseException):
     """Like the panics of River's compiled parts: no Exception."""
-
-
-class CancelledError(BaseException):
-    """Named as asyncio's is."""
 
 
 class Raising:
@@ -271,12 +268,14 @@ def test_a_model_that_raises_names_the_example_and_the_cause() -> None:
     assert isinstance(caught.value.cause, TypeError)
 
 
-def test_a_panic_is_a_failure_of_the_model_too() -> None:
+@pytest.mark.parametrize("error", [Poison(), CancelledError(), MemoryError(), RecursionError()])
+def test_what_is_no_stop_is_a_failure_of_the_model_too(error: BaseException) -> None:
+    """A cancellation that comes out of a model is the model's own; taken for the task's, it would end learning."""
     fold = make_fold()
     state = folded(make_log(make_claim()), fold)
-    state.champion.model = Raising(Poison())
+    state.champion.model = Raising(error)
 
-    with pytest.raises(FoldError, match="raised Poison while it learned"):
+    with pytest.raises(FoldError, match=f"raised {type(error).__name__} while it learned"):
         fold.fold(state, make_log(make_block(), start=1))
 
 
@@ -315,7 +314,7 @@ def test_what_ends_the_process_ends_it_behind_a_scaler_too() -> None:
         fold.fold(state, make_log(numbers_block(9), start=1))
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), CancelledError()])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit()])
 def test_what_ends_the_process_is_no_failure_of_the_model(stop: BaseException) -> None:
     fold = make_fold()
     state = folded(make_log(make_claim()), fold)

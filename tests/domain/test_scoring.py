@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,6 @@ BINARY = TargetContract(Task.BINARY)
 COLOURS = TargetContract(Task.MULTICLASS, classes=("red", "green", "blue"))
 NUMBER = TargetContract(Task.REGRESSION)
 SCORE = TargetContract(Task.ANOMALY)
-
-
-class CancelledError(BaseException):
-    """Named as asyncio's is."""
 
 
 class Panic(BaseException):
@@ -180,7 +177,7 @@ def test_a_detector_that_raises_rejects_that_row_alone() -> None:
 
 
 @pytest.mark.parametrize("target", [BINARY, COLOURS])
-@pytest.mark.parametrize("error", [ValueError("secret"), Panic("secret")])
+@pytest.mark.parametrize("error", [ValueError("secret"), Panic("secret"), CancelledError("secret")])
 def test_a_row_at_which_the_model_raises_is_rejected_alone(target: TargetContract, error: BaseException) -> None:
     """Its neighbours are served; what the model said is not repeated, it may hold features."""
     sure: dict[Any, float] = {target.river(1.0): 1.0}
@@ -194,7 +191,7 @@ def test_a_row_at_which_the_model_raises_is_rejected_alone(target: TargetContrac
 
 
 @pytest.mark.parametrize("target", [BINARY, COLOURS])
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), CancelledError()])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), GeneratorExit()])
 def test_what_ends_the_process_passes_through(target: TargetContract, stop: BaseException) -> None:
     with pytest.raises(type(stop)):
         score(Answering(), answers(stop), target)

@@ -256,6 +256,25 @@ async def test_a_state_that_cannot_be_encoded_is_told_and_learning_and_serving_g
     assert {f"e{number}" for number in range(flow.sent)} == answered
 
 
+async def test_no_memory_for_a_snapshot_is_told_and_tried_again(made, monkeypatch):
+    """Defence: it ended the process. Nothing of the state is harmed, only bytes of it could not be made."""
+    scenario = await made(snapshots={"every": "100ms", "publish": "100ms"})
+    flow = Flow(scenario, await scenario.start())
+    pack = snapshot_file.pack
+
+    def starved(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(snapshot_file, "pack", starved)
+    await flow.learn_until(lambda: flow.counts["snapshots_failed"] >= 2, "it is tried again")
+    told, stored = flow.remark(), flow.counts["snapshots"]
+    monkeypatch.setattr(snapshot_file, "pack", pack)
+    await flow.learn_until(lambda: flow.counts["snapshots"] > stored, "a snapshot is stored")
+
+    assert "this process got no memory for it" in told
+    await until(lambda: flow.remark() == "", "nothing is said any more")
+
+
 # Starting while the store does not answer
 
 

@@ -462,3 +462,61 @@ def two(): return linear_model.LogisticRegression(l2=0.1)
     assert scenario.domain.kit_of(foreign) is None
     assert "planted_by_data" not in sys.modules
     assert scenario.domain.kit_of(replace(scenario.domain.branch, model="named_by_settings:two")) is not None
+
+
+RAISING = """
+from river import linear_model
+
+
+class Raising(linear_model.LogisticRegression):
+    def learn_one(self, x, y):
+        if x["a"] > 100:
+            raise ValueError
+        super().learn_one(x, y)
+
+
+def build():
+    return Raising()
+"""
+
+
+async def test_a_branch_that_does_not_serve_and_raises_again_and_again_is_retired_and_learning_goes_on(made, tmp_path):
+    """Where the branch that serves does, learning stays down; one beside it may not cost it that."""
+    (tmp_path / "raising_beside.py").write_text(RAISING)
+    scenario = await made(champion={"model": LINEAR, "experimental": True})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    configure(scenario, "raising_beside:build")
+    await scenario.stop(process)
+    process = await scenario.start()
+    after = scenario.domain.branch.lineage
+    ran = await tailrace(scenario, "upgrade")
+    assert 0 == ran.code, ran.err
+    loop = scenario.loop_of(process)
+    await until(lambda: after in loop.models.live.branches, "both learn")
+
+    for number in range(5):
+        name = f"high{number}"
+        await scenario.user.events({"id": name, "at": now_ms(), "a": 200.0, "b": 0.0})
+        await scenario.user.labels({"id": name, "at": now_ms(), "y": True})
+        await until(lambda now=31 + number: scenario_learned(loop) == now, f"{name} is learned by the one that serves")
+    await learn(scenario, process, 20, first=100)
+
+    live = loop.models.live
+    assert ({before}, {before}) == (live.pointers.admitted.keys(), live.branches.keys())
+    assert (55, 0) == (live.champion.learned, live.champion.skipped)
+    assert RoleState.RUNNING is loop.reports[Role.LEARN].state
+    events = [decode_model_event(each.value) for each in await scenario.user.read(scenario.domain.topics.model_events)]
+    told = [event.detail for event in events if event.kind == "retire"]
+    assert [
+        f"branch {after[:12]} is retired (tailrace: the model raised ValueError again after 3 restarts in 5 minutes)"
+    ] == told
+    await scenario.stop(process)
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.out  # what lies behind the retirement is not asked of it any more
+
+
+def scenario_learned(loop):
+    live = loop.models.live
+    return 0 if live is None else live.champion.learned

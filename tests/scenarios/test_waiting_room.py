@@ -119,8 +119,8 @@ async def test_a_folder_that_fails_while_it_is_used_is_made_again(made):
     await finish(scenario, process, labels)
 
 
-async def test_a_disk_that_keeps_failing_stops_the_join_and_not_the_scoring(made):
-    """Fails when a disk that cannot be used is tried for ever, or takes scoring down with it."""
+async def test_a_disk_that_keeps_failing_is_told_and_scoring_goes_on(made):
+    """Fails when a disk that cannot be used is tried without a pause, is not told of, or takes scoring down with it."""
     scenario = await made(join={"store": "disk"})
     (scenario.settings.folder / "waiting").write_text("in the way")
     process = Process(scenario.settings, prepare_topics=False)
@@ -128,7 +128,7 @@ async def test_a_disk_that_keeps_failing_stops_the_join_and_not_the_scoring(made
     await process.start()
     await until(lambda: process.loops, "the process knows its loops")
     report = scenario.loop_of(process).reports[Role.JOIN]
-    await until(lambda: report.state is RoleState.FAILED, "the join gives up")
+    await until(lambda: report.state is RoleState.FAILED, "the join says so")
 
     await scenario.user.events(*pairs(10, now_ms())[0])
 
@@ -218,3 +218,28 @@ async def test_a_folder_that_another_holds_is_left_to_it(made):
     labels = await fill(scenario, process, 100)
     await finish(scenario, process, labels)
     held.close()
+
+
+async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothing_is_lost(made):
+    """Where the settings ask for the disk. Defence: the tries; it was down until somebody started it again."""
+    scenario = await made(join={"store": "disk"})
+    rooms = scenario.settings.folder / "waiting"
+    rooms.write_text("no folder can be made here")
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+
+    def lost_thrice():
+        loop = process.loops.get(scenario.domain.name)
+        joins = {} if loop is None else loop.join.joins
+        return joins and joins[0]._rooms_lost > 2
+
+    await until(lost_thrice, "it has failed more often than before it rests")
+    events, labels = pairs(20, now_ms())
+    await scenario.user.events(*events)
+    said = joined(scenario, process).why
+    rooms.unlink()
+
+    await finish(scenario, process, labels)
+    assert "could not be opened" in said
+    assert RoleState.RUNNING is joined(scenario, process).stands

@@ -81,10 +81,13 @@ async def test_at_most_two_wait_and_a_third_replaces_the_newest():
     assert [1, 4] == store.written
 
 
-async def test_what_a_store_refuses_is_tried_again_until_it_is_taken():
+@pytest.mark.parametrize(
+    ("failure", "said"), [(StoreUnavailable("no space"), "no space"), (MemoryError(), "MemoryError")]
+)
+async def test_what_a_store_refuses_is_tried_again_until_it_is_taken(failure, said):
     """Defence: the retry. Nothing has to be started again."""
     store = Store()
-    store.failure = StoreUnavailable("no space")
+    store.failure = failure
 
     store.offer(1, 2)
     await until(lambda: store.recorder.counts["snapshot_retries"] >= 3)
@@ -92,7 +95,7 @@ async def test_what_a_store_refuses_is_tried_again_until_it_is_taken():
     store.failure = None
     await until(lambda: store.written == [1, 2])
 
-    assert ("no space", "", 0) == (told, store.queue.problem, store.queue.late_ms)
+    assert (said, "", 0) == (told, store.queue.problem, store.queue.late_ms)
 
 
 async def test_a_store_that_hangs_is_told_after_five_seconds_and_one_that_refuses_at_once():

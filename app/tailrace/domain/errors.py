@@ -26,11 +26,12 @@ from typing import ClassVar
 
 
 def is_stop(error: BaseException) -> bool:
-    """Return whether an exception ends the process or the task, and so is no answer of the model it came through.
+    """Return whether an exception ends the process, and so is no answer of the model it came through.
 
-    A cancellation is known by its name: the class lives in asyncio, which nothing here imports.
+    A cancellation does not: a task is cancelled where it awaits, and a call of a model awaits nothing, so one that
+    comes out of it is the model's own. Taken for the task's it would end learning or scoring without a word.
     """
-    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or type(error).__name__ == "CancelledError"
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
 
 
 class TailraceError(Exception):

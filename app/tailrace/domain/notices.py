@@ -77,12 +77,14 @@ class Notices:
     Attributes:
         branches: Lineage → what concerns that branch alone.
         admitted: Lineage → text of the definition, of every branch that a record here admits.
+        last_admitted: Lineage → offset of the last such record.
         corrections: Read only by branches whose filter says up to where corrections count, and complete up to the
             greatest such position.
     """
 
     branches: dict[str, BranchNotices] = field(default_factory=dict)
     admitted: dict[str, str] = field(default_factory=dict)
+    last_admitted: dict[str, int] = field(default_factory=dict)
     corrections: CorrectionsByEvent = field(default_factory=dict)
 
     def of(self, lineage: str) -> BranchNotices:
@@ -100,6 +102,8 @@ class Notices:
             mine.skips |= theirs.skips
             mine.ids |= theirs.ids
         self.admitted |= other.admitted
+        for lineage, offset in other.last_admitted.items():
+            self.last_admitted[lineage] = max(offset, self.last_admitted.get(lineage, offset))
         self.know(other.corrections)
 
     def know(self, corrections: Mapping[Identity, tuple[Correction, ...]]) -> None:
@@ -241,6 +245,7 @@ def _note(found: Notices, record: LearnerRecord, offset: int) -> None:
             found.skip(record.branch, record.position)
     elif isinstance(record, Admit):
         found.admitted.setdefault(record.branch, record.definition)
+        found.last_admitted[record.branch] = offset
         mine = found.branches.setdefault(record.branch, BranchNotices())
         mine.skips |= {position for position in record.skips if position < position_of(offset)}
         mine.ids |= frozenset(record.ids)

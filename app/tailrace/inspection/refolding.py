@@ -66,6 +66,7 @@ class Refold:
             decided = self.state.pointers.decisions
             self.fold.fold(self.state, [record], self.notices)
             if self.state.pointers.decisions is not decided:
+                self._let_go()
                 await self._hold_missing()
             progress(record.offset + 1 - start, end - start)
             await asyncio.sleep(0)
@@ -98,6 +99,15 @@ class Refold:
             self.fold.hold(self.state, self.fold.begin_branch(branch))
             if branch.filter.corrected_to > self.state.position:
                 self.notices.know(await self.training.corrections(branch.filter.corrected_to))
+
+    def _let_go(self) -> None:
+        """Let the branches go that the log has retired and does not admit again: it skips nothing for them any more."""
+        state, last = self.state, self.notices.last_admitted
+        here = offset_of(state.position)
+        gone = {each for each in state.branches if each not in state.pointers.admitted and last.get(each, -1) < here}
+        if gone:
+            state.branches = {each: held for each, held in state.branches.items() if each not in gone}
+            state.beside -= gone
 
     async def _hold_missing(self) -> None:
         """Fold the branches that were admitted just now and are not held, from where they start."""

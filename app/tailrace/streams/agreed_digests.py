@@ -51,8 +51,12 @@ class AgreedDigests:
         parts: dict[str, str] = {}
         try:
             parts = await asyncio.to_thread(self._digests, state)
-        except CodecError as problem:
-            log.warning("no digest at an agreed position", position=show(state.position), why=str(problem))
+        except (CodecError, MemoryError) as problem:
+            log.warning(
+                "no digest at an agreed position",
+                position=show(state.position),
+                why=str(problem) or type(problem).__name__,
+            )
         now_s = self._clock_s()
         self._pace.took(now_s - begun_s, now_s)
         if not parts:

@@ -232,6 +232,12 @@ class BranchKeeper:
                 await warming.fold_to(warmed, offset_of(state.position))
         return None
 
+    # What a model that raises asks for
+
+    async def retire_failing(self, lineage: str, epoch: int, why: str) -> None:
+        """Let a branch that does not serve go."""
+        await self._parts.part.append(_own(CommandKind.RETIRE, lineage, epoch, why))
+
     # What corrections ask for
 
     async def refold(self, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock) -> None:

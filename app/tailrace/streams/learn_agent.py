@@ -10,6 +10,8 @@ An exception out of a model is a data outcome:
     2. A skip of that position is appended.
     3. An earlier snapshot is restored and the log folded again, the notices of its tail read first. If the skip is
        not among them, another member has claimed the log meanwhile, and this one gives up.
+Where the branch that serves raises too often, learning stays down. One that does not serve is retired behind its skip:
+it may not cost the others their learning.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, Owner
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
-from tailrace.domain.records import Owner, RequestKind, Skip
+from tailrace.domain.records import CommandKind, Owner, RequestKind, Skip
 from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
@@ -158,7 +160,8 @@ class Term(Service):
         self._part = LearnerPart(parts.training, parts.new_owner())
         self._notices = Notices()
         self._commands: Commands | None = None
-        self._restarts: dict[str, deque[float]] = {}
+        self._restarts: dict[tuple[str, str], deque[float]] = {}  # by branch and what it raised
+        self._retired: set[str] = set()  # by this term, and not told yet
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
 
@@ -364,8 +367,11 @@ class Term(Service):
         parts, decision = self._parts, state.pointers.decisions[-1]
         parts.announcements.champion = state.pointers.champion
         parts.recorder.decided(decision.kind, is_refused=bool(decision.refusal))
-        if self.is_live:  # what a restart folds again was told before
+        is_ours = decision.kind == CommandKind.RETIRE and decision.branch in self._retired
+        if self.is_live or is_ours:  # what else a restart folds again was told before
             await parts.announcements.decision(decision)
+        if is_ours:
+            self._retired.remove(decision.branch)
         log.info(
             "decided",
             kind=decision.kind,
@@ -426,6 +432,7 @@ class Term(Service):
 
     async def _skip(self, failure: FoldError) -> None:
         parts, cause = self._parts, type(failure.cause).__name__
+        pointers, fails_often = self._state.pointers, self._too_often(failure.branch, cause)
         self.is_live, self.folded = False, None
         parts.models.retreat()  # 1
         self._source.pause((parts.training.partition,))
@@ -437,13 +444,15 @@ class Term(Service):
             error=cause,
             branch=failure.branch[:12],
         )
-        if self._too_often(cause):
-            minutes = int(_RESTARTS_WITHIN_S / 60)
-            reason = f"the model raised {cause} again after {_RESTARTS} restarts in {minutes} minutes"
+        reason = f"the model raised {cause} again after {_RESTARTS} restarts in {int(_RESTARTS_WITHIN_S / 60)} minutes"
+        if fails_often and failure.branch == pointers.champion:
             self._stay_down(f"{reason}; change the model, then restart this process")
             raise OwnershipLost(reason)
         await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
         await parts.announcements.skip(failure.position, cause)
+        if fails_often and failure.branch not in self._retired:
+            self._retired.add(failure.branch)
+            await self._keeper().retire_failing(failure.branch, pointers.epoch, reason)
 
     async def _serve_published(self) -> None:
         parts = self._parts
@@ -463,9 +472,9 @@ class Term(Service):
         self._inbox.clear()
         self._source.seek(self._parts.training.partition, next_offset)
 
-    def _too_often(self, reason: str) -> bool:
+    def _too_often(self, branch: str, cause: str) -> bool:
         now_s = asyncio.get_running_loop().time()
-        times = self._restarts.setdefault(reason, deque(maxlen=_RESTARTS + 1))
+        times = self._restarts.setdefault((branch, cause), deque(maxlen=_RESTARTS + 1))
         times.append(now_s)
         return len(times) > _RESTARTS and now_s - times[0] < _RESTARTS_WITHIN_S
 

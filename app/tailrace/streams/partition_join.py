@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 
 _REST_S = 4.0  # a stop waits so long for the round to end: less than a revocation may take
 _IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark at most this often
-_ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up
+_ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up, or rested
+_LONGEST_PAUSE_S = 30.0  # between two tries to make a waiting room on a disk that takes none
 _ROWS_OF_DISK = 250  # of one training block, whose rows are read from disk: some milliseconds
 _LABELS_AT_ONCE = 100  # labels whose events are read from disk at once: some milliseconds
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
@@ -97,6 +98,8 @@ class PartitionJoin(Service):
                     await self._join_on()
                 except WaitingRoomError as problem:
                     self._lose_room(problem)
+                    if self._rooms_lost > _ROOMS_LOST and self._is_on_disk:
+                        await self._rest(problem)
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
         except (ForeignLogError, CodecError, WaitingRoomError) as problem:
@@ -124,14 +127,12 @@ class PartitionJoin(Service):
     def _lose_room(self, problem: WaitingRoomError) -> None:
         """Go on with a new waiting room, and after some that were lost with one in memory.
 
-        Raises:
-            WaitingRoomError: The settings ask for the disk.
+        Where the settings ask for the disk it is tried again for as long as it takes: a disk that is full has room
+        again some day, and memory may not suffice. Nothing is lost meanwhile, it waits in the topics.
         """
         self._close_room()
         self._rooms_lost += 1
-        if self._rooms_lost > _ROOMS_LOST:
-            if self._parts.keeping.starts_on_disk:
-                raise problem
+        if self._rooms_lost > _ROOMS_LOST and not self._parts.keeping.starts_on_disk:
             self._is_on_disk = False
         log.warning("waiting room lost, it is made again from the topics", partition=self.partition, why=str(problem))
         self._let_inputs_rest()
@@ -139,6 +140,12 @@ class PartitionJoin(Service):
         self.is_ready = False
         self._join = self._writer = None
         self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
+
+    async def _rest(self, problem: WaitingRoomError) -> None:
+        pause_s = min(2.0 ** (self._rooms_lost - _ROOMS_LOST), _LONGEST_PAUSE_S)
+        log.error("partition is down, scoring goes on", partition=self.partition, again_in_s=pause_s, why=str(problem))
+        self._now(RoleState.FAILED, f"partition {self.partition}: {problem} It is tried again.")
+        await self.sleep(pause_s)
 
     def _close_room(self) -> None:
         room, self._room = self._room, None

@@ -133,7 +133,7 @@ class SnapshotQueue:
         while self._waiting:
             try:
                 await self._write(self._waiting[0])
-            except (OSError, TailraceError) as cause:
+            except (OSError, MemoryError, TailraceError) as cause:
                 if not isinstance(cause, TailraceError) or cause.retriable:
                     self._say(cause)
                     await self._pause(pause_s)
@@ -151,7 +151,7 @@ class SnapshotQueue:
     def _say(self, cause: Exception) -> None:
         if not self.problem:
             log.warning("snapshot waits, it is tried again", kind=self._kind, why=str(cause))
-        self.problem = str(cause)
+        self.problem = str(cause) or type(cause).__name__
         self._recorder.snapshot_retried(self._kind)
 
     async def _pause(self, pause_s: float) -> None:

@@ -15,7 +15,7 @@ from time import perf_counter
 
 import structlog
 
-from tailrace.domain.errors import TailraceError
+from tailrace.domain.errors import CodecError, TailraceError
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import Position
@@ -232,6 +232,14 @@ class SnapshotWriter:
             await self._announcements.snapshot(indexed)
 
     def _packed(self, kind: Kind, state: LoopState) -> snapshot_file.Packed:
+        try:
+            return self._encoded(kind, state)
+        except MemoryError as cause:
+            raise CodecError(
+                "the state could not be encoded: this process got no memory for it; give it more"
+            ) from cause
+
+    def _encoded(self, kind: Kind, state: LoopState) -> snapshot_file.Packed:
         bodies = self._fold.publication(state) if kind is Kind.PUBLICATION else self._fold.parts(state)
         return snapshot_file.pack(bodies, compress=sum(map(len, bodies.values())) >= _COMPRESS_FROM_BYTES)
 

@@ -13,10 +13,6 @@ from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.vocabulary import grows_with_texts
 
 
-class CancelledError(BaseException):
-    """Named as asyncio's is."""
-
-
 class Raising(base.Classifier):
     """Raises at every row."""
 
@@ -71,5 +67,5 @@ def test_a_model_that_keeps_none_or_hashes_them_may_have_text(build: Callable[[]
 
 
 def test_a_stop_is_no_answer_of_the_model() -> None:
-    with pytest.raises(CancelledError):
-        grows(lambda: Raising(CancelledError()))
+    with pytest.raises(KeyboardInterrupt):
+        grows(lambda: Raising(KeyboardInterrupt()))

@@ -1,0 +1,167 @@
+"""A learner that has much to catch up with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.catalog import Result, Trial, fault
+from tests.faults.ground import APART, Ground, ground, now_ms
+from tests.faults.topics import prediction_source
+from tests.faults.workload import STEP_MS, Sent, Workload
+
+from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.status import Role
+from tailrace.wire.avro_codec import decode_status
+from tailrace.wire.partitioner import partitions_of
+
+LIVE_RATE = 100  # events a second while the learner catches up
+BEFORE_S = 10.0
+PIECE = 5_000
+AHEAD = 20_000  # events sent and not joined yet: what is measured is the learner's backlog, not that of the others
+AT_ONCE_S = 600.0
+SLOWER = 5  # times, the p99 of a prediction while the learner takes a core, beside
+LEAST_MS = 20.0  # below which a p99 of before counts as so much: the machine has two cores for all of it
+CATCH_UP = 5  # times the live rate
+GROWS_MB = 48.0  # of the learner's memory between a quarter of the way and its end
+
+
+@dataclass
+class Bulk(Workload):
+    """Events with their labels at once, made fast: nothing in them is hostile."""
+
+    step_ms: int = STEP_MS
+
+    def piece(self, events: int) -> list[Sent]:
+        """Return the next events, then their labels."""
+        rng, partitions = self.rng, self.partitions
+        first = self._number + 1
+        self._number += events
+        ids = [b"e%d" % number for number in range(first, first + events)]
+        sent, labels = [], []
+        for number, (name, home) in enumerate(zip(ids, partitions_of(ids, partitions), strict=True)):
+            self.now_ms += self.step_ms
+            a, b, at_ms = rng.random() - 0.5, rng.random() - 0.5, self.now_ms
+            value = b'{"id":"%s","at":%d,"a":%.6f,"b":%.6f}' % (name, at_ms, a, b)
+            sent.append(Sent("events", (first + number) % partitions, None, value))
+            y = b"true" if a > b else b"false"
+            labels.append(Sent("labels", home, name, b'{"id":"%s","at":%d,"y":%s}' % (name, at_ms, y)))
+        return [*sent, *labels]
+
+
+@fault("F24", "a learner that lags by as many examples", ci=200_000, full=1_000_000, limit_s=600, alone=True)
+async def backlog(trial: Trial) -> Result:
+    """Its catching up costs the scorer nothing that matters, and itself no memory."""
+    result = Result()
+    async with ground(trial.folder, trial.seed, teams=APART) as at:
+        load = Bulk(at.rng, at.topics.partitions, at.load.workload.now_ms)
+        at.load.workload = load
+        await at.warm_up()
+        begun_ms = now_ms()
+        async with at.load.flowing(LIVE_RATE):
+            await asyncio.sleep(BEFORE_S)
+        await at.quiet()
+        before_ms = await _p99_ms(at, begun_ms, now_ms())
+        assert await at.fleet.stop("learn") == 0
+        learned = await _examples(at)
+        load.step_ms = 1
+        seconds = await _pile_up(at, learned, trial.times)
+        result.notes.append(f"{trial.times:,} examples piled up in {seconds:.0f} s")
+        load.step_ms = STEP_MS
+        await _catch_up(at, trial.times, before_ms, result)
+        result.times = trial.times
+        await at.check("catching up")
+        result.add(await at.finish())
+    return result
+
+
+async def _pile_up(at: Ground, learned: int, count: int) -> float:
+    """Send until the log holds so many examples more than were learned; return the seconds."""
+    begun_s, sent = time.monotonic(), 0
+    while (piled := await _examples(at) - learned) < count:
+        assert time.monotonic() - begun_s < AT_ONCE_S, f"{piled} of {count} after {AT_ONCE_S} s\n{at.tails()}"
+        if sent < count and sent - piled < AHEAD:
+            await at.load.piece(PIECE)
+            sent += PIECE
+        else:
+            await asyncio.sleep(0.2)
+    return time.monotonic() - begun_s
+
+
+async def _catch_up(at: Ground, count: int, before_ms: float, result: Result) -> None:
+    """Start the learner under a steady load; look at the scorer, at its memory and at what it says until it is there."""
+    async with at.load.flowing(LIVE_RATE):
+        begun_ms = now_ms()
+        worker = await at.fleet.start("learn")
+        memory: list[float] = []
+        told: list[tuple[int, int]] = []  # milliseconds, records behind
+        end_s = time.monotonic() + AT_ONCE_S
+        while not told or told[-1][1] > LIVE_RATE:
+            at.fleet.complain_of_the_dead()
+            assert time.monotonic() < end_s, f"still behind by {told[-1:]} after {AT_ONCE_S} s\n{at.tails()}"
+            memory.append(_memory_mb(worker.pid))
+            await asyncio.sleep(0.2)
+            told = await _lags(at, begun_ms)
+        done_ms = told[-1][0]
+    seconds = (done_ms - begun_ms) / 1_000
+    after_ms = await _p99_ms(at, begun_ms, done_ms)
+    rate = count / seconds
+    result.recovered("heal", seconds)
+    result.predictions.append(sum(map(len, (await at.predicted_since(begun_ms, done_ms)).values())))
+    quarter = memory[len(memory) // 4]
+    result.notes.append(
+        f"p99 of a prediction {before_ms:.0f} ms before, {after_ms:.0f} ms while it catches up; {rate:,.0f} examples/s, "
+        f"the start of the process included; memory {quarter:.0f} MB at a quarter of the way, {max(memory):.0f} MB at most; "
+        f"{max(lag for _, lag in told):,} records behind at most, as told"
+    )
+    assert max(lag for _, lag in told) > LIVE_RATE, f"the lag was never told: {told}"
+    assert after_ms <= SLOWER * max(before_ms, LEAST_MS), result.notes[-1]
+    assert rate >= CATCH_UP * LIVE_RATE, result.notes[-1]
+    assert max(memory) - quarter <= GROWS_MB, result.notes[-1]
+
+
+async def _examples(at: Ground) -> int:
+    await at.topics.read(at.scenario.domain.topics.training)
+    return sum(len(each.examples) for each in at.topics.training.decoded if isinstance(each, TrainingBlock))
+
+
+async def _lags(at: Ground, since_ms: int) -> list[tuple[int, int]]:
+    """Return how many records of the training log the learner says to be behind, by time."""
+    found = []
+    (column,) = await at.topics.read(at.scenario.domain.topics.status)
+    for record in reversed(column.records):
+        if record.timestamp < since_ms:
+            break
+        if record.value:
+            roles = [role for role in decode_status(record.value).roles if role.role is Role.LEARN]
+            lags = [each.lag_records for role in roles for each in role.partitions if each.lag_records is not None]
+            found += [(record.timestamp, sum(lags))] if lags else []
+    return found[::-1]
+
+
+async def _p99_ms(at: Ground, since_ms: int, until_ms: int) -> float:
+    """Return the 99th percentile of the time from an event to its prediction, by the times of their records."""
+    names = at.scenario.domain.topics
+    asked = {
+        (partition, record.offset): record.timestamp
+        for partition, column in enumerate(await at.topics.read(names.events))
+        for record in column.records
+        if since_ms <= record.timestamp <= until_ms
+    }
+    answered = {
+        prediction_source(record): record.timestamp
+        for column in await at.topics.read(names.predictions)
+        for record in column.records
+        if record.timestamp >= since_ms
+    }
+    took = sorted(answered[source] - asked_ms for source, asked_ms in asked.items() if source in answered)
+    assert took, "nothing was predicted"
+    return float(took[int(0.99 * (len(took) - 1))])
+
+
+def _memory_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kilobytes,) = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
+    return kilobytes / 1_024
