@@ -34,7 +34,8 @@ QUIET_S = 45.0
 PIECE_EVENTS = 24
 PIECES = 6
 PAUSE_S = 0.05
-_MOST = {"learn.snapshot_stored": 2, "learn.snapshot_indexed": 2, "join.committed": 3}
+OF_A_SNAPSHOT = tuple(name for name in failpoints.NAMES if name.startswith(("learn.snapshot_", "store.")))
+_MOST = dict.fromkeys(OF_A_SNAPSHOT, 2) | {"join.committed": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def points_apart(rng: Random, count: int) -> list[Point]:
     mine = {
         "score": ["score.predictions_acknowledged", "score.scored_acknowledged"],
         "join": [name for name in failpoints.NAMES if name.startswith("join.")],
-        "learn": [*AT_START, *(name for name in failpoints.NAMES if name.startswith("learn."))],
+        "learn": [*AT_START, "learn.block_folded", *OF_A_SNAPSHOT],
     }
     points = []
     for role, names in mine.items():
