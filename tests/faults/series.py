@@ -95,11 +95,11 @@ def moment(rng: Random, team: tuple[str, ...], *, at_start: bool = False) -> Poi
 
 
 def points_of_one(rng: Random, count: int) -> list[Point]:
-    """Return points for one process with all roles: half of them at named places, all of which take turns, half at moments."""
+    """Return points for one process with all roles: a quarter at moments, the rest at named places, all of which take turns."""
     names = list(failpoints.NAMES)
     rng.shuffle(names)
-    named = [place(rng, ALL, names[index % len(names)]) for index in range((count + 1) // 2)]
-    moments = [moment(rng, ALL, at_start=index % 3 == 2) for index in range(count // 2)]
+    named = [place(rng, ALL, names[index % len(names)]) for index in range(count - count // 4)]
+    moments = [moment(rng, ALL, at_start=index % 3 == 2) for index in range(count // 4)]
     points = named + moments
     rng.shuffle(points)
     return points
