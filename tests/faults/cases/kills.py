@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import APART, PARTITIONS, Ground, ground, now_ms
+from tests.faults.members import heartbeats
 from tests.faults.series import AT_START, OF_A_SNAPSHOT
 from tests.faults.table import percentile
 from tests.faults.topics import Gap, gap_of, prediction_source
@@ -26,7 +27,7 @@ from tailrace.domain.snapshots import Kind, Manifest, manifest_of
 from tailrace.domain.status import Role
 from tailrace.streams import failpoints
 from tailrace.streams.log import TopicPartition
-from tailrace.wire.avro_codec import decode_manifest, decode_status
+from tailrace.wire.avro_codec import decode_manifest
 
 SCORERS = dict.fromkeys(("score-1", "score-2", "score-3"), ("score",))
 TIMEOUTS_S = {"2s": 2.0, "10s": 10.0}
@@ -217,11 +218,10 @@ async def shares_of_scorers(at: Ground) -> dict[str, set[int]]:
     end_s = time.monotonic() + BACK_S
     while True:
         shares: dict[str, set[int]] = {}
-        for record in (await at.topics.read(at.scenario.domain.topics.status))[0].records:
-            status = decode_status(record.value) if record.value else None
-            if status is not None and status.pid in names:
-                shares[names[status.pid]] = {
-                    each.partition for role in status.roles if role.role is Role.SCORE for each in role.partitions
+        for beat in await heartbeats(at):
+            if beat.pid in names:
+                shares[names[beat.pid]] = {
+                    each.partition for role in beat.roles if role.role is Role.SCORE for each in role.partitions
                 }
         counts = Counter(partition for share in shares.values() for partition in share)
         if len(shares) == len(names) and all(shares.values()) and counts == dict.fromkeys(range(PARTITIONS), 1):
