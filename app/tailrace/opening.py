@@ -14,6 +14,7 @@ from tailrace.settings import EventsSettings, LabelsSettings, LoopSettings, Sett
 from tailrace.stores.key_folder import KeyFolder, TrustFile
 from tailrace.stores.object_store import Access, ObjectStore
 from tailrace.stores.snapshot_store import DirectoryStore, SnapshotStore
+from tailrace.streams import failpoints
 from tailrace.streams.embedded_log import EmbeddedLog
 from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
 from tailrace.streams.log import Log
@@ -61,7 +62,7 @@ def open_store(settings: Settings) -> SnapshotStore:
     """
     snapshots = settings.snapshots
     if snapshots.folder is not None:
-        return DirectoryStore(snapshots.folder)
+        return DirectoryStore(snapshots.folder, on_step=failpoints.reached)
     access = Access(
         endpoint=snapshots.endpoint,
         region=snapshots.region,

@@ -34,7 +34,8 @@ QUIET_S = 45.0
 PIECE_EVENTS = 24
 PIECES = 6
 PAUSE_S = 0.05
-_MOST = {"learn.snapshot_stored": 2, "learn.snapshot_indexed": 2, "join.committed": 3}
+OF_A_SNAPSHOT = tuple(name for name in failpoints.NAMES if name.startswith(("learn.snapshot_", "store.")))
+_MOST = dict.fromkeys(OF_A_SNAPSHOT, 2) | {"join.committed": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,11 @@ def moment(rng: Random, team: tuple[str, ...], *, at_start: bool = False) -> Poi
 
 
 def points_of_one(rng: Random, count: int) -> list[Point]:
-    """Return points for one process with all roles: half of them at named places, all of which take turns, half at moments."""
+    """Return points for one process with all roles: a quarter at moments, the rest at named places, all of which take turns."""
     names = list(failpoints.NAMES)
     rng.shuffle(names)
-    named = [place(rng, ALL, names[index % len(names)]) for index in range((count + 1) // 2)]
-    moments = [moment(rng, ALL, at_start=index % 3 == 2) for index in range(count // 2)]
+    named = [place(rng, ALL, names[index % len(names)]) for index in range(count - count // 4)]
+    moments = [moment(rng, ALL, at_start=index % 3 == 2) for index in range(count // 4)]
     points = named + moments
     rng.shuffle(points)
     return points
@@ -109,7 +110,7 @@ def points_apart(rng: Random, count: int) -> list[Point]:
     mine = {
         "score": ["score.predictions_acknowledged", "score.scored_acknowledged"],
         "join": [name for name in failpoints.NAMES if name.startswith("join.")],
-        "learn": [*AT_START, *(name for name in failpoints.NAMES if name.startswith("learn."))],
+        "learn": [*AT_START, "learn.block_folded", *OF_A_SNAPSHOT],
     }
     points = []
     for role, names in mine.items():

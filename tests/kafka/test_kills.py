@@ -1,4 +1,8 @@
-"""SIGKILL at named places and at random moments: nothing is lost, nothing is learned twice, the state is the log's."""
+"""SIGKILL at named places and at random moments: nothing is lost, nothing is learned twice, the state is the log's.
+
+Roles apart are killed far more often by F01 to F04 of the faults; here is what those do not do: one process with all
+roles at every place, scorers at their places, learners and joiners at moments.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from tests.log_forms import LogForm
 from tailrace.streams import failpoints
 
 SEED = 7
-KILLS_OF_ONE = 2 * len(failpoints.NAMES)  # half of them at named places, each once
-KILLS_PER_ROLE = 6
+MOMENTS_OF_ONE = 6
+KILLS_OF_ONE = len(failpoints.NAMES) + MOMENTS_OF_ONE  # each place once
+KILLS_PER_ROLE = 3
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def test_one_process_with_all_roles_survives_any_kill(series):
     report = series["one"].result()
 
     assert len(report.points) == KILLS_OF_ONE
-    assert sum(not point.place for point in report.points) >= 10
+    assert sum(not point.place for point in report.points) == MOMENTS_OF_ONE
     assert {point.place for point in report.points} - {""} == set(failpoints.NAMES)
 
 

@@ -145,6 +145,20 @@ def test_content_and_folder_are_synced_before_put_returns(store: DirectoryStore,
     assert ["file", "rename", "folder"] == acts
 
 
+def test_the_steps_of_a_put_are_told_while_nobody_finds_the_file_yet(root: Path):
+    told: list[tuple[str, int, list[str]]] = []
+
+    def on_step(name: str) -> None:
+        (temporary,) = (entry for entry in root.iterdir() if entry.name != "name")
+        told.append((name, temporary.stat().st_size, store.paths()))
+
+    store = DirectoryStore(root, on_step=on_step)
+    store.put("name", b"content!")
+
+    assert [("store.half_written", 4, []), ("store.written", 8, [])] == told
+    assert b"content!" == store.get("name", 100)
+
+
 def test_what_a_killed_process_left_is_not_listed_and_removed_after_an_hour(store: DirectoryStore, root: Path):
     root.mkdir()
     old, young = root / ".writing-old", root / ".writing-young"

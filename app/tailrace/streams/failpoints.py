@@ -1,6 +1,7 @@
 """Named places at which a process may be killed by a test: between every acknowledgement and what follows it.
 
-`reached` does nothing unless a test has set `hook`. Each name below stands once in the code.
+`reached` does nothing unless a test has set `hook`. Each name below stands once in the code. At a place that ends in
+`_sent` something is on its way and not acknowledged yet. Those of `store.` are steps of one put, told by the store.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ NAMES: Final = (
     "join.claim_committed",
     "join.claim_acknowledged",
     "join.side_acknowledged",
+    "join.block_sent",
     "join.block_acknowledged",
     "join.committed",
     "join.kept",
     "learn.block_folded",
+    "learn.snapshot_encoded",
+    "learn.snapshot_signed",
+    "store.half_written",
+    "store.written",
     "learn.snapshot_stored",
+    "learn.snapshot_sent",
     "learn.snapshot_indexed",
 )
 

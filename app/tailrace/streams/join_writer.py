@@ -175,6 +175,7 @@ class JoinWriter:
             block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
             value = encode_training(block)
         delivery = await self.parts.sink.send(self.parts.training.partition, [Outgoing(None, value)])
+        failpoints.reached("join.block_sent")
         offset = (await delivery)[0]  # 2
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)

@@ -218,10 +218,12 @@ class SnapshotIndex:
             SnapshotRefused: The key that signs is not trusted here: nobody would load what it signed.
         """
         assert self._sink is not None, "this process only reads the index"
+        failpoints.reached("learn.snapshot_encoded")
         inline = packed.stored if packed.fits_inline else {}
         alone = manifest.kind is Kind.PUBLICATION and packed.fits_inline
         path = None if alone else _path_of(manifest)
         manifest = self._signed(replace(manifest, store_path=path, inline=inline))
+        failpoints.reached("learn.snapshot_signed")
         if path is not None:
             content = snapshot_file.write(manifest, packed.stored)
             await asyncio.to_thread(self._store.put, path, content)
@@ -229,6 +231,7 @@ class SnapshotIndex:
         slot = index_key(manifest)
         value = encode_manifest(snapshot_file.seal(manifest))
         delivery = await self._sink.send(self.partition, [Outgoing(slot.encode(), value)])
+        failpoints.reached("learn.snapshot_sent")
         await delivery
         failpoints.reached("learn.snapshot_indexed")
         replaced = replaced_by(manifest, self.manifests)
