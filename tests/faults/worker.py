@@ -27,6 +27,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from tailrace import settings as loading
+from tailrace.domain.errors import TailraceError
 from tailrace.domain.learning import Fold
 from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role
@@ -119,7 +120,11 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
     if "wrong" in options:
         fold_wrongly(int(options["wrong"]))
     chosen = tuple(Role(name) for name in roles.split(","))
-    return run(loading.load(config), chosen, instance_id=options.get("instance"))
+    try:
+        return run(loading.load(config), chosen, instance_id=options.get("instance"))
+    except TailraceError as problem:  # told as the command line does, whose import would take seconds of CPU
+        print(f"tailrace: {problem}", file=sys.stderr, flush=True)
+        return 1
 
 
 def be_in_other_groups(word: str) -> None:

@@ -27,7 +27,7 @@ from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams.topic_plan import TopicPlan, plan
-from tailrace.wire.topics import LoopTopics, topics_of
+from tailrace.wire.topics import LoopTopics, TopicSpec, topics_of
 
 ALL_ROLES = (Role.SCORE, Role.JOIN, Role.LEARN)
 """What `tailrace run` does unless told otherwise."""
@@ -158,13 +158,14 @@ def loops_of(settings: Settings) -> list[LoopDomain]:
     return [LoopDomain.of(name, loop, settings.folder) for name, loop in settings.loops.items()]
 
 
+def topic_specs_of(domain: LoopDomain) -> list[TopicSpec]:
+    """Return the table of the topics of one loop."""
+    names = domain.topics
+    return topics_of(domain.name, names.events, names.labels, horizon_ms=domain.settings.horizon)
+
+
 async def topic_plan_of(admin: Any, domain: LoopDomain, replication: int | None = None) -> TopicPlan:
     """Compare the topics of one loop with those that exist."""
-    topics = topics_of(
-        domain.name,
-        domain.topics.events,
-        domain.topics.labels,
-        horizon_ms=domain.settings.horizon,
-    )
+    topics = topic_specs_of(domain)
     found = await admin.describe([topic.name for topic in topics])
     return plan(topics, found, brokers=await admin.brokers(), replication=replication)

@@ -13,13 +13,14 @@ from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.status import Role
 from tailrace.inspection import erasing
 from tailrace.main.composition import Composition, Member, RunningLoop
-from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
+from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, topic_specs_of, versions
 from tailrace.opening import open_log
 from tailrace.settings import Settings, free_port
 from tailrace.streams import worker as workers
 from tailrace.streams.followers import Models
 from tailrace.streams.log import Log
 from tailrace.streams.topic_plan import apply
+from tailrace.streams.topic_watch import TopicWatch
 from tailrace.streams.worker import Worker
 from tailrace.telemetry import logs
 from tailrace.telemetry.instruments import Instruments
@@ -43,6 +44,7 @@ class Process(Service):
     Attributes:
         failure: Why the process cannot run, where a person has to do something; None: it can.
         on_failure: Called then; ends the process.
+        watches: Of the topics of each loop.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Process(Service):
         self.on_failure: Callable[[], None] = lambda: None
         self._prepare_topics = settings.servers is None if prepare_topics is None else prepare_topics
         self._domains = loops_of(settings)
+        self.watches: list[TopicWatch] = []
+        self._address = ""
         self._member = Member(self.member, self.roles, settings, now_ms(), instance_id)
         self._beat_s = time.monotonic()
         self._waiting = "it has just started"
@@ -81,9 +85,12 @@ class Process(Service):
         try:
             await self._begin()
         except TailraceError as problem:
-            self.failure = problem
-            self._waiting = str(problem)
-            self.on_failure()
+            self._fail(problem)
+
+    def _fail(self, problem: TailraceError) -> None:
+        self.failure = self.failure or problem
+        self._waiting = str(problem)
+        self.on_failure()
 
     async def _begin(self) -> None:
         api = server.build(
@@ -98,6 +105,7 @@ class Process(Service):
             workers.make_host(f"tailrace-{self.member}-web", self.settings.http_address, api)
         )
         opened = open_log(self.settings)
+        self._address = opened.address
         self._waiting = f"{opened.address} is asked and has not answered yet"
         await self._await_log(opened)
         for domain in self._domains:
@@ -109,6 +117,15 @@ class Process(Service):
         host = workers.make_host(f"tailrace-{self.member}", None, None)
         made = []
         for domain in self._domains:
+            self.watches.append(
+                TopicWatch(
+                    opened,
+                    domain.name,
+                    topic_specs_of(domain),
+                    self._fail,
+                    replication=self.settings.kafka.replication,
+                )
+            )
             loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))
             composition = Composition(self._member, opened, reader, loop)
             await composition.make()
@@ -119,7 +136,7 @@ class Process(Service):
             host,
             [lane for each in made for lane in each.lanes],
             before=[service for each in made for service in each.before],
-            behind=[service for each in made for service in each.behind],
+            behind=[*(service for each in made for service in each.behind), *self.watches],
         )
         for loop in self.loops.values():
             loop.give_voices(self.worker.sources)
@@ -141,6 +158,9 @@ class Process(Service):
         """Return what is ready, for the probe."""
         if self._waiting:
             return {"start": (False, self._waiting)}
+        silent_s = max((watch.silent_s for watch in self.watches), default=0.0)
+        if silent_s:
+            return {"log": (False, f"{self._address} has not answered for {silent_s:.0f} s; waiting for it")}
         found: dict[str, tuple[bool, str]] = {}
         for loop in self.loops.values():
             found |= loop.readiness()

@@ -60,6 +60,14 @@ class KafkaReader(Reader):
         async with self._consumer() as consumer:
             return await self._range(consumer, partition)
 
+    async def ranges_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Range]:
+        """Return the ranges of partitions that exist, with one question to each broker."""
+        theirs = [KafkaPartition(*partition) for partition in partitions]
+        async with self._consumer() as consumer:
+            first = await consumer.beginning_offsets(theirs)
+            end = await consumer.end_offsets(theirs)
+        return {TopicPartition(*each): Range(first[each], end[each]) for each in theirs}
+
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Yield the records of [start, end) in batches; what lies past the end of the partition is left out."""
         await self._check_exists(partition)

@@ -49,11 +49,14 @@ from tailrace.streams.kafka_client import (
 from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, SourceSpec, TopicPartition
 from tailrace.streams.membership import MemberSource
 from tailrace.streams.watchdog import ParkedWatch, StallWatch, parked
+from tailrace.streams.witness import Witnesses, gone
 
 log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 1 << 20
+# Partitions that are added to a topic are seen within this time, in place of Kafka's five minutes.
+METADATA_AGE_MS = 5_000
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
 EMPTY_POLLS = 5
 LAST_COMMIT_S = 2.0
@@ -94,6 +97,7 @@ class KafkaSource(MemberSource):
         self._outage: Waiting | None = None
         self._undelivered: set[TopicPartition] = set()
         self._kept: dict[TopicPartition, _Kept] = {}
+        self._witnesses = Witnesses()
 
     # ---- life
 
@@ -138,6 +142,7 @@ class KafkaSource(MemberSource):
             # Where to begin is decided here, never by a reset inside aiokafka that nobody sees.
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            metadata_max_age_ms=METADATA_AGE_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=spec.session_timeout_ms,
             heartbeat_interval_ms=max(100, spec.session_timeout_ms // 5),
@@ -187,6 +192,7 @@ class KafkaSource(MemberSource):
             positions = await self._positions(consumer, partitions)
             try:
                 for partition, offset in positions.items():
+                    self._witnesses.lost_sight(partition)
                     consumer.seek(KafkaPartition(*partition), offset)
             except IllegalStateError:
                 return  # Revoked in the meantime.
@@ -214,6 +220,9 @@ class KafkaSource(MemberSource):
                 f"group {self.spec.group} has no offset for {missing[0].topic}/{missing[0].partition} and may not "
                 "begin at the earliest record; restore the group's offsets"
             )
+        if missing and not self.spec.start_paused:
+            places = ", ".join(f"{tp.topic}/{tp.partition} at {first[tp]}" for tp in sorted(missing))
+            log.warning("%s has no position and begins at the first record: %s", self.label, places)
         return {TopicPartition(*tp): committed[tp].offset if tp in committed else first[tp] for tp in theirs}
 
     # ---- records
@@ -246,7 +255,9 @@ class KafkaSource(MemberSource):
             completion = self._completions.get(partition)
             # Not after a rebalance or a seek in the meantime: these records come again, or are another member's.
             if completion is not None and (self._generation, completion.position) == (generation, begun[partition]):
-                await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, records)))
+                new = self._witnesses.check(partition, records, time.monotonic())
+                if new:
+                    await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, new)))
             self._undelivered.discard(partition)
 
     async def _fetch(
@@ -259,6 +270,7 @@ class KafkaSource(MemberSource):
         fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]]
         if fetched := self._kept_of(chosen):
             return fetched
+        self._ask_witnesses(consumer, chosen)
         fetched = await consumer.getmany(*chosen, timeout_ms=0, max_records=limit)
         if fetched or self._chosen(ready) != chosen:
             return fetched
@@ -279,6 +291,15 @@ class KafkaSource(MemberSource):
                 for partition in map(TopicPartition._make, chosen):
                     self._abreast.gave_nothing(partition, self.end_offset(partition))
         return fetched
+
+    def _ask_witnesses(self, consumer: AIOKafkaConsumer, chosen: Sequence[KafkaPartition]) -> None:
+        now_s = time.monotonic()
+        for theirs in chosen:
+            partition = TopicPartition(*theirs)
+            offset = self._witnesses.asks(partition, self._completions[partition].position, now_s)
+            if offset is not None:
+                with suppress(IllegalStateError):  # It is being revoked.
+                    consumer.seek(theirs, offset)
 
     def _chosen(self, ready: Sequence[KafkaPartition]) -> list[KafkaPartition]:
         return [KafkaPartition(*each) for each in self._those_abreast([TopicPartition(*each) for each in ready])]
@@ -312,8 +333,17 @@ class KafkaSource(MemberSource):
     async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
         offsets: dict[KafkaPartition, int] = error.args[0]
         for theirs, offset in offsets.items():
-            name = f"{theirs.topic}/{theirs.partition}"
-            if self.spec.start_paused or not self.spec.from_earliest:
+            name, partition = f"{theirs.topic}/{theirs.partition}", TopicPartition(*theirs)
+            ends = partial(consumer.end_offsets, [theirs])
+            end = await keep_trying(ends, self._options, "list offsets", gives_up=self._stops)
+            if self._witnesses.is_asked(partition, offset):
+                if offset >= end[theirs]:
+                    raise ForeignLogError(gone(partition, offset))
+                # Only the record that is known was deleted; what comes behind it may still be there.
+                self._witnesses.forget(partition)
+                consumer.seek(theirs, offset + 1)
+                continue
+            if self.spec.start_paused or not self.spec.from_earliest or offset > end[theirs]:
                 raise ForeignLogError(
                     f"offset {offset} of {name} is not in Kafka any more, or not yet. The topic was truncated or "
                     "created anew, or it is another one: restore it, or start the loop anew under another name"
@@ -322,7 +352,7 @@ class KafkaSource(MemberSource):
             first = await keep_trying(ask, self._options, "list offsets", gives_up=self._stops)
             log.error("%s: offset %d of %s is gone; it goes on at %d", self.label, offset, name, first[theirs])
             consumer.seek(theirs, first[theirs])
-            self.seek(TopicPartition(*theirs), first[theirs])
+            self.seek(partition, first[theirs])
 
     async def _trouble(self, error: KafkaError) -> None:
         if not is_outage(error):
@@ -336,6 +366,7 @@ class KafkaSource(MemberSource):
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Deliver from this offset next."""
         if self._consumer is not None and partition in self._completions:
+            self._witnesses.lost_sight(partition)
             with suppress(IllegalStateError):  # It is being revoked.
                 self._consumer.seek(KafkaPartition(*partition), offset)
         super().seek(partition, offset)

@@ -240,6 +240,10 @@ class Reader(Service, ABC):
             LogError: The topic or partition does not exist.
         """
 
+    async def ranges_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Range]:
+        """Return the ranges of partitions that exist, asked for at once where that is cheaper."""
+        return {partition: await self.range_of(partition) for partition in partitions}
+
     @abstractmethod
     def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         """Yield the records of [start, end) in batches, in order.

@@ -26,6 +26,7 @@ from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
+from tailrace.domain.errors import LogError, UnexplainedState
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -179,23 +180,27 @@ class ProcessWorker(mode.Worker):
             log.warning("second signal, ending at once")
             _end_now(128 + number)
         log.info("stopping: finishing what is in flight", signal=number.name)
-        watch = threading.Timer(STOP_WITHIN_S, _cut_off)
-        watch.daemon = True
-        watch.start()
+        self._stop_within(0)
         self._schedule_shutdown(number)
 
     def end(self) -> None:
-        """Stop in order, without a signal."""
+        """Stop in order, without a signal: something failed."""
+        self._stop_within(75)
         self._schedule_shutdown(signal.SIGTERM)
+
+    def _stop_within(self, code: int) -> None:
+        watch = threading.Timer(STOP_WITHIN_S, _cut_off, (code,))
+        watch.daemon = True
+        watch.start()
 
     async def _sentinel_task(self) -> None:
         """Give callbacks one turn; mode would wait a second."""
         await asyncio.sleep(0)
 
 
-def _cut_off() -> None:
+def _cut_off(code: int) -> None:
     log.warning("stop took too long and was cut; what was not committed is read again", after_s=STOP_WITHIN_S)
-    _end_now(0)
+    _end_now(code)
 
 
 def _end_now(code: int) -> None:
@@ -219,7 +224,8 @@ def run(service: Any) -> int:
     """Run a service until a signal ends it, or its `on_failure` is called.
 
     Returns:
-        0 after an orderly stop, 75 after a state that nobody can explain: start again.
+        0 after an orderly stop, 75 after a state that nobody can explain: start again. Where the log
+        cannot be used as it is, the service's `failure` says so.
     """
     calm_collector()
     loop = asyncio.new_event_loop()
@@ -235,5 +241,10 @@ def run(service: Any) -> int:
         return 130
     except BaseException:  # noqa: BLE001  # the outermost edge: mode raises the crash again, it is told below
         log.debug("the worker raised", error=repr(worker.crash_reason))
-    log.critical("ended by an unexplained state; start again", error=repr(worker.crash_reason))
+    reason = worker.crash_reason
+    if isinstance(reason, LogError) and not isinstance(reason, UnexplainedState):
+        service.failure = reason
+        log.critical("ended: the log cannot be used as it is", why=str(reason))
+    else:
+        log.critical("ended by an unexplained state; start again", error=repr(reason))
     return 75

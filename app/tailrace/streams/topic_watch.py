@@ -1,0 +1,233 @@
+"""Looks at the topics of a loop while it runs, and says what has become of them.
+
+What is found at the start holds until somebody changes it: a topic is deleted and made again, gets partitions or
+another policy, loses its tail with a broker's disk. `compare` is pure: what was found first against what is there now.
+Invariant: what breaks a promise ends the work with the way to repair it, within three looks; what does not is said
+once and the work goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import structlog
+from mode import Service
+
+from tailrace.domain.errors import ForeignLogError, LogError
+from tailrace.streams.log import Admin, Log, Range, Reader, TopicPartition, TopicState
+from tailrace.streams.topic_plan import plan
+from tailrace.wire.topics import Purpose, TopicSpec
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S: Final = 2.0
+# A broker that has just come back may for a moment know less than it will.
+LOOK_AGAIN_S: Final = 0.5
+# A look takes some milliseconds; what takes this long waits for a broker.
+SILENT_AFTER_S: Final = 5.0
+# Clients ask for ever for a partition that was deleted meanwhile.
+ANSWER_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The topics of a loop at one moment.
+
+    Attributes:
+        brokers: How many there are.
+    """
+
+    states: Mapping[str, TopicState]
+    ranges: Mapping[TopicPartition, Range]
+    brokers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What has become of the topics since they were first looked at.
+
+    Attributes:
+        refusals: What breaks a promise, each with the next step.
+        remarks: What differs and works.
+    """
+
+    refusals: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def compare(topics: Sequence[TopicSpec], before: Look, now: Look, *, replication: int | None = None) -> Differences:
+    """Say what has become of topics.
+
+    Args:
+        before: As they were found first; of every partition the furthest end that was seen since.
+    """
+    refusals, remarks = [], []
+    for spec in topics:
+        was, state = before.states.get(spec.name), now.states.get(spec.name)
+        if was is None:
+            continue
+        if state is None:
+            refusals.append(
+                f"{spec.name} does not exist any more; it did when this process began. Restore it with what it held, "
+                "or begin a loop with another name: one that is only made again has lost what others rest on"
+            )
+            continue
+        if state.partitions < was.partitions:
+            refusals.append(
+                f"{spec.name} has {state.partitions} partitions and had {was.partitions}: it was deleted and created "
+                "anew. Restore it with what it held, or begin a loop with another name"
+            )
+            continue
+        if state.partitions > was.partitions:
+            remarks.append(
+                f"{spec.name} has {state.partitions} partitions and had {was.partitions}; all of them are used"
+            )
+        for number in range(was.partitions):
+            at = TopicPartition(spec.name, number)
+            refusals += _gone_back(at, before.ranges[at], now.ranges.get(at))
+        if spec.purpose is Purpose.TRAINING:
+            at = TopicPartition(spec.name, 0)
+            remarks += _cut(at, before.ranges[at], now.ranges.get(at))
+    was_planned = plan(topics, before.states, brokers=before.brokers, replication=replication)
+    planned = plan(topics, now.states, brokers=now.brokers, replication=replication)
+    refusals += [each for each in planned.refusals if each not in was_planned.refusals]
+    remarks += [each for each in planned.remarks if each not in was_planned.remarks]
+    return Differences(tuple(refusals), tuple(remarks))
+
+
+def furthest(before: Look, now: Look) -> Look:
+    """Return the first look with the ends of the later one."""
+    ranges = {at: Range(held.start, max(held.end, now.ranges.get(at, held).end)) for at, held in before.ranges.items()}
+    return Look(before.states, ranges, before.brokers)
+
+
+def _gone_back(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
+    if now is None or now.end >= was.end:
+        return []
+    why = (
+        f"{at.topic}/{at.partition} ends at offset {now.end} and ended at {was.end}: it was truncated, or deleted and "
+        "created anew, and records that were acknowledged are gone. Restore the topic, or begin a loop with another "
+        "name; with three replicas and min.insync.replicas=2 a broker that fails loses none"
+    )
+    return [why]
+
+
+def _cut(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
+    if now is None or now.start <= was.start:
+        return []
+    what = (
+        f"{at.topic} begins at offset {now.start} and began at {was.start}: what lies before was deleted and cannot be "
+        "folded again. Snapshots carry on; set retention.ms=-1 and retention.bytes=-1 to keep the rest"
+    )
+    return [what]
+
+
+class TopicWatch(Service):
+    """Looks at the topics of one loop every few seconds.
+
+    Args:
+        loop: Its name.
+        on_refused: Told why nothing may go on.
+
+    Attributes:
+        looks: How often the topics have been looked at.
+    """
+
+    def __init__(
+        self,
+        log_: Log,
+        loop: str,
+        topics: Sequence[TopicSpec],
+        on_refused: Callable[[LogError], None],
+        *,
+        replication: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._admin: Admin = log_.admin()
+        self._reader: Reader = log_.reader()
+        self._name = loop
+        self._topics = topics
+        self._on_refused = on_refused
+        self._replication = replication
+        self.looks = 0
+        self._asked_s: float | None = None
+        self._said: set[str] = set()
+
+    @property
+    def label(self) -> str:
+        """For logs."""
+        return f"watch of the topics of {self._name}"
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the log has not answered; 0.0 while it does."""
+        waited_s = 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
+        return waited_s if waited_s >= SILENT_AFTER_S else 0.0
+
+    async def on_start(self) -> None:
+        """Open what is looked through."""
+        await self.add_runtime_dependency(self._reader)
+
+    async def on_shutdown(self) -> None:
+        """Let go of connections."""
+        await self._admin.close()
+
+    @Service.task
+    async def _watch(self) -> None:
+        before = await self._look()
+        while before is not None and not self.should_stop:
+            await self.sleep(LOOK_EVERY_S)
+            found = await self._compare(before)
+            if found is None:
+                return
+            now, differences = found
+            if differences.refusals:
+                await self.sleep(LOOK_AGAIN_S)
+                found = await self._compare(before)
+                if found is None:
+                    return
+                now, differences = found
+            for remark in differences.remarks:
+                if remark not in self._said:
+                    self._said.add(remark)
+                    log.warning("a topic has changed", loop=self._name, what=remark)
+            if differences.refusals:
+                self._refuse(differences.refusals)
+                return
+            before = furthest(before, now)
+
+    def _refuse(self, refusals: Sequence[str]) -> None:
+        for refusal in refusals:
+            log.error("a topic is not what it was; this process ends", loop=self._name, why=refusal)
+        self._on_refused(ForeignLogError(f"loop {self._name}: " + "; ".join(refusals)))
+
+    async def _compare(self, before: Look) -> tuple[Look, Differences] | None:
+        now = await self._look()
+        return None if now is None else (now, compare(self._topics, before, now, replication=self._replication))
+
+    async def _look(self) -> Look | None:
+        """Look once, through any outage; None: the process stops meanwhile."""
+        self._asked_s = time.monotonic()
+        while not self.should_stop:
+            try:
+                answer = await self.wait(self._ask(), timeout=ANSWER_S)
+            except (LogError, TimeoutError) as problem:
+                # A topic that is deleted while it is looked at; the next look finds it gone.
+                log.debug("the topics could not be looked at", loop=self._name, why=str(problem))
+            else:
+                if not answer.stopped and answer.result is not None:
+                    self._asked_s = None
+                    self.looks += 1
+                    return cast("Look", answer.result)
+            await self.sleep(LOOK_AGAIN_S)
+        return None
+
+    async def _ask(self) -> Look:
+        states = await self._admin.describe([spec.name for spec in self._topics])
+        ranges = await self._reader.ranges_of(
+            [TopicPartition(name, number) for name, state in states.items() for number in range(state.partitions)]
+        )
+        return Look(states, ranges, await self._admin.brokers())

@@ -1,0 +1,62 @@
+"""Topics that somebody changes while a process runs: it ends and says why, or says what it found and goes on."""
+
+from __future__ import annotations
+
+import pytest
+from tests.scenarios.commanding import learn
+from tests.scenarios.harness import Scenario, until
+
+from tailrace.domain.errors import LogError
+from tailrace.main import Process
+
+WITHIN_S = 10.0
+
+
+async def running(made, **changes) -> tuple[Scenario, Process]:
+    scenario = await made(partitions=2, **changes)
+    process = await scenario.start()
+    await learn(scenario, process, 10)
+    await until(lambda: all(watch.looks > 0 for watch in process.watches), "the topics were looked at")
+    return scenario, process
+
+
+async def end_of(process: Process) -> str:
+    """Return why it ends: told by the watch, or by the source that found it first."""
+    await until(lambda: process.failure or process.crashed, "the process cannot run any more", WITHIN_S)
+    reason = process.failure or process.crash_reason
+    assert isinstance(reason, LogError)
+    return str(reason)
+
+
+@pytest.mark.parametrize("topic", ["events", "scored", "training"])
+async def test_a_topic_that_is_created_anew_ends_the_process(made_on_both, topic: str):
+    """Fails when topics are looked at only at the start: the loop would wait in silence, or begin at zero."""
+    scenario, process = await running(made_on_both)
+    name, admin = getattr(scenario.domain.topics, topic), scenario.log.admin()
+    (state,) = (await admin.describe([name])).values()
+
+    await admin.delete(name)
+    await admin.create([state])
+
+    assert name in await end_of(process)
+    await admin.close()
+
+
+async def test_compaction_of_the_training_log_ends_the_process(made_on_both):
+    scenario, process = await running(made_on_both)
+    admin = scenario.log.admin()
+
+    await admin.alter(scenario.domain.topics.training, {"cleanup.policy": "compact"})
+
+    assert "cleanup.policy is compact and must be delete" in await end_of(process)
+    await admin.close()
+
+
+async def test_more_partitions_of_labels_end_the_process(made_on_both):
+    scenario, process = await running(made_on_both)
+    admin = scenario.log.admin()
+
+    await admin.add_partitions(scenario.domain.topics.labels, 3)
+
+    assert "scored has 2 partitions" in await end_of(process)
+    await admin.close()
