@@ -60,8 +60,8 @@ async def scorers(trial: Trial) -> Result:
                     result.recovered(timeout, seconds)
                     during = await at.predicted_since(killed_ms, killed_ms + int(seconds * 1_000))
                     result.predictions.append(sum(map(len, during.values())))
-                    # Nobody can know of the death before half of the session timeout is over.
-                    early_ms = killed_ms + int(timeout_s * 500)
+                    # Nobody can know of the death before: the last heartbeat is a fifth of the session timeout old.
+                    early_ms = killed_ms + int(timeout_s * 800)
                     early = await at.predicted_since(killed_ms + int(SETTLED_S * 1_000), early_ms)
                     silent = {partition for partition, times in early.items() if not times}
                     assert silent == shares[name], f"{name} had {shares[name]} of {shares}; silent was {silent}"
