@@ -44,7 +44,7 @@ async def zombies(trial: Trial) -> Result:
                 await asyncio.sleep(at.rng.uniform(0.2, 1.5))
                 stopped_ms = await _stop(zombie, place, at.rng.randrange(1, 4))
                 seconds = await _succeeded(at, role, name, stopped_ms)
-                result.recovered("2s", seconds)
+                result.recovered("stopped", seconds)
                 await asyncio.sleep(at.rng.uniform(0.0, 2.0))
                 zombie.signal(signal.SIGCONT)
                 await asyncio.sleep(at.rng.uniform(1.0, 3.0))
