@@ -105,17 +105,20 @@ def test_two_passes_are_put_together() -> None:
         {"a": BranchNotices({1}, frozenset("x"))},
         {"a": "text"},
         {("e", 1): (said(1.0), said(0.0)), ("f", 1): (said(0.0),)},
+        {"a": 7, "c": 9},
     )
     two = Notices(
         {"a": BranchNotices({2}), "b": BranchNotices({3})},
         {"b": "text"},
         {("e", 1): (said(1.0),), ("f", 1): (said(0.0), said(None))},
+        {"a": 8, "b": 3, "c": 2},
     )
 
     one.merge(two)
 
     assert {"a": BranchNotices({1, 2}, frozenset("x")), "b": BranchNotices({3})} == one.branches
     assert {"a": "text", "b": "text"} == one.admitted
+    assert {"a": 8, "b": 3, "c": 9} == one.last_admitted
     expected = {("e", 1): (said(1.0), said(0.0)), ("f", 1): (said(0.0), said(None))}
     assert expected == one.corrections, "what reaches further stays"
 

@@ -77,15 +77,15 @@ class Notices:
     Attributes:
         branches: Lineage → what concerns that branch alone.
         admitted: Lineage → text of the definition, of every branch that a record here admits.
-        last_admitted: Lineage → offset of the last such record.
         corrections: Read only by branches whose filter says up to where corrections count, and complete up to the
             greatest such position.
+        last_admitted: Lineage → offset of the last record here that admits it.
     """
 
     branches: dict[str, BranchNotices] = field(default_factory=dict)
     admitted: dict[str, str] = field(default_factory=dict)
-    last_admitted: dict[str, int] = field(default_factory=dict)
     corrections: CorrectionsByEvent = field(default_factory=dict)
+    last_admitted: dict[str, int] = field(default_factory=dict)
 
     def of(self, lineage: str) -> BranchNotices:
         """Return what concerns one branch."""
