@@ -21,7 +21,7 @@ from tailrace.streams import failpoints
 SEED = 7
 MOMENTS_OF_ONE = 6
 KILLS_OF_ONE = len(failpoints.NAMES) + MOMENTS_OF_ONE  # each place once
-KILLS_PER_ROLE = 3
+KILLS_PER_ROLE = 4
 
 
 @pytest.fixture(scope="module")
