@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Sequence
 
 from mode import Service
 
+from tailrace.domain.errors import LogError
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.join_writer import JoinParts, JoinTopics
 from tailrace.streams.log import RecordBatch, Source, TopicPartition
@@ -53,11 +54,27 @@ class JoinAgent(Service):
             self._parts.report.set(
                 RoleState.WAITING, "no partition is assigned; there are more members than partitions"
             )
-        count = await self._parts.reader.partitions(self._parts.topics.scored)
+        count = await self._count()
         for number in sorted({partition.partition for partition in partitions}):
             join = PartitionJoin(self._parts, self.source, generation, number, count, self._tell)
             self._joins[number] = join
             await self.add_runtime_dependency(join)
+
+    async def _count(self) -> int:
+        """Return how many partitions each input has.
+
+        Raises:
+            LogError: They differ, so that an id's records do not lie on partitions of one number.
+        """
+        topics, reader = self._parts.topics, self._parts.reader
+        counts = {name: await reader.partitions(name) for name in (topics.scored, topics.labels, topics.relabelled)}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{name} has {count} partitions" for name, count in counts.items())
+            raise LogError(
+                f"{found}; all must have as many, else what belongs together lies on different partitions. Restore the "
+                "number of the one that was changed, or give the loop another name"
+            )
+        return counts[topics.scored]
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Stop the joins; what they had not written is decided again by their successors."""

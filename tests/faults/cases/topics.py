@@ -68,7 +68,7 @@ DAMAGES = (
     _anew("events", "has no position and begins at the first record"),
     _more("events", ("predictions has 2 partitions and needs at least 3", "Add partitions")),
     _anew("scored", "is asked for; the log holds"),
-    _more("scored", ("scored has 3 partitions and must have 2",)),
+    _more("scored", ("scored has 3 partitions",)),
 )
 
 
