@@ -208,3 +208,8 @@ async def test_a_plan_with_a_refusal_is_not_carried_out(embedded_form):
         await apply(admin, TopicPlan(plan(TOPICS, {}, brokers=1).creations, refusals=("no",)))
     assert await admin.describe(["phishing.training"]) == {}
     await admin.close()
+
+
+def test_a_broker_that_is_away_matters_only_where_something_is_to_be_created():
+    """Fails when a process cannot start while one of three brokers is restarted."""
+    assert plan(TOPICS, make_existing(replication=3), brokers=2, replication=3).is_empty

@@ -16,7 +16,7 @@ TRAINING = TopicPartition("phishing.training", 0)
 def make_look(states=None) -> Look:
     states = states or make_existing()
     held = {TopicPartition(name, number): Range(0, 100) for name, s in states.items() for number in range(s.partitions)}
-    return Look(states, held, 1)
+    return Look(states, held)
 
 
 def with_range(look: Look, at: TopicPartition, start: int, end: int) -> Look:

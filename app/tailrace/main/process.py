@@ -117,15 +117,7 @@ class Process(Service):
         host = workers.make_host(f"tailrace-{self.member}", None, None)
         made = []
         for domain in self._domains:
-            self.watches.append(
-                TopicWatch(
-                    opened,
-                    domain.name,
-                    topic_specs_of(domain),
-                    self._fail,
-                    replication=self.settings.kafka.replication,
-                )
-            )
+            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail))
             loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))
             composition = Composition(self._member, opened, reader, loop)
             await composition.make()

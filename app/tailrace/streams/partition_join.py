@@ -34,10 +34,15 @@ log = structlog.get_logger(__name__)
 _REST_S = 4.0  # a stop waits so long for the round to end: less than a revocation may take
 _IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark at most this often
 _ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up, or rested
-_LONGEST_PAUSE_S = 30.0  # between two tries to make a waiting room on a disk that takes none
+_PAUSES_S = (2.0, 4.0, 8.0, 16.0, 30.0)  # between tries to make a waiting room on a disk that takes none
 _ROWS_OF_DISK = 250  # of one training block, whose rows are read from disk: some milliseconds
 _LABELS_AT_ONCE = 100  # labels whose events are read from disk at once: some milliseconds
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
+
+
+def pause_after(rooms_lost: int) -> float:
+    """Return how long to wait before a disk that took no waiting room is tried again, however often that was."""
+    return _PAUSES_S[min(rooms_lost - _ROOMS_LOST, len(_PAUSES_S)) - 1]
 
 
 class PartitionJoin(Service):
@@ -102,7 +107,7 @@ class PartitionJoin(Service):
                         await self._rest(problem)
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
-        except (ForeignLogError, CodecError, WaitingRoomError) as problem:
+        except (ForeignLogError, CodecError) as problem:
             log.error("partition stays down, scoring goes on", partition=self.partition, why=str(problem))
             self._let_inputs_rest()
             self._now(RoleState.FAILED, f"partition {self.partition}: {problem}")
@@ -142,7 +147,7 @@ class PartitionJoin(Service):
         self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
 
     async def _rest(self, problem: WaitingRoomError) -> None:
-        pause_s = min(2.0 ** (self._rooms_lost - _ROOMS_LOST), _LONGEST_PAUSE_S)
+        pause_s = pause_after(self._rooms_lost)
         log.error("partition is down, scoring goes on", partition=self.partition, again_in_s=pause_s, why=str(problem))
         self._now(RoleState.FAILED, f"partition {self.partition}: {problem} It is tried again.")
         await self.sleep(pause_s)

@@ -12,6 +12,7 @@ What is written of a batch, and in which order, numbered as the code repeats it:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,7 @@ class ScoreAgent(Service):
         super().__init__()
         self._parts = parts
         self._source: Source | None = None
+        self._in_line = asyncio.Lock()  # held until all blocks of a batch are in line: sends of two would interleave
 
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
@@ -182,10 +184,11 @@ class ScoreAgent(Service):
             await sent.predictions
             failpoints.reached("score.predictions_acknowledged")
         # Batches of a partition come here in their order, since their predictions are acknowledged in it.
-        scored = [
-            await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
-            for partition, value in sent.scored
-        ]
+        async with self._in_line:
+            scored = [
+                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
+                for partition, value in sent.scored
+            ]
         for delivery in scored:
             await delivery
         if sent.dead_letters is not None:

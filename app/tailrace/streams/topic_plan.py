@@ -143,10 +143,6 @@ def plan(
     """
     replicas = replication or min(USUAL_REPLICATION, brokers)
     found = _Findings()
-    if replicas > brokers:
-        found.refusals.append(
-            f"{replicas} replicas are configured and there are {brokers} brokers; configure at most {brokers}"
-        )
     counts = _wanted(topics, existing)
     for spec in topics:
         state = existing.get(spec.name)
@@ -155,6 +151,12 @@ def plan(
         elif not spec.is_users:
             _compare_partitions(spec, state, counts, found)
             _compare_settings(spec, state, found)
+    # Where nothing is to be created it does not matter how many brokers are there just now: one may be restarting.
+    if found.creations and replicas > brokers:
+        found.refusals.append(
+            f"{replicas} replicas are configured and there are {brokers} brokers; configure at most {brokers}, or "
+            "start the others"
+        )
     return TopicPlan(
         tuple(found.creations), tuple(found.growths), tuple(found.changes), tuple(found.refusals), tuple(found.remarks)
     )

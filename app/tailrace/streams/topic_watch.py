@@ -18,7 +18,7 @@ from mode import Service
 
 from tailrace.domain.errors import ForeignLogError, LogError
 from tailrace.streams.log import Admin, Log, Range, Reader, TopicPartition, TopicState
-from tailrace.streams.topic_plan import plan
+from tailrace.streams.topic_plan import USUAL_REPLICATION, plan
 from tailrace.wire.topics import Purpose, TopicSpec
 
 log = structlog.get_logger(__name__)
@@ -34,15 +34,10 @@ ANSWER_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The topics of a loop at one moment.
-
-    Attributes:
-        brokers: How many there are.
-    """
+    """The topics of a loop at one moment."""
 
     states: Mapping[str, TopicState]
     ranges: Mapping[TopicPartition, Range]
-    brokers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Differences:
     remarks: tuple[str, ...] = ()
 
 
-def compare(topics: Sequence[TopicSpec], before: Look, now: Look, *, replication: int | None = None) -> Differences:
+def compare(topics: Sequence[TopicSpec], before: Look, now: Look) -> Differences:
     """Say what has become of topics.
 
     Args:
@@ -91,8 +86,9 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look, *, replication
         if spec.purpose is Purpose.TRAINING:
             at = TopicPartition(spec.name, 0)
             remarks += _cut(at, before.ranges[at], now.ranges.get(at))
-    was_planned = plan(topics, before.states, brokers=before.brokers, replication=replication)
-    planned = plan(topics, now.states, brokers=now.brokers, replication=replication)
+    # Nothing is created here, so the number of brokers decides nothing: it falls whenever one restarts.
+    was_planned = plan(topics, before.states, brokers=USUAL_REPLICATION)
+    planned = plan(topics, now.states, brokers=USUAL_REPLICATION)
     refusals += [each for each in planned.refusals if each not in was_planned.refusals]
     remarks += [each for each in planned.remarks if each not in was_planned.remarks]
     return Differences(tuple(refusals), tuple(remarks))
@@ -101,7 +97,7 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look, *, replication
 def furthest(before: Look, now: Look) -> Look:
     """Return the first look with the ends of the later one."""
     ranges = {at: Range(held.start, max(held.end, now.ranges.get(at, held).end)) for at, held in before.ranges.items()}
-    return Look(before.states, ranges, before.brokers)
+    return Look(before.states, ranges)
 
 
 def _gone_back(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
@@ -142,8 +138,6 @@ class TopicWatch(Service):
         loop: str,
         topics: Sequence[TopicSpec],
         on_refused: Callable[[LogError], None],
-        *,
-        replication: int | None = None,
     ) -> None:
         super().__init__()
         self._admin: Admin = log_.admin()
@@ -151,7 +145,6 @@ class TopicWatch(Service):
         self._name = loop
         self._topics = topics
         self._on_refused = on_refused
-        self._replication = replication
         self.looks = 0
         self._asked_s: float | None = None
         self._said: set[str] = set()
@@ -206,7 +199,7 @@ class TopicWatch(Service):
 
     async def _compare(self, before: Look) -> tuple[Look, Differences] | None:
         now = await self._look()
-        return None if now is None else (now, compare(self._topics, before, now, replication=self._replication))
+        return None if now is None else (now, compare(self._topics, before, now))
 
     async def _look(self) -> Look | None:
         """Look once, through any outage; None: the process stops meanwhile."""
@@ -222,6 +215,8 @@ class TopicWatch(Service):
                     self._asked_s = None
                     self.looks += 1
                     return cast("Look", answer.result)
+                # A question that was cut short leaves its connection open, dead or alive; the next one has another.
+                await self._admin.close()
             await self.sleep(LOOK_AGAIN_S)
         return None
 
@@ -230,4 +225,4 @@ class TopicWatch(Service):
         ranges = await self._reader.ranges_of(
             [TopicPartition(name, number) for name, state in states.items() for number in range(state.partitions)]
         )
-        return Look(states, ranges, await self._admin.brokers())
+        return Look(states, ranges)
