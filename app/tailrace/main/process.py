@@ -152,7 +152,9 @@ class Process(Service):
             return {"start": (False, self._waiting)}
         silent_s = max((watch.silent_s for watch in self.watches), default=0.0)
         if silent_s:
-            return {"log": (False, f"{self._address} has not answered for {silent_s:.0f} s; waiting for it")}
+            hindrance = next((watch.hindrance for watch in self.watches if watch.hindrance), "")
+            why = f"answers {hindrance}" if hindrance else f"has not answered for {silent_s:.0f} s; waiting for it"
+            return {"log": (False, f"{self._address} {why}")}
         found: dict[str, tuple[bool, str]] = {}
         for loop in self.loops.values():
             found |= loop.readiness()

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from tailrace.domain.errors import ForeignLogError, LogError
+from tailrace.domain.errors import ForeignLogError, LogError, LogUnavailable
 from tailrace.streams.kafka_admin import KafkaAdmin
 from tailrace.streams.kafka_client import (
     IDLE_MS,
@@ -64,8 +64,13 @@ class KafkaReader(Reader):
         """Return the ranges of partitions that exist, with one question to each broker."""
         theirs = [KafkaPartition(*partition) for partition in partitions]
         async with self._consumer() as consumer:
-            first = await consumer.beginning_offsets(theirs)
-            end = await consumer.end_offsets(theirs)
+            try:
+                first = await consumer.beginning_offsets(theirs)
+                end = await consumer.end_offsets(theirs)
+            except KafkaError as error:
+                if is_outage(error):
+                    raise LogUnavailable(f"Kafka at {self._options.bootstrap} gives no offsets: {error}") from error
+                raise explained(error, self._options) from error
         return {TopicPartition(*each): Range(first[each], end[each]) for each in theirs}
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:

@@ -286,7 +286,10 @@ class KafkaSource(MemberSource):
                 await asyncio.wait([poll])
         if not poll.cancelled():
             fetched = poll.result()
-            self._empty_polls = 0 if fetched else self._empty_polls + 1
+            found_new = not all(
+                self._witnesses.is_only_asked(TopicPartition(*theirs), records) for theirs, records in fetched.items()
+            )
+            self._empty_polls = 0 if found_new else self._empty_polls + 1
             if self._empty_polls >= EMPTY_POLLS and self._abreast is not None:
                 for partition in map(TopicPartition._make, chosen):
                     self._abreast.gave_nothing(partition, self.end_offset(partition))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import structlog
 from mode import Service
 
+from tailrace.domain.errors import LogError
 from tailrace.domain.proof import Comparison, Digests, Divergence
 from tailrace.domain.status import MemberStatus, Role, RoleState
 from tailrace.streams.announcements import Announcements, in_words
@@ -20,6 +21,8 @@ from tailrace.streams.log import Reader, TopicPartition
 from tailrace.telemetry.recorder import Recorder
 
 log = structlog.get_logger(__name__)
+
+AGAIN_S = 10.0
 
 
 class OtherLearners(Service):
@@ -64,6 +67,15 @@ class OtherLearners(Service):
 
     @Service.task
     async def _listen(self) -> None:
+        while not self.should_stop:
+            try:
+                await self._hear_on()
+            except LogError as problem:
+                # Whoever only listens ends nothing that works.
+                log.warning("heartbeats of other learners cannot be heard", why=str(problem), again_in_s=AGAIN_S)
+                await self.sleep(AGAIN_S)
+
+    async def _hear_on(self) -> None:
         held = await self._reader.range_of(self._partition)
         async with following(self._reader, self._partition, held.end) as batches:
             async for batch in batches:

@@ -2,8 +2,8 @@
 
 What is found at the start holds until somebody changes it: a topic is deleted and made again, gets partitions or
 another policy, loses its tail with a broker's disk. `compare` is pure: what was found first against what is there now.
-Invariant: what breaks a promise ends the work with the way to repair it, within three looks; what does not is said
-once and the work goes on.
+Invariant: what breaks a promise, and does so at every look for some seconds, ends the work with the way to repair it;
+what does not is said once and the work goes on.
 """
 
 from __future__ import annotations
@@ -24,12 +24,21 @@ from tailrace.wire.topics import Purpose, TopicSpec
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S: Final = 2.0
-# A broker that has just come back may for a moment know less than it will.
 LOOK_AGAIN_S: Final = 0.5
+# A broker that has just come back may for a moment know less than it will: so long all looks must agree.
+SURE_AFTER_S: Final = 4.0
 # A look takes some milliseconds; what takes this long waits for a broker.
 SILENT_AFTER_S: Final = 5.0
 # Clients ask for ever for a partition that was deleted meanwhile.
 ANSWER_S: Final = 3.0
+_CAN_BE_EMPTY: Final = (
+    Purpose.PREDICTIONS,
+    Purpose.COMMANDS,
+    Purpose.STATUS,
+    Purpose.MODEL_EVENTS,
+    Purpose.DEAD_EVENTS,
+    Purpose.DEAD_LABELS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +74,12 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look) -> Differences
         if was is None:
             continue
         if state is None:
-            refusals.append(
-                f"{spec.name} does not exist any more; it did when this process began. Restore it with what it held, "
-                "or begin a loop with another name: one that is only made again has lost what others rest on"
-            )
+            refusals.append(f"{spec.name} does not exist any more; it did when this process began. {_next_step(spec)}")
             continue
         if state.partitions < was.partitions:
             refusals.append(
                 f"{spec.name} has {state.partitions} partitions and had {was.partitions}: it was deleted and created "
-                "anew. Restore it with what it held, or begin a loop with another name"
+                f"anew. {_next_step(spec)}"
             )
             continue
         if state.partitions > was.partitions:
@@ -91,6 +97,12 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look) -> Differences
     planned = plan(topics, now.states, brokers=USUAL_REPLICATION)
     refusals += [each for each in planned.refusals if each not in was_planned.refusals]
     remarks += [each for each in planned.remarks if each not in was_planned.remarks]
+    remarks += [
+        f"{each.name} has {each.present} partitions and needs {each.total}; `tailrace topics apply --yes` adds them, "
+        "and until then the first dead letter for one of them ends the process"
+        for each in planned.growths
+        if each not in was_planned.growths
+    ]
     return Differences(tuple(refusals), tuple(remarks))
 
 
@@ -98,6 +110,15 @@ def furthest(before: Look, now: Look) -> Look:
     """Return the first look with the ends of the later one."""
     ranges = {at: Range(held.start, max(held.end, now.ranges.get(at, held).end)) for at, held in before.ranges.items()}
     return Look(before.states, ranges)
+
+
+def _next_step(spec: TopicSpec) -> str:
+    if spec.purpose in _CAN_BE_EMPTY:
+        return "Nothing rests on what it held: `tailrace topics apply --yes` makes it again, then start this process"
+    return (
+        "Restore it with what it held, or begin a loop with another name: one that is only made again has lost what "
+        "others rest on"
+    )
 
 
 def _gone_back(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
@@ -147,6 +168,7 @@ class TopicWatch(Service):
         self._on_refused = on_refused
         self.looks = 0
         self._asked_s: float | None = None
+        self._hindrance = ""
         self._said: set[str] = set()
 
     @property
@@ -156,9 +178,14 @@ class TopicWatch(Service):
 
     @property
     def silent_s(self) -> float:
-        """For how long the log has not answered; 0.0 while it does."""
+        """For how long the topics could not be looked at; 0.0 while they can."""
         waited_s = 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
         return waited_s if waited_s >= SILENT_AFTER_S else 0.0
+
+    @property
+    def hindrance(self) -> str:
+        """What the log answered instead; "": nothing."""
+        return self._hindrance
 
     async def on_start(self) -> None:
         """Open what is looked through."""
@@ -177,7 +204,8 @@ class TopicWatch(Service):
             if found is None:
                 return
             now, differences = found
-            if differences.refusals:
+            doubted_s = time.monotonic()
+            while differences.refusals and time.monotonic() - doubted_s < SURE_AFTER_S:
                 await self.sleep(LOOK_AGAIN_S)
                 found = await self._compare(before)
                 if found is None:
@@ -208,11 +236,12 @@ class TopicWatch(Service):
             try:
                 answer = await self.wait(self._ask(), timeout=ANSWER_S)
             except (LogError, TimeoutError) as problem:
-                # A topic that is deleted while it is looked at; the next look finds it gone.
-                log.debug("the topics could not be looked at", loop=self._name, why=str(problem))
+                # A topic that is deleted while it is looked at, which the next look finds gone; or rights withdrawn.
+                self._hindrance = str(problem)
+                log.debug("the topics could not be looked at", loop=self._name, why=self._hindrance)
             else:
                 if not answer.stopped and answer.result is not None:
-                    self._asked_s = None
+                    self._asked_s, self._hindrance = None, ""
                     self.looks += 1
                     return cast("Look", answer.result)
                 # A question that was cut short leaves its connection open, dead or alive; the next one has another.

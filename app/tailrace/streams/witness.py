@@ -2,8 +2,8 @@
 
 A log loses its tail when a broker without replicas loses its disk's last writes, or when a topic is deleted and created
 anew. New records then take the offsets of those that were lost, and a reader that only counts offsets goes on as if
-nothing had been. No broker comes back within a second; so whoever has heard nothing of a partition for a second reads
-the last record that it knows once more before it reads on. (KIP-320 has brokers say so; aiokafka does not ask them.)
+nothing had been. A broker that fails is away for longer than a second; so whoever has heard nothing of a partition for
+a second reads the last record that it knows once more before it reads on. (KIP-320 has brokers say so; aiokafka does not ask them.)
 
 Pure: the source gives records and times. Invariant: after a silence no record is delivered before the one in front of
 it was found to be the one that was delivered.
@@ -70,6 +70,10 @@ class Witnesses:
         if records:
             self._known[partition] = _Known(records[-1].offset, _mark(records[-1]), now_s)
         return records
+
+    def is_only_asked(self, partition: TopicPartition, records: Sequence[Record]) -> bool:
+        """Return whether what was read is no more than the record that is read again."""
+        return len(records) == 1 and self.is_asked(partition, records[0].offset)
 
     def is_asked(self, partition: TopicPartition, offset: int) -> bool:
         """Return whether this offset is only read again."""

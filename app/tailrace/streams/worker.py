@@ -26,7 +26,7 @@ from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
-from tailrace.domain.errors import LogError, UnexplainedState
+from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -242,7 +242,7 @@ def run(service: Any) -> int:
     except BaseException:  # noqa: BLE001  # the outermost edge: mode raises the crash again, it is told below
         log.debug("the worker raised", error=repr(worker.crash_reason))
     reason = worker.crash_reason
-    if isinstance(reason, LogError) and not isinstance(reason, UnexplainedState):
+    if isinstance(reason, LogError) and not isinstance(reason, UnexplainedState | LogUnavailable):
         service.failure = reason
         log.critical("ended: the log cannot be used as it is", why=str(reason))
     else:
