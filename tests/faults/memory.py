@@ -1,14 +1,21 @@
-"""What a process takes of the machine, as Linux counts it: I10, measured by whoever makes the fault."""
+"""What processes take of the machine, as Linux counts it: I10, measured by whoever makes the fault."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.processes import Fleet
+
+LOOK_S = 0.2
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KB = 1_024
 _MB = 1_000_000
 _HOUR_S = 3_600.0
@@ -84,3 +91,55 @@ def _slope(xs: list[float], ys: list[float]) -> float:
     if not spread:
         return 0.0
     return sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
+
+
+def cpu_s(pid: int) -> float:
+    """Return how long a process has computed, in user and kernel mode; proc(5), fields 14 and 15 of `stat`."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+@dataclass
+class FleetMemory:
+    """What each worker of a fleet held at first, and at most.
+
+    Attributes:
+        first_mb: By name; what a successor of that name holds is compared with it too.
+        peak_mb: Likewise.
+    """
+
+    first_mb: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def grown_mb(self) -> float:
+        """The most that one worker has grown."""
+        return max(self.peak_mb[name] - self.first_mb[name] for name in self.first_mb)
+
+    def look(self, fleet: Fleet) -> None:
+        """Take note of what the workers hold now; one that has ended is passed over."""
+        for name, worker in fleet.running.items():
+            if (now := Memory(worker.pid).look()) is not None:
+                now_mb = now.resident_bytes / _MB
+                self.first_mb.setdefault(name, now_mb)
+                self.peak_mb[name] = max(now_mb, self.peak_mb.get(name, 0.0))
+
+
+@asynccontextmanager
+async def memory_of(fleet: Fleet) -> AsyncIterator[FleetMemory]:
+    """Watch what workers hold as long as the block."""
+    memory = FleetMemory()
+
+    async def watch() -> None:
+        while True:
+            memory.look(fleet)
+            await asyncio.sleep(LOOK_S)
+
+    memory.look(fleet)
+    watching = asyncio.create_task(watch())
+    try:
+        yield memory
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

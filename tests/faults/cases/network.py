@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
+from tests.faults.memory import memory_of
 from tests.faults.proxy import (
     Delay,
     DropResponses,
@@ -19,7 +20,6 @@ from tests.faults.proxy import (
     Refuse,
     Reset,
 )
-from tests.faults.usage import memory_of
 
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
