@@ -134,7 +134,7 @@ async def full_disk(trial: Trial) -> Result:
     except NoMount as problem:
         if os.environ.get("TAILRACE_REQUIRE_KAFKA") == "1":
             raise
-        result.notes.append(f"skipped: {problem}")
+        result.skipped = str(problem)
     return result
 
 
