@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -467,7 +468,7 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
 
 async def soak(folder: Path, arguments: argparse.Namespace) -> bool:
     """Run it, write the table, return whether all was well."""
-    failure = ""
+    failure = "it did not come to its end"
     snapshots = {"every": "2s", "publish": "500ms"}
     async with ground(folder, arguments.seed, teams=TEAMS, proxied=True, snapshots=snapshots) as at:
         at.rng = Random(arguments.seed)
@@ -480,9 +481,10 @@ async def soak(folder: Path, arguments: argparse.Namespace) -> bool:
                 f"memory grows by {grown.slope_mb_h:.1f} ± {2 * grown.error_mb_h:.1f} MB/h"
             )
             assert grown.files_grown <= FILES_MOST, f"{grown.files_grown} more files are open"
-        except AssertionError as problem:
-            failure = str(problem).partition("\n")[0]
-            print("\n".join([str(problem), *getattr(problem, "__notes__", [])]), file=sys.stderr)
+            failure = ""
+        except Exception as problem:  # whatever it is, it is told in the table
+            traceback.print_exc()
+            failure = f"{type(problem).__name__}: {problem}".partition("\n")[0]
         finally:
             arguments.out.write_text(report(series, arguments.seed, arguments.minutes, failure))
     return not failure
