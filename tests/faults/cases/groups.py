@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.catalog import Result, Trial, fault
-from tests.faults.ground import Ground, ground, now_ms
+from tests.faults.ground import APART, Ground, ground, now_ms
 from tests.faults.group_offsets import GROUP_SUBSCRIBED_TO_TOPIC, NON_EMPTY_GROUP, delete_group, delete_offsets
 from tests.faults.topics import gap_of
 
@@ -31,10 +31,15 @@ COMMITTED_S = 10.0
 
 @dataclass(frozen=True)
 class Work:
-    """What came in a span: predictions, and examples in blocks, each per second."""
+    """What came in a span: predictions, and examples in blocks, each per second.
+
+    Attributes:
+        predictions: How many.
+    """
 
     predicted: float
     learned: float
+    predictions: int
 
 
 @fault("F25", "rebalance storm: members join and leave every 2 s, then all restart", ci=20, full=100, limit_s=420)
@@ -66,7 +71,7 @@ async def storm(trial: Trial) -> Result:
             await _nothing_uncommitted(at)
             rounds = _assignments(at)
             assert rounds >= times, f"{times} members came and went, and partitions were given only {rounds} times"
-            result.predictions.append(int(during.predicted * times * EVERY_S))
+            result.predictions.append(during.predictions)
             result.times += times
             result.notes.append(
                 f"{name} members, at {steady.predicted:.0f} predictions/s and {steady.learned:.0f} examples/s before: "
@@ -106,7 +111,7 @@ async def _work(at: Ground, since_ms: int, until_ms: int) -> Work:
         if isinstance(content, TrainingBlock) and since_ms < record.timestamp <= until_ms
     )
     seconds = (until_ms - since_ms) / 1000
-    return Work(predicted / seconds, learned / seconds)
+    return Work(predicted / seconds, learned / seconds, predicted)
 
 
 async def _nothing_uncommitted(at: Ground) -> None:
@@ -124,7 +129,6 @@ def _assignments(at: Ground) -> int:
 
 # ── F30 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-APART = {role: (role,) for role in ("score", "join", "learn")}
 LONG_EVENTS = 1_500
 """40 ms apart: twice what horizon and disorder remember."""
 DELETED_S = 20.0
