@@ -18,7 +18,6 @@ LOOK_S = 0.2
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KB = 1_024
 _MB = 1_000_000
-_HOUR_S = 3_600.0
 
 
 class Sample(NamedTuple):
@@ -57,40 +56,6 @@ class Memory:
         sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files)
         self.samples.append(sample)
         return sample
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most that it had resident at any time."""
-        return max((each.peak_bytes for each in self.samples), default=0)
-
-    @property
-    def most_files(self) -> int:
-        """The most descriptors that were open at a look."""
-        return max((each.files for each in self.samples), default=0)
-
-    def slope_mb_per_h(self, after_s: float = 0.0) -> float:
-        """Return how fast it grows: the least squares line through the samples.
-
-        Args:
-            after_s: Samples of so many seconds at the beginning are left out: a process fills its caches first.
-        """
-        first_s = self.samples[0].at_s if self.samples else 0.0
-        kept = [each for each in self.samples if each.at_s - first_s >= after_s]
-        return _slope([each.at_s for each in kept], [float(each.resident_bytes) for each in kept]) * _HOUR_S / _MB
-
-    def files_grown(self) -> int:
-        """Return how many more descriptors were open at the last look than at the first."""
-        return self.samples[-1].files - self.samples[0].files if self.samples else 0
-
-
-def _slope(xs: list[float], ys: list[float]) -> float:
-    if len(xs) < 2:
-        return 0.0
-    middle_x, middle_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - middle_x) ** 2 for x in xs)
-    if not spread:
-        return 0.0
-    return sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
 
 
 def cpu_s(pid: int) -> float:

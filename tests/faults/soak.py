@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import logging
 import math
+import shutil
 import signal
 import sys
 import tempfile
@@ -502,7 +503,11 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(levelname)s %(name)s %(message)s")
     folder = Path(tempfile.mkdtemp(prefix="tailrace-soak-"))
     is_well = asyncio.run(soak(folder, arguments))
-    print(f"the table is {arguments.out}; the logs are in {folder}", file=sys.stderr)
+    print(f"the table is {arguments.out}", file=sys.stderr)
+    if is_well:
+        shutil.rmtree(folder)
+    else:
+        print(f"the logs are in {folder}", file=sys.stderr)
     return 0 if is_well else 1
 
 

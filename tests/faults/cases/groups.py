@@ -56,9 +56,9 @@ async def storm(trial: Trial) -> Result:
             async with at.load.flowing(EVENTS_PER_S):
                 await asyncio.sleep(STEADY_S)
                 steady = await _work(at, now_ms() - int(STEADY_S * 750), now_ms())
-                began_ms = now_ms()
+                began_ms, given = now_ms(), _assignments(at)
                 await _come_and_go(at, times)
-                during = await _work(at, began_ms, now_ms())
+                during, rounds = await _work(at, began_ms, now_ms()), _assignments(at) - given
                 rolled_ms = now_ms()
                 for member in list(at.fleet.running):
                     await at.fleet.stop(member)
@@ -69,7 +69,6 @@ async def storm(trial: Trial) -> Result:
             assert min(shares) >= LEAST_SHARE, f"{name}: {during} in the storm, {steady} before it"
             await at.check(f"a storm of {times} with {name} members")
             await _nothing_uncommitted(at)
-            rounds = _assignments(at)
             assert rounds >= times, f"{times} members came and went, and partitions were given only {rounds} times"
             result.predictions.append(during.predictions)
             result.times += times
@@ -77,7 +76,7 @@ async def storm(trial: Trial) -> Result:
                 f"{name} members, at {steady.predicted:.0f} predictions/s and {steady.learned:.0f} examples/s before: "
                 f"{shares[0]:.0%} and {shares[1]:.0%} of that during the storm, "
                 f"{rolling.predicted / steady.predicted:.0%} and {rolling.learned / steady.learned:.0%} while all of "
-                f"them were restarted; partitions were given {rounds} times"
+                f"them were restarted; partitions were given {rounds} times in the storm"
             )
             result.add(await at.finish())
     return result
