@@ -178,11 +178,13 @@ class Front:
         mode: "" passes on; "down" answers 503; "slow" waits SLOW_S first; "hangs" never answers; "loses" says that a
             content is stored and drops it; "stale" answers a listing as it was first asked for in this mode.
         refused: How many requests were not passed on.
+        listings: How many listings were asked for, in any mode.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.mode = ""
         self.refused = 0
+        self.listings = 0
         self._target = target
         self._healed = threading.Event()
         self._listings: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
@@ -231,6 +233,7 @@ class Front:
         """Answer one request."""
         body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
         mode, is_listing = self.mode, asked.command == "GET" and "list-type=2" in asked.path
+        self.listings += is_listing
         if mode in ("down", "hangs") or (mode == "loses" and asked.command == "PUT"):
             self.refused += 1
         if mode == "hangs":
@@ -289,6 +292,7 @@ async def lying_store(trial: Trial) -> Result:
                     await _with_store(at, front, MODES[number % len(MODES)], result)
                     result.times += 1
                 result.add(await at.finish())
+                result.notes.append(f"the store was asked for {front.listings} listings: the index says what there is")
         finally:
             front.close()
     return result
