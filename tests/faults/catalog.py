@@ -45,18 +45,21 @@ class Result:
     Attributes:
         times: How often it happened.
         events: Accepted events that the checks covered.
-        lost: Events and labels without an outcome.
-        twice: Identities that were learned twice.
+        lost: Events and labels without an outcome; None: nobody counted, the story has checks of its own.
+        twice: Identities that were learned twice; likewise.
+        skipped: Why it was not tried, or not all of it; "" where it was.
         recoveries_s: Seconds from each fault, or its end, to the first new prediction, block or snapshot of what had
-            failed; by the session timeout of the group, "2s" or "10s", or by "heal" where a fault ends by itself.
+            failed; by the session timeout of the group, "2s" or "10s", by "heal" where a fault ends by itself, or by
+            what came then.
         predictions: How many predictions came during each fault.
         notes: What was measured besides, in words.
     """
 
     times: int = 0
     events: int = 0
-    lost: int = 0
-    twice: int = 0
+    lost: int | None = None
+    twice: int | None = None
+    skipped: str = ""
     recoveries_s: dict[str, list[float]] = field(default_factory=dict)
     predictions: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -68,8 +71,8 @@ class Result:
     def add(self, found: Found) -> None:
         """Add what the checks of one ground counted at its end."""
         self.events += found.events
-        self.lost += found.lost
-        self.twice += found.twice
+        self.lost = (self.lost or 0) + found.lost
+        self.twice = (self.twice or 0) + found.twice
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -1,4 +1,4 @@
-"""Disks of brokers: a small one that fills up, and a log whose last writes are lost."""
+"""Disks: a small one that fills up, and the log of a broker whose last writes are lost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 READY_S = 10.0
 _PIECE_BYTES = 64 << 10
+_MOST_INODES = 1 << 20
 
 
 class NoSmallDisk(Exception):
@@ -21,14 +22,18 @@ class NoSmallDisk(Exception):
 class SmallDisk:
     """A tmpfs in a mount namespace of its own; it is gone with `close`, whatever happens to us.
 
+    Args:
+        inodes: How many files and folders it takes; None: as many as Linux thinks fit.
+
     Attributes:
         path: Where everyone of this user reaches it.
     """
 
-    def __init__(self, size_mb: int) -> None:
+    def __init__(self, size_mb: int, inodes: int | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tailrace-disk-"))
         whose = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        script = f"mount -t tmpfs -o size={size_mb}m,mode=0777 tailrace {self._folder} && echo ready && exec cat"
+        options = f"size={size_mb}m,mode=0777" + ("" if inodes is None else f",nr_inodes={inodes}")
+        script = f"mount -t tmpfs -o {options} tailrace {self._folder} && echo ready && exec cat"
         try:
             self._holder = subprocess.Popen(
                 ["unshare", *whose, "--mount", "sh", "-c", script],
@@ -50,7 +55,7 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Take all room that is left."""
-        with (self.path / "ballast").open("ab", buffering=0) as ballast:
+        with self._ballast.open("ab", buffering=0) as ballast:
             piece = bytes(_PIECE_BYTES)
             while piece:
                 try:
@@ -59,9 +64,26 @@ class SmallDisk:
                 except OSError:
                     piece = piece[: len(piece) // 2]
 
+    def fill_inodes(self) -> None:
+        """Take every inode that is left: nothing new can be opened there."""
+        self._ballast.mkdir()
+        for number in range(_MOST_INODES):
+            try:
+                (self._ballast / str(number)).touch()
+            except OSError:
+                return
+        raise AssertionError(f"{self.path} takes more than {_MOST_INODES} files")
+
     def make_room(self) -> None:
-        """Give back what `fill` took."""
-        (self.path / "ballast").unlink()
+        """Give back what `fill` or `fill_inodes` took."""
+        if self._ballast.is_dir():
+            shutil.rmtree(self._ballast)
+        else:
+            self._ballast.unlink()
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"
 
     def close(self) -> None:
         """Let it go."""

@@ -1,17 +1,23 @@
-"""What a process takes of the machine, as Linux counts it: I10, measured by whoever makes the fault."""
+"""What processes take of the machine, as Linux counts it: I10, measured by whoever makes the fault."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.processes import Fleet
+
+LOOK_S = 0.2
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KB = 1_024
 _MB = 1_000_000
-_HOUR_S = 3_600.0
 
 
 class Sample(NamedTuple):
@@ -51,36 +57,54 @@ class Memory:
         self.samples.append(sample)
         return sample
 
-    @property
-    def peak_bytes(self) -> int:
-        """The most that it had resident at any time."""
-        return max((each.peak_bytes for each in self.samples), default=0)
+
+def cpu_s(pid: int) -> float:
+    """Return how long a process has computed, in user and kernel mode; proc(5), fields 14 and 15 of `stat`."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+@dataclass
+class FleetMemory:
+    """What each worker of a fleet held at first, and at most.
+
+    Attributes:
+        first_mb: By name; what a successor of that name holds is compared with it too.
+        peak_mb: Likewise.
+    """
+
+    first_mb: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
 
     @property
-    def most_files(self) -> int:
-        """The most descriptors that were open at a look."""
-        return max((each.files for each in self.samples), default=0)
+    def grown_mb(self) -> float:
+        """The most that one worker has grown."""
+        return max(self.peak_mb[name] - self.first_mb[name] for name in self.first_mb)
 
-    def slope_mb_per_h(self, after_s: float = 0.0) -> float:
-        """Return how fast it grows: the least squares line through the samples.
-
-        Args:
-            after_s: Samples of so many seconds at the beginning are left out: a process fills its caches first.
-        """
-        first_s = self.samples[0].at_s if self.samples else 0.0
-        kept = [each for each in self.samples if each.at_s - first_s >= after_s]
-        return _slope([each.at_s for each in kept], [float(each.resident_bytes) for each in kept]) * _HOUR_S / _MB
-
-    def files_grown(self) -> int:
-        """Return how many more descriptors were open at the last look than at the first."""
-        return self.samples[-1].files - self.samples[0].files if self.samples else 0
+    def look(self, fleet: Fleet) -> None:
+        """Take note of what the workers hold now; one that has ended is passed over."""
+        for name, worker in fleet.running.items():
+            if (now := Memory(worker.pid).look()) is not None:
+                now_mb = now.resident_bytes / _MB
+                self.first_mb.setdefault(name, now_mb)
+                self.peak_mb[name] = max(now_mb, self.peak_mb.get(name, 0.0))
 
 
-def _slope(xs: list[float], ys: list[float]) -> float:
-    if len(xs) < 2:
-        return 0.0
-    middle_x, middle_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - middle_x) ** 2 for x in xs)
-    if not spread:
-        return 0.0
-    return sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
+@asynccontextmanager
+async def memory_of(fleet: Fleet) -> AsyncIterator[FleetMemory]:
+    """Watch what workers hold as long as the block."""
+    memory = FleetMemory()
+
+    async def watch() -> None:
+        while True:
+            memory.look(fleet)
+            await asyncio.sleep(LOOK_S)
+
+    memory.look(fleet)
+    watching = asyncio.create_task(watch())
+    try:
+        yield memory
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

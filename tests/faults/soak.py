@@ -14,10 +14,12 @@ import argparse
 import asyncio
 import logging
 import math
+import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -467,7 +469,7 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
 
 async def soak(folder: Path, arguments: argparse.Namespace) -> bool:
     """Run it, write the table, return whether all was well."""
-    failure = ""
+    failure = "it did not come to its end"
     snapshots = {"every": "2s", "publish": "500ms"}
     async with ground(folder, arguments.seed, teams=TEAMS, proxied=True, snapshots=snapshots) as at:
         at.rng = Random(arguments.seed)
@@ -480,9 +482,10 @@ async def soak(folder: Path, arguments: argparse.Namespace) -> bool:
                 f"memory grows by {grown.slope_mb_h:.1f} ± {2 * grown.error_mb_h:.1f} MB/h"
             )
             assert grown.files_grown <= FILES_MOST, f"{grown.files_grown} more files are open"
-        except AssertionError as problem:
-            failure = str(problem).partition("\n")[0]
-            print("\n".join([str(problem), *getattr(problem, "__notes__", [])]), file=sys.stderr)
+            failure = ""
+        except Exception as problem:  # whatever it is, it is told in the table
+            traceback.print_exc()
+            failure = f"{type(problem).__name__}: {problem}".partition("\n")[0]
         finally:
             arguments.out.write_text(report(series, arguments.seed, arguments.minutes, failure))
     return not failure
@@ -500,7 +503,11 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(levelname)s %(name)s %(message)s")
     folder = Path(tempfile.mkdtemp(prefix="tailrace-soak-"))
     is_well = asyncio.run(soak(folder, arguments))
-    print(f"the table is {arguments.out}; the logs are in {folder}", file=sys.stderr)
+    print(f"the table is {arguments.out}", file=sys.stderr)
+    if is_well:
+        shutil.rmtree(folder)
+    else:
+        print(f"the logs are in {folder}", file=sys.stderr)
     return 0 if is_well else 1
 
 

@@ -18,7 +18,8 @@ HEAD = """# Faults
 What breaks, on real Apache Kafka, and what became of the events, the labels and the model. Written by
 `make faults SIZE={size}`; each row says how often the fault happened and how many accepted events the checks covered.
 
-*lost*: events and labels without an outcome. *twice*: identities that were learned twice. *recovery*: from the fault,
+*lost*: events and labels without an outcome. *twice*: identities that were learned twice; both empty where other checks
+than these were made. *recovery*: from the fault,
 or from its end where it ends by itself, to the first new prediction of every partition (a killed joiner: to its
 successor's first block; a killed learner: to its successor's first snapshot). *during*: the fewest predictions that
 came during one fault, where there were some.
@@ -71,8 +72,9 @@ def _cells(each: dict[str, Any]) -> list[str]:
         for kind, times in each["recoveries_s"].items()
     ]
     during = str(min(each["predictions"])) if each["predictions"] else ""
-    counts = [f"{each[name]:,}" for name in ("times", "events", "lost", "twice")]
-    return [each["number"], each["title"], *counts, ", ".join(recoveries), during, f"{each['seconds']:.0f}", "passed"]
+    counts = ["" if each[name] is None else f"{each[name]:,}" for name in ("times", "events", "lost", "twice")]
+    word = f"**skipped**: {each['skipped']}" if each["skipped"] else "passed"
+    return [each["number"], each["title"], *counts, ", ".join(recoveries), during, f"{each['seconds']:.0f}", word]
 
 
 def _row(cells: Sequence[str]) -> str:

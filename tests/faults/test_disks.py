@@ -27,6 +27,23 @@ def test_a_small_disk_takes_nothing_more_when_it_is_full_and_something_when_ther
     assert not disk.path.exists()
 
 
+def test_a_small_disk_without_inodes_opens_nothing_new_until_there_is_room_again():
+    try:
+        disk = SmallDisk(4, inodes=50)
+    except NoSmallDisk as why:
+        if os.environ.get("TAILRACE_REQUIRE_KAFKA") == "1":
+            raise
+        pytest.skip(str(why))
+    try:
+        disk.fill_inodes()
+        with pytest.raises(OSError, match="No space left"):
+            (disk.path / "more").touch()
+        disk.make_room()
+        (disk.path / "more").touch()
+    finally:
+        disk.close()
+
+
 def test_the_tail_that_is_lost_begins_at_a_batch(tmp_path):
     folder = tmp_path / "topic-0"
     folder.mkdir()

@@ -12,6 +12,7 @@ def result(number="F01", **changes):
         "events": 1_234,
         "lost": 0,
         "twice": 0,
+        "skipped": "",
         "recoveries_s": {"2s": [1.0, 2.0, 3.0]},
         "predictions": [7, 5],
         "notes": ["memory grew by 1 MB"],
@@ -46,7 +47,36 @@ def test_the_table_tells_what_each_fault_came_to_and_what_failed(tmp_path):
     assert "seed 7" in text
 
 
+def test_what_nobody_counted_is_no_zero_and_what_was_skipped_has_not_passed(tmp_path):
+    path = tmp_path / "faults.md"
+
+    write_table(path, [result(lost=None, twice=None, skipped="no tmpfs can be mounted")], "ci", 7, 90.0)
+
+    assert "| 20 | 1,234 |  |  | 2.0 / 3.0 (2s) | 5 | 12 | **skipped**: no tmpfs can be mounted |" in path.read_text()
+
+
 def test_every_fault_happens_at_least_once_and_more_often_in_the_large_size():
     faults = load_cases()
 
     assert all(1 <= each.ci <= each.full for each in faults.values())
+
+
+def test_the_sizes_that_were_promised():
+    faults = load_cases()
+
+    numbers = {f"F{number:02}" for number in (*range(1, 22), *range(23, 31), 39)}
+    assert numbers | {"IDLE-1", "IDLE-2", "IDLE-3", "IDLE-4"} == faults.keys()
+    promised = {
+        "F01": (20, 200),
+        "F02": (3, 20),
+        "F03": (3, 20),
+        "F04": (5, 20),
+        "F05": (3, 20),
+        "F06": (60, 600),
+        "F07": (3, 20),
+        "F25": (20, 100),
+        "F26": (5, 100),
+        "F39": (20, 20),
+    }
+    assert promised == {number: (faults[number].ci, faults[number].full) for number in promised}
+    assert faults["F24"].full == 1_000_000

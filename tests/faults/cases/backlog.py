@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import APART, Ground, ground, now_ms
+from tests.faults.memory import Memory
 from tests.faults.topics import prediction_source
 from tests.faults.workload import STEP_MS, Sent, Workload
 
@@ -95,31 +95,32 @@ async def _catch_up(at: Ground, count: int, before_ms: float, result: Result) ->
     async with at.load.flowing(LIVE_RATE):
         begun_ms = now_ms()
         worker = await at.fleet.start("learn")
-        memory: list[float] = []
+        memory = Memory(worker.pid)
         told: list[tuple[int, int]] = []  # milliseconds, records behind
         end_s = time.monotonic() + AT_ONCE_S
         while not told or told[-1][1] > LIVE_RATE:
             at.fleet.complain_of_the_dead()
             assert time.monotonic() < end_s, f"still behind by {told[-1:]} after {AT_ONCE_S} s\n{at.tails()}"
-            memory.append(_memory_mb(worker.pid))
+            memory.look()
             await asyncio.sleep(0.2)
             told = await _lags(at, begun_ms)
         done_ms = told[-1][0]
     seconds = (done_ms - begun_ms) / 1_000
     after_ms = await _p99_ms(at, begun_ms, done_ms)
     rate = count / seconds
-    result.recovered("heal", seconds)
+    result.recovered("caught up", seconds)
     result.predictions.append(sum(map(len, (await at.predicted_since(begun_ms, done_ms)).values())))
-    quarter = memory[len(memory) // 4]
+    sizes_mb = [each.resident_bytes / 1e6 for each in memory.samples]
+    quarter = sizes_mb[len(sizes_mb) // 4]
     result.notes.append(
         f"p99 of a prediction {before_ms:.0f} ms before, {after_ms:.0f} ms while it catches up; {rate:,.0f} examples/s, "
-        f"the start of the process included; memory {quarter:.0f} MB at a quarter of the way, {max(memory):.0f} MB at most; "
+        f"the start of the process included; memory {quarter:.0f} MB at a quarter of the way, {max(sizes_mb):.0f} MB at most; "
         f"{max(lag for _, lag in told):,} records behind at most, as told"
     )
     assert max(lag for _, lag in told) > LIVE_RATE, f"the lag was never told: {told}"
     assert after_ms <= SLOWER * max(before_ms, LEAST_MS), result.notes[-1]
     assert rate >= CATCH_UP * LIVE_RATE, result.notes[-1]
-    assert max(memory) - quarter <= GROWS_MB, result.notes[-1]
+    assert max(sizes_mb) - quarter <= GROWS_MB, result.notes[-1]
 
 
 async def _examples(at: Ground) -> int:
@@ -159,9 +160,3 @@ async def _p99_ms(at: Ground, since_ms: int, until_ms: int) -> float:
     took = sorted(answered[source] - asked_ms for source, asked_ms in asked.items() if source in answered)
     assert took, "nothing was predicted"
     return float(took[int(0.99 * (len(took) - 1))])
-
-
-def _memory_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (kilobytes,) = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
-    return kilobytes / 1_024

@@ -57,7 +57,7 @@ async def restarts(trial: Trial) -> Result:
             async with at.load.flowing():
                 began_ms = now_ms()
                 await _end(_node(at, leader), how)
-                result.recovered("heal", await at.recovered(began_ms))
+                result.recovered("heal", await at.recovered(now_ms()))
                 await asyncio.sleep(AWAY_S)
                 await asyncio.to_thread(at.brokers.start)
                 during = sum(map(len, (await at.predicted_since(began_ms, now_ms())).values()))
@@ -125,7 +125,7 @@ async def coordinators(trial: Trial) -> Result:
                 seconds = await at.recovered(killed_ms, within_s=MOVED_S)
                 result.recovered("heal", seconds)
                 assert seconds <= MOVED_S, f"{seconds} s to the first predictions"
-                await _commits_go_on(at, killed_ms)
+                result.recovered("commits", await _commits_go_on(at, killed_ms))
                 result.predictions.append(sum(map(len, (await at.predicted_since(killed_ms, now_ms())).values())))
                 await asyncio.to_thread(at.brokers.start)
             await at.check(f"broker {node}, which coordinates {role}, was killed")
@@ -143,7 +143,7 @@ async def full_disk(trial: Trial) -> Result:
     except NoSmallDisk as why:
         if os.environ.get("TAILRACE_REQUIRE_KAFKA") == "1":
             raise
-        result.notes.append(f"skipped: {why}")
+        result.skipped = str(why)
         return result
     try:
         http = free_address()
@@ -259,7 +259,8 @@ async def _resumes(at: Ground, result: Result) -> None:
     assert seconds <= RESUMED_S, f"{seconds} s from the broker's return to predictions of every partition"
 
 
-async def _commits_go_on(at: Ground, killed_ms: int) -> None:
+async def _commits_go_on(at: Ground, killed_ms: int) -> float:
+    """Wait until every group has committed more than now; return the seconds since the kill."""
     await at.topics.refresh_committed()
     before = {role: dict(offsets) for role, offsets in at.topics.committed.items()}
 
@@ -270,7 +271,8 @@ async def _commits_go_on(at: Ground, killed_ms: int) -> None:
             for role, offsets in at.topics.committed.items()
         )
 
-    await until(rose, "scorers and joiners commit again", MOVED_S - (now_ms() - killed_ms) / 1_000)
+    await until(rose, "scorers, joiners and learners commit again", MOVED_S - (now_ms() - killed_ms) / 1_000)
+    return (now_ms() - killed_ms) / 1_000
 
 
 async def _unready(address: str) -> str:

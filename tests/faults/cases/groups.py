@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.catalog import Result, Trial, fault
-from tests.faults.ground import Ground, ground, now_ms
+from tests.faults.ground import APART, Ground, ground, now_ms
 from tests.faults.group_offsets import GROUP_SUBSCRIBED_TO_TOPIC, NON_EMPTY_GROUP, delete_group, delete_offsets
 from tests.faults.topics import gap_of
 
@@ -31,10 +31,15 @@ COMMITTED_S = 10.0
 
 @dataclass(frozen=True)
 class Work:
-    """What came in a span: predictions, and examples in blocks, each per second."""
+    """What came in a span: predictions, and examples in blocks, each per second.
+
+    Attributes:
+        predictions: How many.
+    """
 
     predicted: float
     learned: float
+    predictions: int
 
 
 @fault("F25", "rebalance storm: members join and leave every 2 s, then all restart", ci=20, full=100, limit_s=420)
@@ -51,9 +56,9 @@ async def storm(trial: Trial) -> Result:
             async with at.load.flowing(EVENTS_PER_S):
                 await asyncio.sleep(STEADY_S)
                 steady = await _work(at, now_ms() - int(STEADY_S * 750), now_ms())
-                began_ms = now_ms()
+                began_ms, given = now_ms(), _assignments(at)
                 await _come_and_go(at, times)
-                during = await _work(at, began_ms, now_ms())
+                during, rounds = await _work(at, began_ms, now_ms()), _assignments(at) - given
                 rolled_ms = now_ms()
                 for member in list(at.fleet.running):
                     await at.fleet.stop(member)
@@ -64,15 +69,14 @@ async def storm(trial: Trial) -> Result:
             assert min(shares) >= LEAST_SHARE, f"{name}: {during} in the storm, {steady} before it"
             await at.check(f"a storm of {times} with {name} members")
             await _nothing_uncommitted(at)
-            rounds = _assignments(at)
             assert rounds >= times, f"{times} members came and went, and partitions were given only {rounds} times"
-            result.predictions.append(int(during.predicted * times * EVERY_S))
+            result.predictions.append(during.predictions)
             result.times += times
             result.notes.append(
                 f"{name} members, at {steady.predicted:.0f} predictions/s and {steady.learned:.0f} examples/s before: "
                 f"{shares[0]:.0%} and {shares[1]:.0%} of that during the storm, "
                 f"{rolling.predicted / steady.predicted:.0%} and {rolling.learned / steady.learned:.0%} while all of "
-                f"them were restarted; partitions were given {rounds} times"
+                f"them were restarted; partitions were given {rounds} times in the storm"
             )
             result.add(await at.finish())
     return result
@@ -106,7 +110,7 @@ async def _work(at: Ground, since_ms: int, until_ms: int) -> Work:
         if isinstance(content, TrainingBlock) and since_ms < record.timestamp <= until_ms
     )
     seconds = (until_ms - since_ms) / 1000
-    return Work(predicted / seconds, learned / seconds)
+    return Work(predicted / seconds, learned / seconds, predicted)
 
 
 async def _nothing_uncommitted(at: Ground) -> None:
@@ -124,7 +128,6 @@ def _assignments(at: Ground) -> int:
 
 # ── F30 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-APART = {role: (role,) for role in ("score", "join", "learn")}
 LONG_EVENTS = 1_500
 """40 ms apart: twice what horizon and disorder remember."""
 DELETED_S = 20.0

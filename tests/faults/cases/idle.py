@@ -8,7 +8,7 @@ import time
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
-from tests.faults.usage import cpu_s, memory_of
+from tests.faults.memory import cpu_s, memory_of
 from tests.faults.workload import HORIZON_MS
 
 PIECES = 12

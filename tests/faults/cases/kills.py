@@ -83,7 +83,7 @@ async def joiner(trial: Trial) -> Result:
             for place in at.rng.sample(OF_THE_JOIN, len(OF_THE_JOIN)):
                 async with at.load.flowing():
                     killed_ms = await kill_at(at, "join", place)
-                    known = await owners(at)
+                    known = await block_owners(at)
                     await at.fleet.start("join")
                     result.recovered("2s", await first_blocks(at, killed_ms, known))
                 result.times += 1
@@ -140,7 +140,7 @@ async def everything(trial: Trial) -> Result:
                 killed_ms = now_ms()
                 for name in teams:
                     await at.fleet.kill(name)
-                known, before = await owners(at), await snapshots_of(at)
+                known, before = await block_owners(at), await snapshots_of(at)
                 for name in at.rng.sample(list(teams), len(teams)):
                     begun_s = time.monotonic()
                     await at.fleet.start(name)
@@ -230,7 +230,7 @@ async def shares_of_scorers(at: Ground) -> dict[str, set[int]]:
         await asyncio.sleep(0.1)
 
 
-async def owners(at: Ground) -> set[str]:
+async def block_owners(at: Ground) -> set[str]:
     """Return the owners of all blocks so far."""
     (training,) = await at.topics.read(at.scenario.domain.topics.training)
     return {block.owner for block in training.decoded if isinstance(block, TrainingBlock)}

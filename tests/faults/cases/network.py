@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
+from tests.faults.memory import memory_of
 from tests.faults.proxy import (
     Delay,
     DropResponses,
@@ -19,7 +20,6 @@ from tests.faults.proxy import (
     Refuse,
     Reset,
 )
-from tests.faults.usage import memory_of
 
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -55,6 +55,7 @@ class Trouble:
         cuts: The connections that stand are reset when it begins.
         tells: Connections end, or go on after it.
         serves: Predictions go on while it lasts.
+        silences: Nothing reaches the broker while it lasts, so that there are no predictions.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Trouble:
     cuts: bool = False
     tells: bool = True
     serves: bool = False
+    silences: bool = False
 
 
 LOST_ANSWERS = (
@@ -78,13 +80,13 @@ LOST_CONTROL = (
     Trouble("no answers to Fetch, connections end", DropResponses({FETCH}, close=True), 1.0, 8.0),
 )
 PATHS = (
-    Trouble("half-open", HalfOpen(), 2.0, 14.0, tells=False),
-    Trouble("nothing reaches the broker", OneWay("to_broker"), 2.0, 14.0, tells=False),
+    Trouble("half-open", HalfOpen(), 2.0, 14.0, tells=False, silences=True),
+    Trouble("nothing reaches the broker", OneWay("to_broker"), 2.0, 14.0, tells=False, silences=True),
     Trouble("nothing comes back", OneWay("to_client"), 2.0, 14.0, tells=False),
     Trouble("answers take 5 s", Delay(2.5), 30.0, 30.0, serves=True),
     Trouble("30 % loss", Loss(0.3), 10.0, 15.0, serves=True),
-    Trouble("refused", Refuse(), 2.0, 8.0, cuts=True),
-    Trouble("reset", Reset(), 2.0, 8.0),
+    Trouble("refused", Refuse(), 2.0, 8.0, cuts=True, silences=True),
+    Trouble("reset", Reset(), 2.0, 8.0, silences=True),
 )
 
 
@@ -104,6 +106,10 @@ async def undergo(at: Ground, trouble: Trouble, result: Result, within_s: float)
     await at.check(f"{trouble.name} for {lasts_s:.1f} s")
     if isinstance(trouble.fault, DropResponses):
         assert proxy.dropped_responses > dropped, f"{trouble.name}: nothing was lost in {lasts_s:.1f} s"
+    if trouble.silences:
+        # What was on its way to the broker when it began is written in the first half.
+        late = await at.predicted_since((began_ms + healed_ms) // 2, healed_ms)
+        assert not any(late.values()), f"{trouble.name}: predictions came through it: {late}"
     if trouble.serves:
         assert during, f"{trouble.name}: nothing was predicted in {lasts_s:.1f} s"
         result.predictions.append(during)

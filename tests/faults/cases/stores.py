@@ -7,15 +7,15 @@ import hashlib
 import http.client
 import os
 import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.faults.catalog import Result, Trial, fault
+from tests.faults.disks import NoSmallDisk, SmallDisk
 from tests.faults.ground import APART, Ground, ground, now_ms
 from tests.faults.topics import Column
 from tests.stores.s3_server import BUCKET, KEY_ID, SECRET, s3_server
@@ -28,7 +28,6 @@ from tailrace.wire.avro_codec import decode_manifest, decode_status
 
 LASTS_S = 4.0
 HEALED_S = 40.0  # the queue's longest pause is 30 s
-BALLAST = "ballast"
 SLOW_S = 0.7
 HANGS_S = 60.0
 
@@ -64,94 +63,36 @@ def build():
 """
 
 
-class NoMount(Exception):
-    """No file system can be mounted here."""
-
-
-@contextmanager
-def small_disk(folder: Path, size: str, inodes: int) -> Iterator[Path]:
-    """Mount a small file system as long as the block; in a user namespace of one's own where this is not root's.
-
-    Raises:
-        NoMount: It cannot be had.
-    """
-    folder.mkdir()
-    options = f"size={size},nr_inodes={inodes},mode=700"
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise NoMount(
-            f"no file system can be mounted here: {done.stderr.strip()}; run this as root, or in `unshare -rm`"
-        )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Take every byte of a disk."""
-    with (disk / BALLAST).open("wb", buffering=0) as ballast:
-        for size in (1 << 20, 4_096, 1):
-            try:
-                while ballast.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
-
-
-def fill_inodes(disk: Path) -> None:
-    """Take every inode of a disk: nothing new can be opened there."""
-    (disk / BALLAST).mkdir()
-    for number in range(1 << 20):
-        try:
-            (disk / BALLAST / str(number)).touch()
-        except OSError:
-            return
-
-
-def free(disk: Path) -> None:
-    """Give back what was taken."""
-    path = disk / BALLAST
-    if path.is_dir():
-        for each in path.iterdir():
-            each.unlink()
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
-
-
 @fault("F19", "the worker's disk is full: write, open, fsync, rename; waiting room", ci=6, full=60, limit_s=300)
 async def full_disk(trial: Trial) -> Result:
     """Serving and learning go on, nothing half-written counts, and it heals by itself when there is room."""
     result = Result()
     try:
-        with small_disk(trial.folder / "store", "2m", 400) as disk:
+        with closing(await asyncio.to_thread(SmallDisk, 2, inodes=400)) as disk:
             await _full_store(trial, disk, result)
-        with small_disk(trial.folder / "rooms", "24m", 4_000) as disk:
+        with closing(await asyncio.to_thread(SmallDisk, 24, inodes=4_000)) as disk:
             await _full_rooms(trial, disk, result)
-    except NoMount as problem:
+    except NoSmallDisk as problem:
         if os.environ.get("TAILRACE_REQUIRE_KAFKA") == "1":
             raise
-        result.notes.append(f"skipped: {problem}")
+        result.skipped = str(problem)
     return result
 
 
-async def _full_store(trial: Trial, disk: Path, result: Result) -> None:
+async def _full_store(trial: Trial, disk: SmallDisk, result: Result) -> None:
     folder = trial.folder / "snapshots"
     folder.mkdir()
     (folder / "failing_calls.py").write_text(FAILING)
     order = folder / "failing"
     faults: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "write ENOSPC": (lambda: fill(disk), lambda: free(disk)),
-        "open ENOSPC": (lambda: fill_inodes(disk), lambda: free(disk)),
+        "write ENOSPC": (disk.fill, disk.make_room),
+        "open ENOSPC": (disk.fill_inodes, disk.make_room),
         "fsync ENOSPC": (lambda: order.write_text("fsync 28"), order.unlink),
         "fsync EIO": (lambda: order.write_text("fsync 5"), order.unlink),
         "rename ENOSPC": (lambda: order.write_text("rename 28"), order.unlink),
     }
     model = {"model": "failing_calls:build", "experimental": True}
-    store = f"file:{disk}/snapshots"
+    store = f"file:{disk.path}/snapshots"
     snapshots = {"every": "300ms", "publish": "200ms", "store": store}
     async with ground(folder, trial.seed, champion=model, snapshots=snapshots) as at:
         await at.warm_up()
@@ -160,7 +101,7 @@ async def _full_store(trial: Trial, disk: Path, result: Result) -> None:
             begin, end = faults[name]
             await _while_refused(at, name, begin, end, result)
             result.times += 1
-        _check_files(disk / "snapshots")
+        _check_files(disk.path / "snapshots")
         result.add(await at.finish())
 
 
@@ -192,15 +133,15 @@ async def _while_refused(
     await at.check(name)
 
 
-async def _full_rooms(trial: Trial, disk: Path, result: Result) -> None:
+async def _full_rooms(trial: Trial, disk: SmallDisk, result: Result) -> None:
     """Waiting rooms on a full disk: the partitions say so, scoring goes on, and the topics keep what waits."""
     folder = trial.folder / "waiting"
     folder.mkdir()
-    join = {"store": "disk", "folder": str(disk / "waiting")}
+    join = {"store": "disk", "folder": str(disk.path / "waiting")}
     async with ground(folder, trial.seed, teams=APART, join=join) as at:
         await at.warm_up()
         async with at.load.flowing(150):
-            fill(disk)
+            disk.fill()
             begun_ms = now_ms()
             await _says(at, Role.JOIN, "could not be", begun_ms)
             told_ms = now_ms()
@@ -208,7 +149,7 @@ async def _full_rooms(trial: Trial, disk: Path, result: Result) -> None:
             during = await at.predicted_since(told_ms, now_ms())
             assert all(during.values()), f"partitions without predictions: {during}"
             result.predictions.append(sum(map(len, during.values())))
-            free(disk)
+            disk.make_room()
             healed_ms = now_ms()
             result.recovered("heal", await _blocks_since(at, healed_ms))
         result.notes.append(
@@ -237,11 +178,13 @@ class Front:
         mode: "" passes on; "down" answers 503; "slow" waits SLOW_S first; "hangs" never answers; "loses" says that a
             content is stored and drops it; "stale" answers a listing as it was first asked for in this mode.
         refused: How many requests were not passed on.
+        listings: How many listings were asked for, in any mode.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.mode = ""
         self.refused = 0
+        self.listings = 0
         self._target = target
         self._healed = threading.Event()
         self._listings: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
@@ -290,6 +233,7 @@ class Front:
         """Answer one request."""
         body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
         mode, is_listing = self.mode, asked.command == "GET" and "list-type=2" in asked.path
+        self.listings += is_listing
         if mode in ("down", "hangs") or (mode == "loses" and asked.command == "PUT"):
             self.refused += 1
         if mode == "hangs":
@@ -348,6 +292,7 @@ async def lying_store(trial: Trial) -> Result:
                     await _with_store(at, front, MODES[number % len(MODES)], result)
                     result.times += 1
                 result.add(await at.finish())
+                result.notes.append(f"the store was asked for {front.listings} listings: the index says what there is")
         finally:
             front.close()
     return result

@@ -209,7 +209,7 @@ async def _says(worker: Worker, events: Sequence[str], words: str, result: Resul
         f"{worker.errors} says {words}",
         REFUSED_S,
     )
-    result.recovered("heal", time.monotonic() - began_s)
+    result.recovered("named", time.monotonic() - began_s)
 
 
 def _log(worker: Worker) -> str:

@@ -1,0 +1,51 @@
+"""What tries the faults leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.faults.__main__ import Running
+from tests.faults.catalog import load_cases
+
+LEAVES_A_STOPPED_CHILD = """
+import os, signal
+pid = os.fork()
+if pid == 0:
+    os.kill(os.getpid(), signal.SIGSTOP)
+print(pid, flush=True)
+os._exit(3)
+"""
+
+
+def test_a_stopped_process_of_a_fault_whose_own_process_has_ended_is_ended_too(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEAVES_A_STOPPED_CHILD], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    with (tmp_path / "log").open("wb") as log:
+        running = Running(load_cases()["F01"], process, log, tmp_path / "out", 0.0)
+        end_s = time.monotonic() + 10.0
+        while running.is_alive:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+        assert _state(child) in "TtRSD"
+
+        running.kill()
+
+    assert process.returncode == 3
+    end_s = time.monotonic() + 10.0
+    while _state(child) not in "ZX":
+        assert time.monotonic() < end_s, _state(child)
+        time.sleep(0.01)
+    process.stdout.close()
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
