@@ -3,7 +3,8 @@
 A log loses its tail when a broker without replicas loses its disk's last writes, or when a topic is deleted and created
 anew. New records then take the offsets of those that were lost, and a reader that only counts offsets goes on as if
 nothing had been. A broker that fails is away for longer than a second; so whoever has heard nothing of a partition for
-a second reads the last record that it knows once more before it reads on. (KIP-320 has brokers say so; aiokafka does not ask them.)
+a second reads the last record that it knows once more before it reads on. (KIP-320 has brokers say so; aiokafka does
+not ask them.)
 
 Pure: the source gives records and times. Invariant: after a silence no record is delivered before the one in front of
 it was found to be the one that was delivered.
