@@ -12,6 +12,7 @@ Each reads topics and store, never what a process says of itself, and tells `Vio
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping
@@ -203,7 +204,8 @@ async def the_index_holds_what_was_signed(topics: Topics, scenario: Scenario, sa
             if manifest.inline:
                 snapshot_file.read_inline(manifest, expected)
             if manifest.store_path is not None:
-                snapshot_file.read(store.get(manifest.store_path, snapshot_file.MAX_FILE_BYTES), expected)
+                file = await asyncio.to_thread(store.get, manifest.store_path, snapshot_file.MAX_FILE_BYTES)
+                snapshot_file.read(file, expected)
         except SnapshotRefused as refusal:
             if refusal.reason != "missing":
                 say.say("I6", f"{name} in the index cannot be loaded: {refusal}")

@@ -126,9 +126,14 @@ class Worker:
             await asyncio.sleep(0.005)
         return self.nursery.codes[self.pid]
 
+    @property
+    def said(self) -> str:
+        """What it wrote so far; it opens its file a moment after it is born."""
+        return self.errors.read_text() if self.errors.exists() else ""
+
     def tail(self) -> str:
         """Return the last lines it wrote."""
-        return "".join(self.errors.read_text().splitlines(keepends=True)[-25:]) if self.errors.exists() else ""
+        return "".join(self.said.splitlines(keepends=True)[-25:])
 
 
 class Fleet:

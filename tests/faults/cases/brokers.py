@@ -88,7 +88,7 @@ async def away(trial: Trial) -> Result:
             grown = _resident(memory) - before
             at.fleet.complain_of_the_dead()
             assert grown < FLAT_BYTES, f"the worker grew by {grown} bytes while the broker was away"
-            assert "waiting for Kafka" in worker.errors.read_text(), worker.tail()
+            assert "waiting for Kafka" in worker.said, worker.tail()
             await asyncio.to_thread(at.brokers.start)
             await _resumes(at, result)
         await at.check(f"the broker was away for {trial.times} s")
@@ -97,7 +97,7 @@ async def away(trial: Trial) -> Result:
         await at.fleet.kill("all")
         at.brokers.kill()
         worker = await at.fleet.start("all")
-        await until(lambda: "waiting for Kafka" in worker.errors.read_text(), "the worker says that it waits")
+        await until(lambda: "waiting for Kafka" in worker.said, "the worker says that it waits")
         assert "has not answered" in await _unready(http)
         async with at.load.flowing():
             await asyncio.to_thread(at.brokers.start)
@@ -191,7 +191,7 @@ async def lost_tail(trial: Trial) -> Result:
                 assert await worker.end(ENDED_S) > 0
                 seconds = time.monotonic() - back_s
                 line = next(
-                    line for line in worker.errors.read_text().splitlines() if any(each in line for each in _ENDS)
+                    line for line in worker.said.splitlines() if any(each in line for each in _ENDS)
                 )
                 assert topic in line, line
                 assert "estore" in line, line
@@ -210,7 +210,7 @@ async def _learning_stays_down(at: Ground, result: Result) -> None:
     assert before is not None
     worker = await at.fleet.start("all")
     await _resumes(at, result)
-    await until(lambda: "learning stays down, serving goes on" in worker.errors.read_text(), "learning stays down")
+    await until(lambda: "learning stays down, serving goes on" in worker.said, "learning stays down")
     await at.topics.read(at.scenario.domain.topics.snapshots)
     after = at.topics.newest_snapshot()
     assert after is not None
