@@ -91,7 +91,7 @@ class Fault:
         title: What breaks, in a few words.
         ci: How often in the size `ci`; `full` likewise.
         limit_s: What a run in the size `ci` may take at most; ten times as much in the other.
-        alone: It needs the machine for itself.
+        alone: It needs the machine for itself: what is measured is how long something takes.
     """
 
     number: str

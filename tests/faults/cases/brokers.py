@@ -190,9 +190,7 @@ async def lost_tail(trial: Trial) -> Result:
                 back_s = time.monotonic()
                 assert await worker.end(ENDED_S) > 0
                 seconds = time.monotonic() - back_s
-                line = next(
-                    line for line in worker.said.splitlines() if any(each in line for each in _ENDS)
-                )
+                line = next(line for line in worker.said.splitlines() if any(each in line for each in _ENDS))
                 assert topic in line, line
                 assert "estore" in line, line
                 result.recovered("named", seconds)

@@ -41,7 +41,7 @@ OF_THE_JOIN = tuple(name for name in failpoints.NAMES if name.startswith("join."
 OF_THE_LEARNER = (*AT_START, "learn.block_folded", *OF_A_SNAPSHOT)
 
 
-@fault("F01", "kill -9 a scorer, one of three", ci=20, full=200, limit_s=480)
+@fault("F01", "kill -9 a scorer, one of three", ci=20, full=200, limit_s=480, alone=True)
 async def scorers(trial: Trial) -> Result:
     """Half of the kills with a session timeout of 2 s, half with 10 s; the others go on meanwhile."""
     result = Result()
@@ -60,8 +60,8 @@ async def scorers(trial: Trial) -> Result:
                     result.recovered(timeout, seconds)
                     during = await at.predicted_since(killed_ms, killed_ms + int(seconds * 1_000))
                     result.predictions.append(sum(map(len, during.values())))
-                    # Nobody can know of the death before: the last heartbeat is a fifth of the session timeout old.
-                    early_ms = killed_ms + int(timeout_s * 800)
+                    # Nobody can know of the death before: the last heartbeat is about a fifth of the session timeout old.
+                    early_ms = killed_ms + int(timeout_s * 700)
                     early = await at.predicted_since(killed_ms + int(SETTLED_S * 1_000), early_ms)
                     silent = {partition for partition, times in early.items() if not times}
                     assert silent == shares[name], f"{name} had {shares[name]} of {shares}; silent was {silent}"
@@ -73,7 +73,7 @@ async def scorers(trial: Trial) -> Result:
     return result
 
 
-@fault("F02", "kill -9 the joiner at each of its fail points", ci=3, full=20, limit_s=480)
+@fault("F02", "kill -9 the joiner at each of its fail points", ci=3, full=20, limit_s=480, alone=True)
 async def joiner(trial: Trial) -> Result:
     """Every place of the join, as often as the size says; those of its start right after another kill."""
     result = Result()
@@ -93,7 +93,7 @@ async def joiner(trial: Trial) -> Result:
     return result
 
 
-@fault("F03", "kill -9 the learner around a snapshot, at each fail point", ci=3, full=20, limit_s=480)
+@fault("F03", "kill -9 the learner around a snapshot, at each fail point", ci=3, full=20, limit_s=480, alone=True)
 async def learner(trial: Trial) -> Result:
     """Every place of the learner, as often as the size says; it begins with what the index names, whatever lies there."""
     result, orphans, starts_s = Result(), Orphans(trial.folder / "snapshots"), list[float]()
@@ -103,6 +103,7 @@ async def learner(trial: Trial) -> Result:
             for place in at.rng.sample(OF_THE_LEARNER, len(OF_THE_LEARNER)):
                 async with at.load.flowing():
                     killed_ms = await kill_at(at, "learn", place)
+                    await asyncio.sleep(SETTLED_S)
                     before = await snapshots_of(at)
                     orphans.look(place, before)
                     worker = await at.fleet.start("learn")
@@ -125,7 +126,7 @@ async def learner(trial: Trial) -> Result:
     return result
 
 
-@fault("F04", "kill -9 everything at once, started again in any order", ci=5, full=20, limit_s=300)
+@fault("F04", "kill -9 everything at once, started again in any order", ci=5, full=20, limit_s=300, alone=True)
 async def everything(trial: Trial) -> Result:
     """Two scorers, a joiner and a learner; recovery is to the last of predictions, blocks and a snapshot."""
     result, starts_s = Result(), list[float]()
