@@ -45,12 +45,16 @@ def make_heartbeat(time_ms: int, *roles: RoleStatus, member: str = "member-a") -
 
 
 def beat(folder: Path, *heartbeats: MemberStatus | None, member: str = "member-a") -> None:
-    """Write heartbeats; None is the tombstone of a member that left."""
+    """Write heartbeats, each at its time; None is the tombstone of a member that left."""
 
     async def act() -> None:
         async with opened(load(folder / "tailrace.toml", environ={})) as reading, reading.sink() as sink:
-            records = [Outgoing(member.encode(), each and encode_status(each)) for each in heartbeats]
-            await (await sink.send(TopicPartition("phishing.status", 0), records))
+            for each in heartbeats:
+                record = Outgoing(member.encode(), each and encode_status(each))
+                with pytest.MonkeyPatch.context() as patch:
+                    if each is not None:
+                        patch.setattr(time, "time_ns", lambda at_ns=each.time_ms * 1_000_000: at_ns)
+                    await (await sink.send(TopicPartition("phishing.status", 0), [record]))
 
     asyncio.run(act())
 

@@ -26,6 +26,7 @@ from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.followers import Models
 from tailrace.streams.learn_agent import LearnAgent, LearnParts
+from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
 from tailrace.streams.snapshot_writer import SnapshotWriter
@@ -81,6 +82,15 @@ class Learner:
                     standby=NoStandby(),
                     writer=self._writer,
                     digests=AgreedDigests(fold, self.machine.loop.time),
+                    # Never started: here nobody sends heartbeats, and every state is compared by the checks.
+                    others=OtherLearners(
+                        reader=self._reader,
+                        status_topic="loop.status",
+                        member=str(name),
+                        lineage=fold.lineage,
+                        announcements=announcements,
+                        recorder=recorder,
+                    ),
                     models=Models(),
                     announcements=announcements,
                     recorder=recorder,

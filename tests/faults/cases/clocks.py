@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
 from tests.faults.workload import CODES, HORIZON_MS, Sent, Workload
+from tests.scenarios.harness import until
 from tests.simulation.oracle import outcomes_of
 
 from tailrace.domain.verdicts import SILENT_MS
 from tailrace.inspection.reading import Reading
 from tailrace.inspection.status import picture_of
+from tailrace.wire.avro_codec import decode_status
 
 HOUR_MS = 3_600_000
 JUMPS_MS = (-HOUR_MS, -600_000, -1_500, 0, 1_500, 600_000, HOUR_MS)
@@ -75,6 +77,7 @@ async def clocks(trial: Trial) -> Result:
                 await at.fleet.kill(name := at.rng.choice(list(TEAMS)))
                 await at.fleet.start(name, ("clock", str(offsets[name])))
                 await at.recovered(now_ms())
+            await clocks_are_off(at, offsets)
             await at.check(f"{result.times} jumps of clocks, now {offsets}")
         await all_are_seen(at)
         idle_s = await horizons_pass(at, offsets)
@@ -93,6 +96,22 @@ async def take_any_time(at: Ground) -> None:
     for topic in (names.events, names.labels):
         await admin.alter(topic, {"message.timestamp.after.max.ms": str((1 << 63) - 1), "retention.ms": "-1"})
     await admin.close()
+
+
+async def clocks_are_off(at: Ground, offsets: dict[str, int]) -> None:
+    """Wait until heartbeats, written by the workers' clocks and dated by the broker's, differ by what was set."""
+
+    async def differ() -> bool:
+        since_ms, off_ms = now_ms() - 3_000, dict[bytes | None, int]()
+        for column in await at.topics.read(at.scenario.domain.topics.status):
+            for record in column.records:
+                if record.timestamp >= since_ms and record.value is not None:
+                    off_ms[record.key] = decode_status(record.value).time_ms - record.timestamp
+        return sorted(round(each / 60_000) for each in off_ms.values()) == sorted(
+            round(each / 60_000) for each in offsets.values()
+        )
+
+    await until(differ, f"the clocks of the workers are off by {offsets}")
 
 
 async def all_are_seen(at: Ground) -> None:
