@@ -67,12 +67,17 @@ class _Seen:
 
 
 def accepted(log: Iterable[object]) -> Iterator[TrainingBlock]:
-    """Yield the blocks that count: of the owner by valid claims, each number once and in order."""
+    """Yield the blocks that count: of the owner by valid claims, each number once and in order.
+
+    The first claim names the log; where several begin it at once, those that named it otherwise do not count.
+    """
+    log_id: str | None = None
     owners: dict[int, str] = {}
     numbers: dict[int, int] = {}
     for record in log:
         if isinstance(record, Claim):
-            if owners.get(record.partition) == record.after:
+            if owners.get(record.partition) == record.after and log_id in (None, record.log_id):
+                log_id = record.log_id
                 owners[record.partition], numbers[record.partition] = record.owner, 0
         elif isinstance(record, TrainingBlock):
             part = record.partition
