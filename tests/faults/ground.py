@@ -26,6 +26,7 @@ from tests.scenarios.harness import Scenario
 
 PARTITIONS = 4
 QUIET_S = 60.0
+SETTLED_S = 0.2
 TOGETHER: Mapping[str, Sequence[str]] = {"all": ("score", "join", "learn")}
 APART: Mapping[str, Sequence[str]] = {"score": ("score",), "join": ("join",), "learn": ("learn",)}
 BROKER_SETTINGS = {"group.min.session.timeout.ms": "1000"}
@@ -132,6 +133,10 @@ class Ground:
                 if times and partition in wanted:
                     first.setdefault(partition, min(times))
         return (max(first.values()) - since_ms) / 1000
+
+    async def recovered_after(self, killed_ms: int, within_s: float = 60.0) -> float:
+        """Return what `recovered` does, after a kill or a stop: what was sent before it arrives until SETTLED_S later."""
+        return SETTLED_S + await self.recovered(killed_ms + int(SETTLED_S * 1_000), within_s=within_s)
 
     async def appended(self, topic: str, since_ms: int, within_s: float = 60.0) -> float:
         """Wait for a record of a topic that is newer than a moment; return the seconds to the first of them."""

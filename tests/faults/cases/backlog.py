@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import APART, Ground, ground, now_ms
@@ -70,7 +71,7 @@ async def backlog(trial: Trial) -> Result:
         seconds = await _pile_up(at, learned, trial.times)
         result.notes.append(f"{trial.times:,} examples piled up in {seconds:.0f} s")
         load.step_ms = STEP_MS
-        await _catch_up(at, trial.times, before_ms, result)
+        await _catch_up(at, trial.times, learned + trial.times, before_ms, result)
         result.times = trial.times
         await at.check("catching up")
         result.add(await at.finish())
@@ -90,21 +91,21 @@ async def _pile_up(at: Ground, learned: int, count: int) -> float:
     return time.monotonic() - begun_s
 
 
-async def _catch_up(at: Ground, count: int, before_ms: float, result: Result) -> None:
+async def _catch_up(at: Ground, count: int, goal: int, before_ms: float, result: Result) -> None:
     """Start the learner under a steady load; look at the scorer, at its memory and at what it says until it is there."""
     async with at.load.flowing(LIVE_RATE):
         begun_ms = now_ms()
         worker = await at.fleet.start("learn")
         memory = Memory(worker.pid)
-        told: list[tuple[int, int]] = []  # milliseconds, records behind
+        told: list[Told] = []
         end_s = time.monotonic() + AT_ONCE_S
-        while not told or told[-1][1] > LIVE_RATE:
+        while not told or told[-1].learned < goal or (told[-1].behind or 0) > LIVE_RATE:
             at.fleet.complain_of_the_dead()
             assert time.monotonic() < end_s, f"still behind by {told[-1:]} after {AT_ONCE_S} s\n{at.tails()}"
             memory.look()
             await asyncio.sleep(0.2)
-            told = await _lags(at, begun_ms)
-        done_ms = told[-1][0]
+            told = await _told(at, begun_ms)
+        done_ms = told[-1].time_ms
     seconds = (done_ms - begun_ms) / 1_000
     after_ms = await _p99_ms(at, begun_ms, done_ms)
     rate = count / seconds
@@ -115,9 +116,10 @@ async def _catch_up(at: Ground, count: int, before_ms: float, result: Result) ->
     result.notes.append(
         f"p99 of a prediction {before_ms:.0f} ms before, {after_ms:.0f} ms while it catches up; {rate:,.0f} examples/s, "
         f"the start of the process included; memory {quarter:.0f} MB at a quarter of the way, {max(sizes_mb):.0f} MB at most; "
-        f"{max(lag for _, lag in told):,} records behind at most, as told"
+        f"told meanwhile: {max(each.behind or 0 for each in told):,} records behind at most; "
+        + ", ".join(sorted({each.reason for each in told if each.reason}))
     )
-    assert max(lag for _, lag in told) > LIVE_RATE, f"the lag was never told: {told}"
+    assert any((each.behind or 0) > LIVE_RATE or each.reason for each in told), f"the lag was never told: {told}"
     assert after_ms <= SLOWER * max(before_ms, LEAST_MS), result.notes[-1]
     assert rate >= CATCH_UP * LIVE_RATE, result.notes[-1]
     assert max(sizes_mb) - quarter <= GROWS_MB, result.notes[-1]
@@ -128,17 +130,33 @@ async def _examples(at: Ground) -> int:
     return sum(len(each.examples) for each in at.topics.training.decoded if isinstance(each, TrainingBlock))
 
 
-async def _lags(at: Ground, since_ms: int) -> list[tuple[int, int]]:
-    """Return how many records of the training log the learner says to be behind, by time."""
+class Told(NamedTuple):
+    """What a learner said of itself.
+
+    Attributes:
+        behind: Records of the training log; None: it reads nothing yet, and `reason` says what it does.
+        learned: Examples.
+    """
+
+    time_ms: int
+    behind: int | None
+    reason: str
+    learned: int
+
+
+async def _told(at: Ground, since_ms: int) -> list[Told]:
+    """Return what the learner said since a moment."""
     found = []
     (column,) = await at.topics.read(at.scenario.domain.topics.status)
     for record in reversed(column.records):
         if record.timestamp < since_ms:
             break
         if record.value:
-            roles = [role for role in decode_status(record.value).roles if role.role is Role.LEARN]
-            lags = [each.lag_records for role in roles for each in role.partitions if each.lag_records is not None]
-            found += [(record.timestamp, sum(lags))] if lags else []
+            status = decode_status(record.value)
+            for role in (each for each in status.roles if each.role is Role.LEARN):
+                lags = [each.lag_records for each in role.partitions if each.lag_records is not None]
+                behind = sum(lags) if lags else None
+                found.append(Told(record.timestamp, behind, role.reason, status.counters.get("learned", 0)))
     return found[::-1]
 
 

@@ -8,8 +8,12 @@ import time
 
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
+from tests.faults.members import owners
 from tests.faults.memory import cpu_s, memory_of
 from tests.faults.workload import HORIZON_MS
+from tests.scenarios.harness import until
+
+from tailrace.domain.records import LEARNER
 
 PIECES = 12
 PIECE_EVENTS = 60
@@ -134,6 +138,11 @@ def spread_s(at: Ground) -> float:
     return (max(watermarks) - min(watermarks)) / 1_000
 
 
+async def both_join(at: Ground) -> bool:
+    """Return whether two workers own partitions; the group may have begun with one."""
+    return len({name for part, name in (await owners(at)).items() if part != LEARNER}) == 2
+
+
 @fault("IDLE-4", "two joiners far apart", ci=2, full=20, limit_s=300)
 async def joiners_apart(trial: Trial) -> Result:
     """By turns one stands still and goes on, or is killed and comes back: it catches up, and nothing is lost by it."""
@@ -141,6 +150,7 @@ async def joiners_apart(trial: Trial) -> Result:
     teams = {"score": ("score",), "join-1": ("join",), "join-2": ("join",), "learn": ("learn",)}
     async with ground(trial.folder, trial.seed, teams=teams, session_timeout="20s") as at:
         await at.warm_up()
+        await until(lambda: both_join(at), "both joiners have partitions")
         for number in range(trial.times):
             name, is_killed = at.rng.choice(["join-1", "join-2"]), number % 2 == 1
             async with memory_of(at.fleet) as memory, at.load.flowing():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.faults.catalog import Result, Trial, fault
-from tests.faults.ground import APART, PARTITIONS, Ground, ground, now_ms
+from tests.faults.ground import APART, PARTITIONS, SETTLED_S, Ground, ground, now_ms
 from tests.faults.members import heartbeats
 from tests.faults.series import AT_START, OF_A_SNAPSHOT
 from tests.faults.table import percentile
@@ -34,8 +34,6 @@ TIMEOUTS_S = {"2s": 2.0, "10s": 10.0}
 DIED_S = 60.0
 BACK_S = 60.0
 CHECK_EVERY = 5
-SETTLED_S = 0.2
-"""After a kill: what the dead one had sent before it has arrived."""
 
 OF_THE_JOIN = tuple(name for name in failpoints.NAMES if name.startswith("join."))
 OF_THE_LEARNER = (*AT_START, "learn.block_folded", *OF_A_SNAPSHOT)
@@ -56,7 +54,7 @@ async def scorers(trial: Trial) -> Result:
                     await asyncio.sleep(at.rng.uniform(0.2, 1.5))
                     killed_ms = now_ms()
                     await at.fleet.kill(name)
-                    seconds = await at.recovered(killed_ms)
+                    seconds = await at.recovered_after(killed_ms)
                     result.recovered(timeout, seconds)
                     during = await at.predicted_since(killed_ms, killed_ms + int(seconds * 1_000))
                     result.predictions.append(sum(map(len, during.values())))
@@ -148,7 +146,7 @@ async def everything(trial: Trial) -> Result:
                     starts_s.append(time.monotonic() - begun_s)
                     await asyncio.sleep(at.rng.uniform(0.0, 0.2))
                 back = [
-                    at.recovered(killed_ms),
+                    at.recovered_after(killed_ms),
                     first_blocks(at, killed_ms, known),
                     first_snapshot(at, killed_ms, len(before)),
                 ]

@@ -126,7 +126,7 @@ async def _while_refused(
             await at.fleet.kill("all")
             killed_ms = now_ms()
             await at.fleet.start("all")
-            result.recovered("2s", await at.recovered(killed_ms))
+            result.recovered("2s", await at.recovered_after(killed_ms))
         end()
         healed_ms = now_ms()
         result.recovered("heal", await _snapshot_since(at, healed_ms))

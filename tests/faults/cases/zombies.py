@@ -85,7 +85,7 @@ async def _stop(worker: Worker, place: str, count: int) -> int:
 async def _succeeded(at: Ground, role: str, name: str, stopped_ms: int) -> float:
     """Wait until others do all of the work; return how long it took them."""
     if role == "score":
-        return await at.recovered(stopped_ms, within_s=SUCCEEDED_S)
+        return await at.recovered_after(stopped_ms, within_s=SUCCEEDED_S)
     end_s, owned_ms = time.monotonic() + SUCCEEDED_S, stopped_ms
     while left := [part for part, owner in (await owners(at)).items() if owner == name]:
         assert time.monotonic() < end_s, f"{SUCCEEDED_S} s after {name} was stopped it owns {left}\n{at.tails()}"
