@@ -79,6 +79,10 @@ class Found:
         return self.lost_events + self.lost_labels
 
 
+class Violated(AssertionError):
+    """A check found something wrong with what the topics and the store hold: no matter of time, nor of the machine."""
+
+
 @dataclass
 class Audit:
     """What was counted and what is wrong.
@@ -95,11 +99,11 @@ class Audit:
         """Return what was counted.
 
         Raises:
-            AssertionError: Something is wrong; it says all of it.
+            Violated: Something is wrong; it says all of it.
         """
         if self.violations.total:
             found = self.found
             counts = f"{found.events} events and {found.labels} labels, {found.lost} lost, {found.twice} learned twice"
             lines = "\n  ".join(self.violations.lines)
-            raise AssertionError(f"{self.violations.total} violations; {counts}\n  {lines}")
+            raise Violated(f"{self.violations.total} violations; {counts}\n  {lines}")
         return self.found

@@ -16,6 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
+from tests.faults.audit import Violated
 from tests.faults.catalog import Fault, Size, Trial, load_cases
 
 
@@ -28,12 +29,12 @@ def try_fault(fault: Fault, size: Size, seed: int, out: Path | None) -> bool:
     try:
         found |= asyncio.run(fault.story(trial)).as_dict()
         shutil.rmtree(folder)
-        failure = ""
+        failure, is_violated = "", False
     except Exception as error:  # whatever it is, it is told in the table
         traceback.print_exc()
-        failure = f"{type(error).__name__}: {error}".partition("\n")[0]
+        failure, is_violated = f"{type(error).__name__}: {error}".partition("\n")[0], isinstance(error, Violated)
         print(f"its logs are in {folder}", file=sys.stderr)
-    found |= {"failure": failure, "seconds": time.monotonic() - began_s}
+    found |= {"failure": failure, "violated": is_violated, "seconds": time.monotonic() - began_s}
     if out is not None:
         out.write_text(json.dumps(found))
     return not failure

@@ -74,6 +74,7 @@ def _cells(each: dict[str, Any]) -> list[str]:
     during = str(min(each["predictions"])) if each["predictions"] else ""
     counts = ["" if each[name] is None else f"{each[name]:,}" for name in ("times", "events", "lost", "twice")]
     word = f"**skipped**: {each['skipped']}" if each["skipped"] else "passed"
+    word += f" at the second try, alone; before: {each['before']}" if each.get("before") else ""
     return [each["number"], each["title"], *counts, ", ".join(recoveries), during, f"{each['seconds']:.0f}", word]
 
 

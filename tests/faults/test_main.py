@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.__main__ import Running
-from tests.faults.catalog import load_cases
+import pytest
+from tests.faults.__main__ import Runner, Running
+from tests.faults.catalog import Size, load_cases
 
 LEAVES_A_STOPPED_CHILD = """
 import os, signal
@@ -49,3 +50,26 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
+
+
+def failing(number: str, folder: Path, *, is_violated: bool) -> Runner:
+    """Return a runner in which a fault has failed."""
+    runner = Runner(Size.CI, 1, 1, folder)
+    runner.found.append({"number": number, "failure": "it failed", "violated": is_violated, "seconds": 1.0})
+    return runner
+
+
+@pytest.mark.parametrize("is_violated", [False, True])
+def test_what_waited_in_vain_is_tried_once_more_and_what_is_wrong_is_not(tmp_path, monkeypatch, is_violated):
+    runner, tried = failing("F01", tmp_path, is_violated=is_violated), []
+
+    def try_alone(fault) -> None:
+        tried.append(fault.number)
+        runner.found.append({"number": fault.number, "failure": "", "seconds": 2.0})
+
+    monkeypatch.setattr(runner, "_try_alone", try_alone)
+    runner._try_again([load_cases()["F01"]])
+
+    assert tried == ([] if is_violated else ["F01"])
+    (found,) = runner.found
+    assert (found["failure"], found.get("before")) == (("it failed", None) if is_violated else ("", "it failed"))
