@@ -27,6 +27,9 @@ EVERY_S = 2.0
 STEADY_S = 6.0
 LEAST_SHARE = 0.3
 COMMITTED_S = 10.0
+JOINED_S = 30.0
+GIVEN = " reads "
+"""In a member's log when its group gave it partitions."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ async def _start(at: Ground, names: Sequence[str]) -> None:
 
 
 async def _come_and_go(at: Ground, times: int) -> None:
-    """Have a scorer and a joiner come and go, in turn."""
+    """Have a scorer and a joiner come and go, in turn; one that came goes when it was given partitions, not before."""
     for number in range(times):
         begun_s = time.monotonic()
         name = list(PASSING)[number % 2]
         if name in at.fleet.running:
+            worker = at.fleet.running[name]
+            await at.until(lambda worker=worker: GIVEN in worker.said(), f"{name} has joined its group", JOINED_S)
             await at.fleet.stop(name)
         else:
             await at.fleet.start(name)
@@ -123,7 +128,7 @@ async def _nothing_uncommitted(at: Ground) -> None:
 
 def _assignments(at: Ground) -> int:
     """Return how often the scorers' and joiners' groups gave a member its partitions, as their logs tell."""
-    return sum(path.read_text().count(" reads ") for path in at.fleet.logs)
+    return sum(path.read_text().count(GIVEN) for path in at.fleet.logs)
 
 
 # ── F30 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
