@@ -116,7 +116,8 @@ class Worker:
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
         if self.is_alive:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # It has ended; its nursery has not told yet.
+                os.kill(self.pid, number)
 
     async def end(self, within_s: float) -> int:
         """Wait until it has ended; return its exit code, negative for a signal."""
