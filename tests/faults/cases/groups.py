@@ -99,7 +99,7 @@ async def _come_and_go(at: Ground, times: int) -> None:
         name = list(PASSING)[number % 2]
         if name in at.fleet.running:
             worker = at.fleet.running[name]
-            await at.until(lambda worker=worker: GIVEN in worker.said(), f"{name} has joined its group", JOINED_S)
+            await at.until(lambda worker=worker: GIVEN in worker.said, f"{name} has joined its group", JOINED_S)
             await at.fleet.stop(name)
         else:
             await at.fleet.start(name)
