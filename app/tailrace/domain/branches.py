@@ -25,6 +25,9 @@ CHAMPION: Final = "champion"
 MAX_DROPPED_IDS: Final = 10_000
 """Event ids that one filter may name; their hashes travel in the record that admits the branch."""
 
+COMPILED: Final = "compiled"
+"""Among the versions of a branch: that of the kernels which fold it, where they do instead of River."""
+
 _CPU: Final = "cpu"  # among the versions of a branch alone; the loop's own part uses no BLAS
 _PART_DIGITS: Final = 32  # of the lineage; a part's name has at most 64 characters
 
@@ -137,7 +140,8 @@ class Branch:
         task, model, experimental: As in `models.spec.ModelSpec`.
         contract_id: Of the feature contract and the targets.
         start: Examples before this position of the log are not learned.
-        versions: Of fold, codec and libraries, e.g. "river" → "0.26.1"; "cpu" where its arithmetic depends on it.
+        versions: Of fold, codec and libraries, e.g. "river" → "0.26.1"; "cpu" where its arithmetic depends on it,
+            "compiled" where kernels of ours fold it instead of River.
     """
 
     task: str
@@ -147,6 +151,11 @@ class Branch:
     versions: Mapping[str, str]
     start: Position = 0
     filter: Filter = field(default_factory=Filter)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether kernels of ours fold it instead of River."""
+        return COMPILED in self.versions
 
     @property
     def text(self) -> str:
@@ -271,9 +280,11 @@ def differences(theirs: Branch, mine: Branch) -> list[str]:
 def has_same_learner(one: Branch, other: Branch) -> bool:
     """Return whether one learner can fold both: their libraries and features are the same."""
     theirs, ours = (
-        {name: version for name, version in branch.versions.items() if name != _CPU} for branch in (one, other)
+        {name: version for name, version in branch.versions.items() if name not in {_CPU, COMPILED}}
+        for branch in (one, other)
     )
-    return theirs == ours and one.contract_id == other.contract_id
+    kernels = {branch.versions[COMPILED] for branch in (one, other) if branch.is_compiled}
+    return theirs == ours and len(kernels) < 2 and one.contract_id == other.contract_id
 
 
 def renewed(configured: Branch, serving: Branch | None) -> Branch:

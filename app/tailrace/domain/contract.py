@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Final, TypeAlias, cast
 
-from tailrace.domain.blocks import XColumns
+from tailrace.domain.blocks import Floats, XColumns
 from tailrace.domain.errors import ContractError
 from tailrace.domain.features import (
     ABSENT,
@@ -36,7 +36,7 @@ from tailrace.domain.features import (
     reader_of,
     rejection,
 )
-from tailrace.domain.layout import FeatureType, Getter, Layout
+from tailrace.domain.layout import STRING_TYPES, FeatureType, Getter, Layout
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task, Value
 
 __all__ = [
@@ -164,6 +164,20 @@ class FeatureContract:
     def values(self, x: XColumns) -> Iterable[Iterable[Value]]:
         """Give back the values of rows that lack no feature (`Layout.values`)."""
         return self.layout.values(x)
+
+    def matrix(self, x: XColumns) -> Floats:
+        """Give back rows of numbers as a matrix (`Layout.dense`)."""
+        return self.layout.dense(x)
+
+    @cached_property
+    def why_no_matrix(self) -> str:
+        """Why rows are no matrix of numbers, in one sentence; "" where they are."""
+        for spec in self.features:
+            if spec.type in STRING_TYPES:
+                return f"the feature {spec.name} is a {spec.type}, and compiled models take numbers and booleans alone"
+            if spec.missing == ABSENT:
+                return f"the feature {spec.name} may be absent, and compiled models take rows that lack nothing"
+        return ""
 
     @cached_property
     def _free_numbers(self) -> bool:

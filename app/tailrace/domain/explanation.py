@@ -18,6 +18,7 @@ from river import base, compose, linear_model, tree
 from river.tree.nodes.branch import DTBranch
 
 from tailrace.domain.contract import TargetContract
+from tailrace.domain.models.fused import as_river
 from tailrace.domain.records import Features, Task
 from tailrace.domain.scoring import last_step, score
 
@@ -63,6 +64,7 @@ class Explanation:
 
 def explain(model: Any, x: Features, target: TargetContract) -> Explanation:
     """Explain the answer of a model to one row."""
+    model = as_river(model)
     head = last_step(model)
     if isinstance(head, linear_model.base.GLM):
         return _by_weights(head, _before_last(model, x))

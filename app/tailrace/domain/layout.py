@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tailrace.domain.blocks import XColumns
+from tailrace.domain.blocks import Floats, XColumns
 from tailrace.domain.errors import ContractError
 from tailrace.domain.records import Features, Value
 
@@ -70,6 +70,22 @@ class Layout:
         self._check_shape(x)
         return x.numbers.tolist() if self.only_numbers else zip(*self._columns_in_order(x), strict=True)
 
+    def dense(self, x: XColumns) -> Floats:
+        """Give back rows of numbers, integers and booleans as a matrix: n × features, in sorted name order.
+
+        Raises:
+            ContractError: The columns are not of this contract's shape, or it has features of other types.
+        """
+        if self.string_names:
+            raise ContractError(f"the feature {self.string_names[0]} is no number; a matrix holds numbers alone")
+        self._check_shape(x)
+        if self.only_numbers:
+            return x.numbers
+        made = np.empty((len(x.strings), len(self.names)), np.float64)
+        made[:, self._places(NUMBER_TYPES)] = x.numbers
+        made[:, self._places(INTEGER_TYPES)] = x.integers
+        return made
+
     def named(self, rows: Iterable[Iterable[Value]]) -> list[Features]:
         """Give each value of complete rows, in sorted name order, its name."""
         return list(map(dict, map(zip, repeat(self.names), rows)))
@@ -91,6 +107,9 @@ class Layout:
 
     def _of(self, types: frozenset[str]) -> tuple[str, ...]:
         return tuple(name for name, kind in zip(self.names, self.types, strict=True) if kind in types)
+
+    def _places(self, types: frozenset[str]) -> list[int]:
+        return [place for place, kind in enumerate(self.types) if kind in types]
 
     @cached_property
     def only_numbers(self) -> bool:

@@ -28,13 +28,14 @@ from typing import Final
 import numpy as np
 
 from tailrace.domain.blocks import CORRECTED, ERASED, JOINED, Examples, Served, TrainingBlock, between
-from tailrace.domain.branches import Branch, BranchState, Codec, Kit, part_name
+from tailrace.domain.branches import COMPILED, Branch, BranchState, Codec, Kit, part_name
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.drift import DriftSignal
 from tailrace.domain.errors import ContractError, FoldError, is_stop
 from tailrace.domain.evaluation.prequential import Quality
 from tailrace.domain.models.digest import digest_of, state_digest
+from tailrace.domain.models.fused import FusedModel, Refused
 from tailrace.domain.models.shortcuts import learner_of
 from tailrace.domain.models.teaching import teacher_of
 from tailrace.domain.notices import Lessons, Logged, LogRecord, Notices, erased_rows, lessons_of
@@ -89,6 +90,11 @@ class Fold:
     def definition(self, branch: BranchState) -> Branch:
         """Return the definition of a branch that was made or restored here."""
         return self._kit_of_held(branch).branch
+
+    def compiled(self, branch: BranchState | None) -> Mapping[str, str]:
+        """Return "compiled" → version of the kernels that fold a branch; nothing where River does, or for None."""
+        versions = {} if branch is None else self.definition(branch).versions
+        return {COMPILED: versions[COMPILED]} if COMPILED in versions else {}
 
     def begin_branch(self, branch: Branch) -> BranchState:
         """Return a branch that has learned nothing, where it starts.
@@ -368,6 +374,9 @@ class Fold:
         branch.position = end
 
     def _learn(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
+        if isinstance(branch.model, FusedModel):
+            self._learn_matrix(branch, branch.model, examples, first, lessons)
+            return
         is_plain = lessons.is_whole and examples.x.absent is None and not branch.categories
         learner = learner_of(branch.model) if is_plain else None
         if learner is None:
@@ -380,6 +389,21 @@ class Fold:
             if is_stop(error):
                 raise
             raise FoldError(first + learner.learned, error, branch.lineage) from error
+
+    def _learn_matrix(
+        self, branch: BranchState, model: FusedModel, examples: Examples, first: Position, lessons: Lessons
+    ) -> None:
+        x, y = self.contract.matrix(examples.x), lessons.y
+        if examples.x.absent is not None:
+            x = np.where(examples.x.absent, np.nan, x)  # a row that lacks a feature cannot be learned
+        rows = np.arange(len(y))
+        if not lessons.is_whole:
+            rows = np.delete(rows, sorted(lessons.skipped | lessons.left_out))
+            x, y = x[rows], y[rows]
+        try:
+            model.learn_many(x, y)
+        except Refused as error:
+            raise FoldError(first + int(rows[error.learned]), error, branch.lineage) from error
 
     def _learn_each(self, branch: BranchState, examples: Examples, first: Position, lessons: Lessons) -> None:
         teach, river, categories = teacher_of(branch.model), self.target.river, branch.categories

@@ -16,10 +16,11 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from river import base, compose
 
-from tailrace.domain.blocks import Served
+from tailrace.domain.blocks import Floats, Served
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.errors import is_stop
+from tailrace.domain.models.fused import FusedModel
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task
 
 ClassName: TypeAlias = bool | str | int | float
@@ -65,6 +66,8 @@ def score(
         rows: Features in sorted name order, typed by the contract; not changed.
         categories: What the model knows of open categories; the rest it sees as "other".
     """
+    if isinstance(model, FusedModel):
+        return score_matrix(model, model.matrix_of(rows))
     rows = categories.view_rows(rows)
     if target.task.answers_numbers:
         return _score_numbers(_asked_for_numbers(model, target.task), rows)
@@ -72,6 +75,12 @@ def score(
     if answering.predict_one is None:
         return _score_by_proba(answering, rows)
     return _scores(answering.ask, rows, (nan, (nan,) * target.width))
+
+
+def score_matrix(model: FusedModel, x: Floats) -> Scores:
+    """Ask a compiled model about rows of numbers (`FeatureContract.matrix`); it raises at none of them."""
+    answers = model.answer_many(x)
+    return Scores(Served(answers.y_pred, answers.proba), [])
 
 
 class _Answering:

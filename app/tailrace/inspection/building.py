@@ -167,7 +167,7 @@ class Builder:
             state_digest=state_digest((part.name, part.digest) for part in packed.parts),
             previous_digest=None if previous is None else previous.digest,
             counters={"blocks": state.counts.blocks, "learned": held.learned, "left_out": held.left_out},
-            versions=self._loop.versions,
+            versions={**self._loop.versions, **self._loop.fold.compiled(held)},
             created_at_ms=self._now_ms(),
         )
         return await index.put(manifest, packed)

@@ -15,6 +15,7 @@ from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.comparing import Effect, ModelDifference, difference_of, effect_of
+from tailrace.domain.models.fused import as_river
 from tailrace.domain.positions import show
 from tailrace.domain.records import Features
 from tailrace.domain.scoring import score
@@ -141,7 +142,7 @@ async def compared(reading: Reading, shelf: Shelf, fold: Fold, training: str, pa
             before.manifest,
             after.manifest,
             (opened[0], opened[1]),
-            difference_of(opened[0].model, opened[1].model),
+            difference_of(as_river(opened[0].model), as_river(opened[1].model)),
             effect_of(served[0], served[1]) if probe else None,
             max(len(each.failed) for each in answers),
         )

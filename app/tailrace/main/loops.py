@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.expression import is_function
+from tailrace.domain.models.fused import FusedCodec, FusedModel
+from tailrace.domain.models.plans import Plan
 from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
 from tailrace.domain.positions import Position
+from tailrace.domain.records import Task
 from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, importer
@@ -60,6 +64,7 @@ class LoopDomain:
 
     Attributes:
         branch: The configured model as a branch: with the libraries of this process, from the log's start.
+        why_not_compiled: Why River's own code runs the configured model, in one sentence; "" where it is compiled.
         lineage: Of the loop's own part of a state.
         folder: Of the configuration: where the module of a `module:function` is looked for first.
     """
@@ -69,6 +74,7 @@ class LoopDomain:
     contract: FeatureContract
     target: TargetContract
     branch: Branch
+    why_not_compiled: str
     lineage: str
     topics: LoopTopics
     folder: Path
@@ -89,12 +95,14 @@ class LoopDomain:
             spec = _spec(settings.task.value, champion.model, place, experimental=champion.experimental)
         except SettingsError as error:
             raise SettingsError([f"loops.{name}.champion.model: {each}" for each in error.problems]) from error
+        why_not = _why_not_compiled(spec, settings)
         return cls(
             name,
             settings,
             contract,
             settings.target,
-            branch_of(spec, contract_id=contract.id, cpu_class=platform.machine()),
+            branch_of(spec, contract_id=contract.id, cpu_class=platform.machine(), is_compiled=not why_not),
+            why_not,
             loop_lineage(contract.id),
             opening.topics_of(name, settings),
             place,
@@ -121,13 +129,24 @@ class LoopDomain:
             spec = _spec(branch.task, branch.model, self.folder, experimental=branch.experimental)
         except SettingsError:
             return None
-        if self.branch_with(spec, start=branch.start, drop=branch.filter) != branch:
+        if self.branch_with(spec, start=branch.start, drop=branch.filter, is_compiled=branch.is_compiled) != branch:
             return None
+        if branch.is_compiled:
+            return _compiled_kit(branch, spec, _plan(spec, self.settings))
         return Kit(branch, spec.build, spec.codec())
 
-    def branch_with(self, spec: ModelSpec, *, start: Position = 0, drop: Filter | None = None) -> Branch:
+    def branch_with(
+        self, spec: ModelSpec, *, start: Position = 0, drop: Filter | None = None, is_compiled: bool = False
+    ) -> Branch:
         """Return the branch that folds a model with the libraries of this process."""
-        return branch_of(spec, contract_id=self.contract.id, cpu_class=platform.machine(), start=start, drop=drop)
+        return branch_of(
+            spec,
+            contract_id=self.contract.id,
+            cpu_class=platform.machine(),
+            start=start,
+            drop=drop,
+            is_compiled=is_compiled,
+        )
 
     def join_spec(self, partition: int, partitions: int) -> JoinSpec:
         """Return what the join of one partition is told."""
@@ -142,6 +161,34 @@ class LoopDomain:
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""
         return f"tailrace.{self.name}.{role.value}"
+
+
+def _plan(spec: ModelSpec, settings: LoopSettings) -> Plan | str:
+    """Return how a model of this loop is compiled, or in one sentence why it is not."""
+    contract, target = settings.contract, settings.target
+    count = 0 if target.task.answers_numbers else 2 if target.task is Task.BINARY else len(target.classes)
+    classes = [target.river(float(index)) for index in range(count)]
+    return contract.why_no_matrix or spec.plan(contract.names, classes)
+
+
+def _why_not_compiled(spec: ModelSpec, settings: LoopSettings) -> str:
+    if settings.champion.compiled == "never":
+        return 'the setting compiled is "never"'
+    plan = _plan(spec, settings)
+    if isinstance(plan, str):
+        return plan
+    return "" if find_spec("numba") else "the package numba is not installed; pip install tailrace[fast]"
+
+
+def _compiled_kit(branch: Branch, spec: ModelSpec, plan: Plan | str) -> Kit | None:
+    """Return what folds a compiled branch: without numba the same kernels in plain Python, to the same bits."""
+    if isinstance(plan, str):
+        return None
+
+    def build() -> FusedModel:
+        return FusedModel(plan, spec.build())
+
+    return Kit(branch, build, FusedCodec(build))
 
 
 def _module_of(model: str) -> str:

@@ -247,6 +247,12 @@ class ChampionSettings(Group):
     experimental: Flag = setting(
         "Accept a model that is not on the list of proven families.", "true or false", default=False, literal=True
     )
+    compiled: Literal["auto", "never"] = setting(
+        "Whether the model learns and answers in compiled code, where it is one that can be and the extra "
+        "tailrace[fast] is installed; its numbers equal River's up to rounding, so its branch is another one.",
+        '"auto" or "never"',
+        default="auto",
+    )
 
 
 class JoinSettings(Group):

@@ -119,6 +119,7 @@ class BranchKeeper:
                 "another model than the configured one serves; `tailrace upgrade` builds it beside and promotes it",
                 serves=champion[:12],
                 configured=configured.lineage[:12],
+                why=self._why(state, configured),
             )
 
     def _configured(self, state: LoopState) -> Branch:

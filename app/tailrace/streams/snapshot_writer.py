@@ -204,7 +204,7 @@ class SnapshotWriter:
             state_digest=state_digest((part.name, part.digest) for part in packed.parts),
             previous_digest=None,
             counters=_counters(state),
-            versions=self._versions,
+            versions={**self._versions, **self._fold.compiled(state.champion)},
             created_at_ms=self._now_ms(),
         )
         return Finished(draft, packed)

@@ -19,11 +19,13 @@ import numpy as np
 import river
 import scipy  # type: ignore[import-untyped]
 
-from tailrace.domain.branches import Branch, Filter
+from tailrace.domain.branches import COMPILED, Branch, Filter
 from tailrace.domain.errors import ExpressionError
 from tailrace.domain.models.catalog import family_of, misfits, samples_of, supported, uses_blas
 from tailrace.domain.models.codec import CODEC_VERSION, StateCodec
 from tailrace.domain.models.expression import BuildFunction, Recipe, load
+from tailrace.domain.models.kernels import KERNELS_VERSION
+from tailrace.domain.models.plans import Plan, plan_of
 from tailrace.domain.models.repairs import apply_repairs
 from tailrace.domain.positions import Position
 
@@ -78,6 +80,15 @@ class ModelSpec:
         """
         return self._recipe.build()
 
+    def plan(self, names: Sequence[str], classes: Sequence[Any]) -> Plan | str:
+        """Return how this model is compiled, or in one sentence why it is not.
+
+        Args:
+            names: Of the features, in their order.
+            classes: Every target as River's models take it; () of numbers.
+        """
+        return plan_of(self.build(), names, classes)
+
     def codec(self, beside: Sequence[object] = ()) -> StateCodec:
         """Return the codec for states of this model, or of this model and what stands `beside` it.
 
@@ -105,7 +116,13 @@ def library_versions() -> dict[str, str]:
 
 
 def branch_of(
-    spec: ModelSpec, *, contract_id: str, cpu_class: str, start: Position = 0, drop: Filter | None = None
+    spec: ModelSpec,
+    *,
+    contract_id: str,
+    cpu_class: str,
+    start: Position = 0,
+    drop: Filter | None = None,
+    is_compiled: bool = False,
 ) -> Branch:
     """Return the branch that folds this model with the libraries of this process.
 
@@ -115,8 +132,10 @@ def branch_of(
         cpu_class: Kind of processor; counts only where the model's arithmetic depends on it.
         start: Position at which the fold starts.
         drop: Which examples it leaves out; None: none.
+        is_compiled: Our kernels fold it instead of River.
     """
     versions = library_versions() | ({"cpu": cpu_class} if spec.uses_blas() else {})
+    versions |= {COMPILED: KERNELS_VERSION} if is_compiled else {}
     return Branch(spec.task, spec.model, spec.experimental, contract_id, versions, start, drop or Filter())
 
 
