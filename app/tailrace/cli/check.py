@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 from cyclopts import App
 
 from tailrace.cli import output
-from tailrace.cli.model_check import canonical_model, check_texts, cost_note, cost_of_model, model_check
+from tailrace.cli.model_check import (
+    canonical_model,
+    check_texts,
+    cost_note,
+    cost_of_model,
+    model_check,
+    why_not_compiled,
+)
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
@@ -149,6 +156,8 @@ def _described_loop(name: str, loop: LoopSettings, folder: Path) -> dict[str, An
         "topics": topics_of(name, loop),
         "groups": groups_of(name),
         "model": canonical_model(loop, folder),
+        "compiled": not (why_not := why_not_compiled(loop, folder)),
+        "why_not_compiled": why_not,
         "contract": loop.contract.id,
         "features": [_feature_in_words(spec) for spec in loop.contract.features],
     }
@@ -194,6 +203,8 @@ def _loop_lines(name: str, loop: LoopSettings, folder: Path, cost: EncodeCost) -
     yield _line("  writes", "\n".join(topics_of(name, loop)))
     yield _line("  groups", "\n".join(groups_of(name)))
     yield _line("  model", canonical_model(loop, folder))
+    why_not = why_not_compiled(loop, folder)
+    yield _line("", f"runs in River's own code: {why_not}" if why_not else "compiled: a branch of its own")
     yield _line("", cost.in_words())
     yield _line("  contract", f"{loop.contract.id}, {len(loop.contract.features)} features")
     for spec in loop.contract.features:

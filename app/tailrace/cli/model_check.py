@@ -45,6 +45,16 @@ def canonical_model(loop: LoopSettings, folder: Path) -> str:
     return spec.model
 
 
+def why_not_compiled(loop: LoopSettings, folder: Path) -> str:
+    """Return in one sentence why River's own code runs the champion; "" where it is compiled."""
+    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
+    from tailrace.main import compiling  # noqa: PLC0415 - see above
+
+    champion = loop.champion
+    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    return compiling.why_not_compiled(spec, loop)
+
+
 def check_texts(settings: Settings) -> None:
     """Return if no model grows with every new text that strangers send.
 

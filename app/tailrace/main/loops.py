@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.expression import is_function
-from tailrace.domain.models.fused import FusedCodec, FusedModel
-from tailrace.domain.models.plans import Plan
+from tailrace.domain.models.fused import FusedModel
 from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
 from tailrace.domain.positions import Position
-from tailrace.domain.records import Task
 from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
+from tailrace.main.compiling import compiled_kit, why_not_compiled
 from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams.topic_plan import TopicPlan, plan
 from tailrace.wire.topics import LoopTopics, TopicSpec, topics_of
@@ -95,7 +93,7 @@ class LoopDomain:
             spec = _spec(settings.task.value, champion.model, place, experimental=champion.experimental)
         except SettingsError as error:
             raise SettingsError([f"loops.{name}.champion.model: {each}" for each in error.problems]) from error
-        why_not = _why_not_compiled(spec, settings)
+        why_not = why_not_compiled(spec, settings)
         return cls(
             name,
             settings,
@@ -132,8 +130,15 @@ class LoopDomain:
         if self.branch_with(spec, start=branch.start, drop=branch.filter, is_compiled=branch.is_compiled) != branch:
             return None
         if branch.is_compiled:
-            return _compiled_kit(branch, spec, _plan(spec, self.settings))
+            return compiled_kit(branch, spec, self.settings)
         return Kit(branch, spec.build, spec.codec())
+
+    def warm(self) -> None:
+        """Compile the configured model where it is one that is compiled; it takes seconds, once for each version."""
+        kit = self.kit_of(self.branch)
+        model = None if kit is None else kit.build_model()
+        if isinstance(model, FusedModel):
+            model.warm()
 
     def branch_with(
         self, spec: ModelSpec, *, start: Position = 0, drop: Filter | None = None, is_compiled: bool = False
@@ -161,34 +166,6 @@ class LoopDomain:
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""
         return f"tailrace.{self.name}.{role.value}"
-
-
-def _plan(spec: ModelSpec, settings: LoopSettings) -> Plan | str:
-    """Return how a model of this loop is compiled, or in one sentence why it is not."""
-    contract, target = settings.contract, settings.target
-    count = 0 if target.task.answers_numbers else 2 if target.task is Task.BINARY else len(target.classes)
-    classes = [target.river(float(index)) for index in range(count)]
-    return contract.why_no_matrix or spec.plan(contract.names, classes)
-
-
-def _why_not_compiled(spec: ModelSpec, settings: LoopSettings) -> str:
-    if settings.champion.compiled == "never":
-        return 'the setting compiled is "never"'
-    plan = _plan(spec, settings)
-    if isinstance(plan, str):
-        return plan
-    return "" if find_spec("numba") else "the package numba is not installed; pip install tailrace[fast]"
-
-
-def _compiled_kit(branch: Branch, spec: ModelSpec, plan: Plan | str) -> Kit | None:
-    """Return what folds a compiled branch: without numba the same kernels in plain Python, to the same bits."""
-    if isinstance(plan, str):
-        return None
-
-    def build() -> FusedModel:
-        return FusedModel(plan, spec.build())
-
-    return Kit(branch, build, FusedCodec(build))
 
 
 def _module_of(model: str) -> str:

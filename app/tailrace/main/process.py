@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
@@ -104,6 +105,7 @@ class Process(Service):
         await self.add_runtime_dependency(
             workers.make_host(f"tailrace-{self.member}-web", self.settings.http_address, api)
         )
+        await self._compile()
         opened = open_log(self.settings)
         self._address = opened.address
         self._waiting = f"{opened.address} is asked and has not answered yet"
@@ -136,6 +138,16 @@ class Process(Service):
         await self.add_runtime_dependency(self.worker)
         self._waiting = ""
         log.info("running", member=self.member, roles=[role.value for role in self.roles], log=opened.address)
+
+    async def _compile(self) -> None:
+        """Let compiled models compile before anything is read, beside the probe's answers."""
+        for domain in self._domains:
+            if not domain.why_not_compiled:
+                self._waiting = f"the model of {domain.name} is being compiled"
+                await asyncio.to_thread(domain.warm)
+                log.info("the model is compiled", loop=domain.name)
+            elif domain.settings.champion.compiled == "auto":
+                log.info("the model runs in River's own code", loop=domain.name, why=domain.why_not_compiled)
 
     @Service.task
     async def _beat(self) -> None:

@@ -1,0 +1,83 @@
+"""Which pipelines are compiled, and what is said of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from river import compose, linear_model, naive_bayes, optim, preprocessing
+
+from tailrace.domain.models import kernels
+from tailrace.domain.models.plans import Plan, plan_of
+
+NAMES = ("a", "b")
+
+
+def plan(model: Any, classes: tuple[Any, ...] = (False, True)) -> Plan:
+    found = plan_of(model, NAMES, classes)
+    assert isinstance(found, Plan), found
+    return found
+
+
+def test_a_plan_holds_what_the_constructors_were_given() -> None:
+    found = plan(
+        preprocessing.MinMaxScaler()
+        | linear_model.LogisticRegression(
+            optim.SGD(0.5), loss=optim.losses.Log(weight_pos=3.0), l2=0.1, intercept_lr=0.2, clip_gradient=4.0
+        )
+    )
+
+    assert ("linear", NAMES, kernels.MIN_MAX, kernels.LOG, kernels.SGD) == (
+        found.kind,
+        found.names,
+        found.scaler,
+        found.loss,
+        found.optimizer,
+    )
+    names = kernels.RATE, kernels.INTERCEPT_RATE, kernels.L1, kernels.L2, kernels.CLIP
+    assert [0.5, 0.2, 0.0, 0.1, 4.0] == [found.settings[name] for name in names]
+    assert (3.0, 1.0) == (found.settings[kernels.WEIGHT_POS], found.settings[kernels.WEIGHT_NEG])
+
+
+def test_a_pipeline_of_a_model_alone_is_one_without_a_scaler() -> None:
+    alone = compose.Pipeline(linear_model.LinearRegression())
+
+    assert kernels.NO_SCALER == plan(alone, ()).scaler == plan(linear_model.LinearRegression(), ()).scaler
+
+
+def test_softmax_knows_whether_its_task_is_binary() -> None:
+    assert plan(linear_model.SoftmaxRegression()).is_binary
+    assert not plan(linear_model.SoftmaxRegression(), ("a", "b", "c")).is_binary
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (naive_bayes.GaussianNB(), "GaussianNB is not compiled"),
+        (
+            preprocessing.StandardScaler() | preprocessing.MinMaxScaler() | linear_model.Perceptron(),
+            "2 steps before the model",
+        ),
+        (preprocessing.OneHotEncoder() | linear_model.Perceptron(), "OneHotEncoder is not compiled"),
+        (preprocessing.StandardScaler(with_std=False) | linear_model.Perceptron(), "without arguments only"),
+        (preprocessing.StandardScaler(window_size=9) | linear_model.Perceptron(), "without arguments only"),
+        (linear_model.LogisticRegression(loss=optim.losses.BinaryFocalLoss()), "the loss BinaryFocalLoss"),
+        (linear_model.LinearRegression(loss=optim.losses.Huber()), "the loss Huber"),
+        (linear_model.LinearRegression(loss=optim.losses.Hinge()), "the loss Hinge"),
+        (linear_model.LogisticRegression(loss=optim.losses.Squared()), "the loss Squared"),
+        (linear_model.LogisticRegression(initializer=optim.initializers.Normal(seed=1)), "begin elsewhere"),
+        (linear_model.LogisticRegression(optim.Adam()), "the optimizer Adam"),
+        (linear_model.LogisticRegression(optim.FTRLProximal(), l1=0.1), "l1 beside FTRL"),
+        (linear_model.LogisticRegression(optim.FTRLProximal(alpha=0.0)), "alpha and beta above 0"),
+        (linear_model.LogisticRegression(optim.SGD(optim.schedulers.Optimal(optim.losses.Log()))), "schedule Optimal"),
+        (linear_model.LogisticRegression(l2=float("inf")), "no finite number"),
+        (linear_model.PAClassifier(mode=0), "mode=0"),
+        (linear_model.PAClassifier(C=0.0), "C above 0"),
+        (linear_model.SoftmaxRegression(loss=optim.losses.Log()), "the loss Log"),
+    ],
+)
+def test_what_stays_rivers_is_told_in_one_sentence(model: Any, said: str) -> None:
+    found = plan_of(model, NAMES, (False, True))
+
+    assert isinstance(found, str)
+    assert said in found
