@@ -5,28 +5,37 @@ VENV    ?= .venv
 PYTHON  ?= python3
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
+FAST    ?= .venv-fast
+EXAMPLES ?= 1000000
 SEEDS   ?= 1000
 SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism clean help
+.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism compiled million clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
-$(STAMP): pyproject.toml constraints.txt
-	@echo "setting up $(VENV), once …" >&2
+define set_up  # a folder, and what is installed into it
+	@echo "setting up $(1), once …" >&2
 	@if command -v uv >/dev/null 2>&1; then \
-	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
-	  uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev; \
+	  test -x $(1)/bin/python || uv venv --quiet --python $(PYTHON) $(1); \
+	  uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable $(2) --group dev; \
 	else \
-	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
-	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
-	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev; \
+	  test -x $(1)/bin/python || $(PYTHON) -m venv $(1); \
+	  $(1)/bin/python -m pip --version >/dev/null 2>&1 || $(1)/bin/python -m ensurepip >/dev/null; \
+	  $(1)/bin/python -m pip install --quiet --upgrade "pip>=25.1"; \
+	  $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable $(2) --group dev; \
 	fi
-	@touch $(STAMP)
+	@touch $(1)/.made
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call set_up,$(VENV),.)
+
+$(FAST)/.made: pyproject.toml constraints.txt
+	$(call set_up,$(FAST),.[fast])
 
 demo: $(STAMP)
 	@$(BIN)/tailrace demo $(ARGS)
@@ -46,8 +55,15 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 coverage: $(STAMP)
-	@$(BIN)/coverage run -m pytest -q tests/domain tests/contracts
+	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q tests/domain tests/contracts
 	@$(BIN)/coverage report
+
+COMPILED := tests/contracts/test_compiled.py tests/domain/models/test_fused.py tests/domain/test_learning_compiled.py
+compiled: $(FAST)/.made
+	@TAILRACE_REQUIRE_NUMBA=1 $(FAST)/bin/python -m pytest -q $(COMPILED) $(ARGS)
+
+million: $(FAST)/.made
+	@PYTHONPATH=. $(FAST)/bin/python -m tests.contracts.million --examples $(EXAMPLES) $(ARGS)
 
 OUT ?= dist
 wheel: $(STAMP)
@@ -78,4 +94,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) $(FAST) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

@@ -48,6 +48,7 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "obstore": frozenset({"stores"}),
     "numpy": frozenset({"domain", "wire", "stores", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
+    "numba": frozenset({"domain"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),
     "cryptography": frozenset({"stores"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class Lockstep:
             return [(None, answers.y_pred[row].item())]
         columns = (True,) if self.spec.task == "binary" else self._classes
         proba = answers.proba[row].tolist()
-        return [(name, p) for name, p in zip(columns, proba, strict=True) if p == p]
+        return [(name, p) for name, p in zip(columns, proba, strict=True) if not isnan(p)]
 
     def _rivers(self, model: Any, features: dict[str, float], name: Any) -> float:
         return float(model.predict_one(features) if name is None else model.predict_proba_one(features)[name])
