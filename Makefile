@@ -21,12 +21,12 @@ define set_up  # a folder, and what is installed into it
 	@echo "setting up $(1), once …" >&2
 	@if command -v uv >/dev/null 2>&1; then \
 	  test -x $(1)/bin/python || uv venv --quiet --python $(PYTHON) $(1); \
-	  uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable $(2) --group dev; \
+	  uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable '$(2)' --group dev; \
 	else \
 	  test -x $(1)/bin/python || $(PYTHON) -m venv $(1); \
 	  $(1)/bin/python -m pip --version >/dev/null 2>&1 || $(1)/bin/python -m ensurepip >/dev/null; \
 	  $(1)/bin/python -m pip install --quiet --upgrade "pip>=25.1"; \
-	  $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable $(2) --group dev; \
+	  $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable '$(2)' --group dev; \
 	fi
 	@touch $(1)/.made
 endef
