@@ -25,7 +25,9 @@ from tailrace.domain.records import Task
 from tailrace.domain.scoring import score, score_matrix
 from tailrace.domain.state import LoopState, skeletons
 
-NUMBERS = FeatureContract((FeatureSpec("amount", "number"), FeatureSpec("many", "integer"), FeatureSpec("on", "boolean")))
+NUMBERS = FeatureContract(
+    (FeatureSpec("amount", "number"), FeatureSpec("many", "integer"), FeatureSpec("on", "boolean"))
+)
 BINARY = TargetContract(Task.BINARY)
 SPEC = spec_of("binary", "StandardScaler() | LogisticRegression()")
 

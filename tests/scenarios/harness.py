@@ -45,7 +45,7 @@ def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
         "events": {"topic": form.topic("events"), "id": "id", "time": "at"},
         "labels": {"topic": form.topic("labels"), "id": "id", "target": "y", "time": "at"},
         "features": FEATURES,
-        "champion": {"model": "StandardScaler() | LogisticRegression()"},
+        "champion": {"model": "StandardScaler() | LogisticRegression()", "compiled": "never"},
     }
     snapshots = {"store": "file:./snapshots"} | changes.pop("snapshots", {"every": "1s", "publish": "200ms"})
     kafka = {"session_timeout": "2s"} | changes.pop("kafka", {})

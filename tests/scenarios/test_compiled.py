@@ -1,0 +1,84 @@
+"""A compiled branch serves, learns, is verified, and outlives the package that compiles it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.scenarios.commanding import bare, learn, tailrace
+from tests.scenarios.harness import Scenario, until
+
+from tailrace.domain.models.fused import FusedModel
+from tailrace.main import LoopDomain, compiling
+
+AUTO = {"model": "StandardScaler() | LogisticRegression()", "compiled": "auto"}
+
+
+@pytest.fixture
+def numba(monkeypatch):
+    """Say whether numba is installed: where it is said without being so, kernels run in plain Python."""
+
+    def be(scenario: Scenario, *, is_there: bool) -> None:
+        monkeypatch.setattr(compiling, "find_spec", lambda _: object() if is_there else None)
+        name = scenario.domain.name
+        scenario.domain = LoopDomain.of(name, scenario.settings.loops[name], scenario.settings.folder)
+
+    return be
+
+
+async def begun(scenario: Scenario):
+    process = await scenario.start()
+    await until(lambda: scenario.loop_of(process).models.live is not None, "it learns")
+    return process, scenario.loop_of(process).models.live
+
+
+async def test_a_compiled_branch_serves_and_a_process_without_numba_goes_on_with_it_and_says_so(made, numba):
+    scenario = await made(champion=AUTO)
+    numba(scenario, is_there=True)
+    compiled = scenario.domain.branch
+    process, live = await begun(scenario)
+    await learn(scenario, process, 60)
+    assert isinstance(live.champion.model, FusedModel)
+    assert (compiled.lineage, 60) == (live.pointers.champion, live.champion.learned)
+    await scenario.stop(process)
+
+    numba(scenario, is_there=False)
+    assert "numba is not installed" in scenario.domain.why_not_compiled
+    assert compiled.lineage != scenario.domain.branch.lineage
+    process, live = await begun(scenario)
+    await learn(scenario, process, 30, first=100)
+    assert (compiled.lineage, 90) == (live.pointers.champion, live.champion.learned)
+    river, ours = await bare(scenario), live.champion.model.to_river()
+    steps = [list(model.steps.values()) for model in (river, ours)]
+    assert list(steps[1][1].weights.values()) == pytest.approx(list(steps[0][1].weights.values()), rel=1e-12)
+    assert dict(steps[1][0].means) == pytest.approx(dict(steps[0][0].means), rel=1e-12)
+    said = {prediction["version"] for prediction in await scenario.user.predictions()}
+    assert {compiled.lineage[:12]} == said
+    await scenario.stop(process)
+
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.err
+
+
+async def test_the_configured_form_takes_over_by_an_upgrade_and_not_by_a_restart(made, numba):
+    scenario = await made(champion=AUTO)
+    numba(scenario, is_there=False)
+    rivers = scenario.domain.branch.lineage
+    process, live = await begun(scenario)
+    await learn(scenario, process, 40)
+    assert rivers == live.pointers.champion
+    await scenario.stop(process)
+
+    numba(scenario, is_there=True)
+    process, live = await begun(scenario)
+    assert rivers == live.pointers.champion
+    upgraded = await tailrace(scenario, "upgrade", "--promote", "--why", "compiled")
+    assert 0 == upgraded.code, upgraded.err
+    await until(lambda: live.pointers.champion == scenario.domain.branch.lineage, "the compiled branch serves")
+    await learn(scenario, process, 20, first=100)
+
+    assert {60} == {branch.learned for branch in live.branches.values()}
+    one, other = (branch.model for branch in live.branches.values())
+    ours, theirs = (one, other) if isinstance(one, FusedModel) else (other, one)
+    x = {"a": 0.3, "b": -1.0}
+    answered = ours.answer_many(ours.matrix_of([x])).proba[0, 0]
+    assert np.isclose(answered, theirs.predict_proba_one(x)[True], rtol=1e-12)
