@@ -58,7 +58,7 @@ coverage: $(STAMP)
 	@NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q tests/domain tests/contracts
 	@$(BIN)/coverage report
 
-COMPILED := tests/contracts/test_compiled.py tests/domain/models/test_fused.py tests/domain/test_learning_compiled.py
+COMPILED := tests/contracts/test_compiled.py tests/domain/models/test_fused.py tests/domain/test_learning_compiled.py tests/domain/evaluation
 compiled: $(FAST)/.made
 	@TAILRACE_REQUIRE_NUMBA=1 $(FAST)/bin/python -m pytest -q $(COMPILED) $(ARGS)
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.domain.models.fused import FusedModel
-from tailrace.domain.models.plans import plan_of
 from tailrace.domain.models.spec import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -57,7 +56,7 @@ def names_of(width: int) -> tuple[str, ...]:
 
 
 def compiled(spec: ModelSpec, names: tuple[str, ...]) -> FusedModel:
-    plan = plan_of(spec.build(), names, CLASSES[spec.task])
+    plan = spec.plan(names, CLASSES[spec.task])
     assert not isinstance(plan, str), plan
     return FusedModel(plan, spec.build())
 

@@ -103,7 +103,9 @@ def by_river(rows: Sequence[Row], model: Any, metric: Any) -> list[Any]:
 async def served_as_by_river(form: Any, folder: Any, rows: list[Row], model: str) -> None:
     text, build = MODELS[model]
     features = dict.fromkeys(rows[0][0], "number")
-    scenario = await Scenario.make(form, folder, partitions=1, features=features, champion={"model": text})
+    scenario = await Scenario.make(
+        form, folder, partitions=1, features=features, champion={"model": text, "compiled": "never"}
+    )
     try:
         answered = await in_lockstep(scenario, rows)
     finally:

@@ -330,7 +330,7 @@ async def test_a_learner_admits_what_was_published_without_folding_the_log_again
 
 
 async def test_the_model_that_takes_over_is_what_river_comes_to(made):
-    scenario = await made(champion={"model": TREE})
+    scenario = await made(champion={"model": TREE, "compiled": "never"})
     process = await scenario.start()
     await learn(scenario, process, 80)
     configure(scenario, LINEAR)

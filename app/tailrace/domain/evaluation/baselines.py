@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
+from tailrace.domain.blocks import Floats
 from tailrace.domain.evaluation.metrics import (
     HitRate,
     MeanLoss,
@@ -29,6 +32,7 @@ PRIOR: Final = "prior"
 CONSTANT: Final = "constant"
 
 _SCORE: Final = 0.5
+_MANY: Final = 32  # targets from which on it pays to make arrays of them
 
 
 class ClassBaselines:
@@ -55,6 +59,9 @@ class ClassBaselines:
 
     def update_many(self, ys: Sequence[float]) -> None:
         """Judge the baselines on each target, then show it to them."""
+        if self._binary and len(ys) >= _MANY:
+            self._update_binary(np.array(ys, np.float64))
+            return
         unchanged: list[bool] = []
         likeliest: list[bool] = []
         ps: list[float] = []
@@ -75,6 +82,23 @@ class ClassBaselines:
         self._unchanged.update_many(unchanged)
         self._likeliest.update_many(likeliest)
         self._judge(ys[len(ys) - len(ps) :], ps)
+
+    def _update_binary(self, ys: Floats) -> None:
+        """Do the same for many targets of two classes, by columns: counts are exact, and so are their shares."""
+        first = next(iter(self._counts), float(ys[0]))
+        seen = np.concatenate([[0.0 if self._last is None else self._last], ys])[:-1]
+        trues = self._counts.get(1.0, 0) + np.concatenate([[0], np.cumsum(ys == 1.0)])
+        totals = self._total + np.arange(len(ys) + 1)
+        likeliest = np.where(2 * trues == totals, first, (2 * trues > totals).astype(np.float64))
+        asked = slice(0 if self._total else 1, len(ys))
+        for y in (first, *np.unique(ys).tolist()):
+            self._counts.setdefault(y, 0)
+        for y in self._counts:
+            self._counts[y] = int(trues[-1] if y == 1.0 else totals[-1] - trues[-1])
+        self._last, self._most, self._total = float(ys[-1]), float(likeliest[-1]), int(totals[-1])
+        self._unchanged.update_many((seen == ys)[asked].tolist())
+        self._likeliest.update_many((likeliest[:-1] == ys)[asked].tolist())
+        self._judge(ys[asked].tolist(), (trues[:-1][asked] / totals[:-1][asked]).tolist())
 
     def dump(self) -> dict[str, Any]:
         """Return the plain form, for the codec."""

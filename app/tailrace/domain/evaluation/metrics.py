@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
+from tailrace.domain.models.kernels import compiled
+
 WINDOW: Final = 1_000
 """Examples that a rolling metric covers."""
 
@@ -26,6 +28,7 @@ _GIVEN_BACK: Final = 1.0 / (WINDOW - 1)
 _TAKEN: Final = 1.0 / WINDOW
 _LEAST: Final = 1e-15
 _MOST: Final = 1 - 1e-15
+_MANY: Final = 64  # losses from which on it pays to make arrays of them
 _LARGEST: Final = float_info.max
 _SQUARABLE: Final = 1e154
 
@@ -58,6 +61,28 @@ class Metric(Protocol):
         """Make a metric from its plain form."""
 
 
+def _moved_plainly(
+    losses: Any, leaving: Any, filling: int, n: int, mean: float, recent: float
+) -> tuple[int, float, float]:
+    """Return count, mean and rolling mean after some losses, the first of which still fill the window.
+
+    Written for both Python's lists and numba's arrays; both come to the same bits.
+    """
+    for loss in losses[:filling]:
+        n += 1
+        mean += 1.0 / n * (loss - mean)
+        recent = mean
+    for oldest, loss in zip(leaving, losses[filling:]):  # noqa: B905 - more may stand in the window than leaves it
+        n += 1
+        mean += 1.0 / n * (loss - mean)
+        recent -= _GIVEN_BACK * (oldest - recent)
+        recent += _TAKEN * (loss - recent)
+    return n, mean, recent
+
+
+_moved = compiled(_moved_plainly)
+
+
 class MeanLoss:
     """The mean of one loss: log loss, Brier score, cross entropy, MAE."""
 
@@ -71,20 +96,17 @@ class MeanLoss:
 
     def update_many(self, losses: Sequence[float]) -> None:
         """Take losses into account, in order."""
-        n, mean, recent, window = self.samples, self._mean, self._recent, self._window
+        window = self._window
         filling = max(WINDOW - len(window), 0)
-        for loss in losses[:filling]:
-            n += 1
-            mean += 1.0 / n * (loss - mean)
-            recent = mean
+        before = self.samples, self._mean, self._recent
         # What leaves the window is what stands in it already, then the first of these losses.
-        for oldest, loss in zip(chain(window, losses), losses[filling:], strict=False):
-            n += 1
-            mean += 1.0 / n * (loss - mean)
-            recent -= _GIVEN_BACK * (oldest - recent)
-            recent += _TAKEN * (loss - recent)
+        if len(losses) >= _MANY and _moved is not _moved_plainly:
+            taken = np.array(losses, np.float64)
+            after = _moved(taken, np.concatenate([np.array(window, np.float64), taken]), filling, *before)
+        else:
+            after = _moved_plainly(losses, chain(window, losses), filling, *before)
         window.extend(losses)
-        self.samples, self._mean, self._recent = n, mean, recent
+        self.samples, self._mean, self._recent = after
 
     @property
     def value(self) -> float | None:

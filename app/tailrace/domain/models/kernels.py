@@ -60,7 +60,7 @@ def numba_or_none() -> Any:
 def compiler_of(numba: Any) -> Callable[[_Kernel], _Kernel]:
     """Return what compiles a kernel, on its first call and for later processes too where a cache can be written."""
 
-    def compiled(kernel: _Kernel) -> _Kernel:
+    def compile_(kernel: _Kernel) -> _Kernel:
         if numba is None:
             return kernel
         try:
@@ -69,10 +69,10 @@ def compiler_of(numba: Any) -> Callable[[_Kernel], _Kernel]:
             made = numba.njit(kernel)
         return made
 
-    return compiled
+    return compile_
 
 
-_compiled = compiler_of(numba_or_none())
+compiled = compiler_of(numba_or_none())
 
 
 def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
@@ -85,7 +85,7 @@ def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
     return kernel(*(each.data if isinstance(each, np.ndarray) else each for each in arguments))
 
 
-@_compiled
+@compiled
 def _learn_scaled(scaler: int, x: Any, row: int, count: float, first: Any, second: Any, scaled: Any) -> float:
     """Let the scaler learn a row, then scale it; return 0, or no finite number where its numbers are infinite."""
     total = 0.0
@@ -110,7 +110,7 @@ def _learn_scaled(scaler: int, x: Any, row: int, count: float, first: Any, secon
     return total
 
 
-@_compiled
+@compiled
 def _scaled(scaler: int, x: Any, row: int, first: Any, second: Any, scaled: Any) -> None:
     for j in range(len(scaled)):
         value = x[row, j]
@@ -123,7 +123,7 @@ def _scaled(scaler: int, x: Any, row: int, first: Any, second: Any, scaled: Any)
             scaled[j] = value
 
 
-@_compiled
+@compiled
 def _slope(loss: int, settings: Any, y: float, raw: float) -> float:
     """Return the derivative of a loss by the raw score."""
     if loss == SQUARED:
@@ -140,7 +140,7 @@ def _slope(loss: int, settings: Any, y: float, raw: float) -> float:
     return weight * -sign / (math.exp(z) + 1.0)
 
 
-@_compiled
+@compiled
 def _ftrl_weight(settings: Any, weight: float, z: float, n: float) -> float:
     """Return the weight that FTRL-proximal makes of its sums (McMahan et al. 2013, algorithm 1)."""
     if abs(z) <= settings[FTRL_L1]:
@@ -151,7 +151,7 @@ def _ftrl_weight(settings: Any, weight: float, z: float, n: float) -> float:
     return -rate * shrunk
 
 
-@_compiled
+@compiled
 def _penalised(weight: float, most: float, cumulated: float) -> float:
     """Return a weight after its L1 penalty (Tsuruoka et al. 2009, section 3.2)."""
     if weight > 0.0:
@@ -161,7 +161,7 @@ def _penalised(weight: float, most: float, cumulated: float) -> float:
     return weight
 
 
-@_compiled
+@compiled
 def learn_linear(
     x: Any,
     y: Any,
@@ -214,7 +214,7 @@ def learn_linear(
     return len(y)
 
 
-@_compiled
+@compiled
 def learn_passive_aggressive(
     x: Any,
     y: Any,
@@ -255,7 +255,7 @@ def learn_passive_aggressive(
     return len(y)
 
 
-@_compiled
+@compiled
 def _class_scores(weights: Any, own: Any, order: Any, scaled: Any, proba: Any, row: int) -> float:
     """Write the probability of every known class; return the sum of raw scores, finite where all is well."""
     known = int(own[KNOWN])
@@ -278,7 +278,7 @@ def _class_scores(weights: Any, own: Any, order: Any, scaled: Any, proba: Any, r
     return check
 
 
-@_compiled
+@compiled
 def learn_softmax(
     x: Any,
     y: Any,
@@ -333,7 +333,7 @@ def learn_softmax(
     return len(y)
 
 
-@_compiled
+@compiled
 def answer_linear(
     x: Any,
     scaler: int,
@@ -368,7 +368,7 @@ def answer_linear(
             proba[row, 0] = probability
 
 
-@_compiled
+@compiled
 def answer_softmax(
     x: Any,
     scaler: int,
