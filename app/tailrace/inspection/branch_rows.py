@@ -93,7 +93,7 @@ def branch_rows(lineup: Lineup, foldable: Iterable[str], configured: Branch) -> 
 
 
 def _note(branch: Branch, mine: Branch, *, is_serving: bool, is_foldable: bool) -> str:
-    said = [branch.filter.in_words()]
+    said = ["compiled" if branch.is_compiled else "", branch.filter.in_words()]
     if not is_foldable:
         said.append(f"cannot be folded here: {'; '.join(differences(branch, mine)) or 'its model cannot be built'}")
     if not is_serving:

@@ -11,6 +11,7 @@ import structlog
 from mode import Service
 
 from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
+from tailrace.domain.evaluation import metrics
 from tailrace.domain.status import Role
 from tailrace.inspection import erasing
 from tailrace.main.composition import Composition, Member, RunningLoop
@@ -148,6 +149,7 @@ class Process(Service):
                 log.info("the model is compiled", loop=domain.name)
             elif domain.settings.champion.compiled == "auto":
                 log.info("the model runs in River's own code", loop=domain.name, why=domain.why_not_compiled)
+        await asyncio.to_thread(metrics.warm)
 
     @Service.task
     async def _beat(self) -> None:

@@ -50,8 +50,8 @@ def test_means_of_losses(moved: None, size: int) -> None:
     assert bytes_of(each) == bytes_of(sliced)
 
 
-@pytest.mark.parametrize("size", (32, 40, 500))
-@pytest.mark.parametrize("share", (0.0, 0.03, 0.5, 1.0))
+@pytest.mark.parametrize("size", [32, 40, 500])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
 def test_baselines_of_two_classes(size: int, share: float) -> None:
     for seed in range(20):
         rng = random.Random(seed)
@@ -78,3 +78,9 @@ def test_the_quality_of_a_loop(moved: None) -> None:
         each.update_many(y[one], Served(served.y_pred[one], served.proba[one]))
 
     assert bytes_of(each) == bytes_of(at_once)
+
+
+def test_warming_judges_nothing() -> None:
+    metrics.warm()
+
+    assert 0 == MeanLoss().samples

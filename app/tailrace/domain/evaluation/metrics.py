@@ -83,6 +83,11 @@ def _moved_plainly(
 _moved = compiled(_moved_plainly)
 
 
+def warm() -> None:
+    """Compile what judges many examples at once, where numba is installed."""
+    MeanLoss().update_many([0.0] * _MANY)
+
+
 class MeanLoss:
     """The mean of one loss: log loss, Brier score, cross entropy, MAE."""
 
