@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.domain.models.fused import FusedModel
+from tailrace.domain.models.plans import Feature
 from tailrace.domain.models.spec import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -55,8 +56,12 @@ def names_of(width: int) -> tuple[str, ...]:
     return tuple(f"f{place:02d}" for place in range(width))
 
 
-def compiled(spec: ModelSpec, names: tuple[str, ...]) -> FusedModel:
-    plan = spec.plan(names, CLASSES[spec.task])
+def numbers(width: int) -> tuple[Feature, ...]:
+    return tuple(Feature(name, float) for name in names_of(width))
+
+
+def compiled(spec: ModelSpec, features: Sequence[Feature]) -> FusedModel:
+    plan = spec.plan(features, CLASSES[spec.task])
     assert not isinstance(plan, str), plan
     return FusedModel(plan, spec.build())
 
@@ -86,37 +91,41 @@ class Apart:
 class Lockstep:
     """River and a compiled model on the same rows: each block is answered, then learned."""
 
-    def __init__(self, task: str, text: str, width: int) -> None:
+    def __init__(self, task: str, text: str, features: Sequence[Feature]) -> None:
         self.spec = spec_of(task, text)
-        self.names = names_of(width)
         self.river = self.spec.build()
-        self.model = compiled(self.spec, self.names)
+        self.model = compiled(self.spec, features)
         self.apart = Apart()
+        self._names = [feature.name for feature in features]
         self._classes = CLASSES[task]
 
     def block(self, x: Floats, y: Floats, answered: int) -> None:
-        """Answer the first rows of a block, then learn all of it."""
-        self.answer(x[:answered])
-        self.model.learn_many(x, y)
-        for features, target in zip(self.named(x), y.tolist(), strict=True):
+        """Answer the first rows of a block of numbers, then learn all of it."""
+        self.learn(self.named(x), y.tolist(), answered)
+
+    def learn(self, rows: Sequence[dict[str, Any]], ys: Sequence[float], answered: int) -> None:
+        """Answer the first rows, then learn all of them."""
+        self.ask(rows[:answered])
+        self.model.learn_many(self.model.matrix_of(rows), np.array(ys))
+        for features, target in zip(rows, ys, strict=True):
             self.river.learn_one(features, self._classes[int(target)] if self._classes else target)
 
-    def answer(self, x: Floats) -> None:
+    def ask(self, rows: Sequence[dict[str, Any]]) -> None:
         """Ask both, and River's object that the compiled model stands for."""
-        exported, answers = self.model.to_river(), self.model.answer_many(x)
-        for row, features in enumerate(self.named(x)):
+        exported, answers = self.model.to_river(), self.model.answer_many(self.model.matrix_of(rows))
+        for row, features in enumerate(rows):
             for name, ours in self._ours(answers, row):
                 for model in (self.river, exported):
                     self.apart.note(ours, self._rivers(model, features, name))
+
+    def named(self, x: Floats) -> list[dict[str, float]]:
+        return [dict(zip(self._names, row, strict=True)) for row in x.tolist()]
 
     def weights(self) -> None:
         """Compare what both have learned."""
         ours, theirs = dict(_numbers(self.model.to_river())), dict(_numbers(self.river))
         for name in ours.keys() | theirs.keys():
             self.apart.note(ours.get(name, 0.0), theirs.get(name, 0.0))
-
-    def named(self, x: Floats) -> Iterator[dict[str, float]]:
-        return (dict(zip(self.names, row, strict=True)) for row in x.tolist())
 
     def _ours(self, answers: Any, row: int) -> list[tuple[Any, float]]:
         if self.spec.task == "regression":
@@ -131,12 +140,11 @@ class Lockstep:
 
 def _numbers(model: Any) -> Iterator[tuple[str, float]]:
     """Yield every number that a pipeline has learned, by a name."""
-    *before, head = model.steps.values() if hasattr(model, "steps") else [model]
-    for scaler in before:
-        for kind in ("counts", "means", "vars"):
-            yield from ((f"{kind} {name}", number) for name, number in getattr(scaler, kind, {}).items())
-        for kind in ("min", "max"):
-            yield from ((f"{kind} {name}", extreme.get()) for name, extreme in getattr(scaler, kind, {}).items())
+    head = model
+    if hasattr(model, "steps"):
+        *before, head = model.steps.values()
+        for step in before:
+            yield from _numbers_of_step(step)
     yield "intercept", float(getattr(head, "intercept", 0.0))
     for name, weight in head.weights.items():
         if isinstance(weight, dict):
@@ -151,3 +159,14 @@ def _numbers(model: Any) -> Iterator[tuple[str, float]]:
     if getattr(head, "l1", 0.0):
         yield "greatest penalty", head.max_cum_l1
         yield from ((f"penalty {name}", number) for name, number in head.cum_l1.to_dict().items())
+
+
+def _numbers_of_step(step: Any) -> Iterator[tuple[str, float]]:
+    for inner in (*getattr(step, "steps", {}).values(), *getattr(step, "transformers", {}).values()):
+        yield from _numbers_of_step(inner)
+    for kind in ("counts", "means", "vars"):
+        yield from ((f"{kind} {name}", number) for name, number in vars(step).get(kind, {}).items())
+    for kind in ("min", "max"):
+        yield from ((f"{kind} {name}", extreme.get()) for name, extreme in vars(step).get(kind, {}).items())
+    for name, values in vars(step).get("values", {}).items():
+        yield from ((f"known {name} {value}", 1.0) for value in values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from tests.contracts.compiled_pipelines import Lockstep, rows
+from tests.contracts.compiled_pipelines import Lockstep, numbers, rows
 
 PIPELINES = (
     ("binary", "StandardScaler() | LogisticRegression()"),
@@ -32,7 +32,7 @@ def main() -> int:
     worst = 0.0
     for task, text in PIPELINES:
         begun = time.monotonic()
-        both = Lockstep(task, text, asked.width)
+        both = Lockstep(task, text, numbers(asked.width))
         for block in range(asked.examples // BLOCK):
             both.block(*rows(task, BLOCK, asked.width, seed=block), ANSWERED)
         both.weights()

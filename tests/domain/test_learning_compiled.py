@@ -14,11 +14,12 @@ from tests.log_builders import begun, make_block, make_claim, make_examples, mak
 from tailrace.domain.blocks import ERASED, TrainingBlock
 from tailrace.domain.branches import COMPILED, Branch, Kit, has_same_learner
 from tailrace.domain.contract import FeatureContract, FeatureSpec, TargetContract
-from tailrace.domain.errors import ContractError, FoldError
+from tailrace.domain.errors import FoldError
 from tailrace.domain.explanation import Method, explain
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.fused import FusedCodec
+from tailrace.domain.models.plans import Feature
 from tailrace.domain.models.spec import branch_of
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Task
@@ -43,7 +44,7 @@ def make_fold() -> Fold:
         return Kit(asked, build, FusedCodec(build))
 
     def build() -> Any:
-        return compiled(SPEC, NUMBERS.names)
+        return compiled(SPEC, [Feature("amount", float), Feature("many", int), Feature("on", bool)])
 
     return Fold(contract=NUMBERS, target=BINARY, lineage="loop", codec=StateCodec(skeletons()), kit_of=kit_of)
 
@@ -166,6 +167,17 @@ def test_a_row_that_lacks_a_feature_cannot_be_learned() -> None:
     assert position_of(1, 2) == caught.value.position
 
 
+def test_a_row_that_is_no_row_of_the_contract_is_rejected_alone() -> None:
+    _, state = folded(block(40))
+    good = NUMBERS.rows(block(1).examples.x)[0]
+
+    scores = score(state.champion.model, [good, {**good, "amount": "text"}, {}, good], BINARY)
+
+    assert [1, 2] == [row for row, _ in scores.failed]
+    assert [False, True, True, False] == np.isnan(scores.served.y_pred).tolist()
+    assert [0] == [len(score(state.champion.model, [], BINARY).served.y_pred)]
+
+
 def test_it_is_explained_as_the_river_model_that_it_stands_for() -> None:
     _, state = folded(block(40))
     x = NUMBERS.rows(block(1).examples.x)[0]
@@ -179,7 +191,8 @@ def test_it_is_explained_as_the_river_model_that_it_stands_for() -> None:
 @pytest.mark.parametrize(
     ("feature", "said"),
     [
-        (FeatureSpec("colour", "category", values=("red",)), "is a category"),
+        (FeatureSpec("colour", "category", most=9), "without a list of values"),
+        (FeatureSpec("note", "text"), "without a list of values"),
         (FeatureSpec("amount", "number", missing="absent"), "may be absent"),
     ],
 )
@@ -188,11 +201,27 @@ def test_only_complete_rows_of_numbers_are_a_matrix(feature: FeatureSpec, said: 
     assert "" == NUMBERS.why_no_matrix
 
 
-def test_texts_are_no_matrix() -> None:
-    contract = FeatureContract((FeatureSpec("note", "text"),))
+MIXED = FeatureContract(
+    (
+        FeatureSpec("amount", "number"),
+        FeatureSpec("colour", "category", values=("red", "", "blue"), other=True, missing="absent"),
+    )
+)
 
-    with pytest.raises(ContractError, match="note is no number"):
-        contract.matrix(contract.columns([{"note": "a"}]))
+
+def test_categories_stand_as_the_numbers_of_their_values() -> None:
+    rows = [{"amount": 1.0, "colour": value} for value in ("", "blue", "red", "other")] + [{"amount": 2.0}]
+
+    assert "" == MIXED.why_no_matrix
+    assert [0.0, 1.0, 2.0, 3.0, -1.0] == MIXED.matrix(MIXED.columns(rows))[:, 1].tolist()
+    assert [0.0, 2.0] == MIXED.matrix(MIXED.columns([rows[0], rows[2]]))[:, 1].tolist()
+    assert (0, 2) == MIXED.matrix(MIXED.columns([])).shape
+
+
+def test_a_number_that_is_absent_is_none_in_a_matrix() -> None:
+    contract = FeatureContract((FeatureSpec("a", "number", missing="absent"), FeatureSpec("b", "number")))
+
+    assert np.isnan(contract.matrix(contract.columns([{"b": 1.0}]))).tolist() == [[True, False]]
 
 
 def test_a_matrix_of_numbers_alone_is_the_column_itself() -> None:

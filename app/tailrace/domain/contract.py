@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Final, TypeAlias, cast
 
 from tailrace.domain.blocks import Floats, XColumns
+from tailrace.domain.categories import OTHER
 from tailrace.domain.errors import ContractError
 from tailrace.domain.features import (
     ABSENT,
@@ -166,16 +167,26 @@ class FeatureContract:
         return self.layout.values(x)
 
     def matrix(self, x: XColumns) -> Floats:
-        """Give back rows of numbers as a matrix (`Layout.dense`)."""
-        return self.layout.dense(x)
+        """Give back rows as a matrix of numbers (`Layout.dense`); ask `why_no_matrix` first."""
+        return self.layout.dense(x, self.codes)
+
+    @cached_property
+    def codes(self) -> Mapping[str, Mapping[str, int]]:
+        """Category with a list → value → the number that stands for it in a matrix."""
+        return {
+            spec.name: {value: code for code, value in enumerate(dict.fromkeys([*sorted(spec.values), *_others(spec)]))}
+            for spec in self.features
+            if spec.type in STRING_TYPES
+        }
 
     @cached_property
     def why_no_matrix(self) -> str:
         """Why rows are no matrix of numbers, in one sentence; "" where they are."""
         for spec in self.features:
             if spec.type in STRING_TYPES:
-                return f"the feature {spec.name} is a {spec.type}, and compiled models take numbers and booleans alone"
-            if spec.missing == ABSENT:
+                if not spec.values:
+                    return f"the feature {spec.name} is a {spec.type} without a list of values: no fixed columns"
+            elif spec.missing == ABSENT:
                 return f"the feature {spec.name} may be absent, and compiled models take rows that lack nothing"
         return ""
 
@@ -229,6 +240,10 @@ class FeatureContract:
             return None
         rows = floats.rows if self.layout.only_numbers else None
         return XColumns(floats.matrix, int_matrix, string_rows), rows
+
+
+def _others(spec: FeatureSpec) -> list[str]:
+    return [OTHER] if spec.other else []
 
 
 def _as_float(bound: float | None) -> float | None:

@@ -70,20 +70,29 @@ class Layout:
         self._check_shape(x)
         return x.numbers.tolist() if self.only_numbers else zip(*self._columns_in_order(x), strict=True)
 
-    def dense(self, x: XColumns) -> Floats:
-        """Give back rows of numbers, integers and booleans as a matrix: n × features, in sorted name order.
+    def dense(self, x: XColumns, codes: Mapping[str, Mapping[str, int]]) -> Floats:
+        """Give back rows as a matrix of numbers: n × features, in sorted name order; NaN where a number is absent.
+
+        Args:
+            codes: Feature of strings → value → the number that stands for it; for any other value it is -1.
 
         Raises:
-            ContractError: The columns are not of this contract's shape, or it has features of other types.
+            ContractError: The columns are not of this contract's shape.
         """
-        if self.string_names:
-            raise ContractError(f"the feature {self.string_names[0]} is no number; a matrix holds numbers alone")
         self._check_shape(x)
-        if self.only_numbers:
+        if self.only_numbers and x.absent is None:
             return x.numbers
         made = np.empty((len(x.strings), len(self.names)), np.float64)
         made[:, self._places(NUMBER_TYPES)] = x.numbers
         made[:, self._places(INTEGER_TYPES)] = x.integers
+        if x.absent is not None:
+            made[x.absent] = np.nan
+        columns = zip(*x.strings, strict=True) if x.strings else repeat(())
+        for place, name, column in zip(self._places(STRING_TYPES), self.string_names, columns, strict=False):
+            code = codes[name]
+            made[:, place] = [code.get(value, -1) for value in column]
+            if x.absent is not None:
+                made[x.absent[:, place], place] = -1
         return made
 
     def named(self, rows: Iterable[Iterable[Value]]) -> list[Features]:

@@ -394,8 +394,6 @@ class Fold:
         self, branch: BranchState, model: FusedModel, examples: Examples, first: Position, lessons: Lessons
     ) -> None:
         x, y = self.contract.matrix(examples.x), lessons.y
-        if examples.x.absent is not None:
-            x = np.where(examples.x.absent, np.nan, x)  # a row that lacks a feature cannot be learned
         rows = np.arange(len(y))
         if not lessons.is_whole:
             rows = np.delete(rows, sorted(lessons.skipped | lessons.left_out))

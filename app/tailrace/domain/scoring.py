@@ -67,7 +67,7 @@ def score(
         categories: What the model knows of open categories; the rest it sees as "other".
     """
     if isinstance(model, FusedModel):
-        return score_matrix(model, model.matrix_of(rows))
+        return _score_compiled(model, rows)
     rows = categories.view_rows(rows)
     if target.task.answers_numbers:
         return _score_numbers(_asked_for_numbers(model, target.task), rows)
@@ -81,6 +81,21 @@ def score_matrix(model: FusedModel, x: Floats) -> Scores:
     """Ask a compiled model about rows of numbers (`FeatureContract.matrix`); it raises at none of them."""
     answers = model.answer_many(x)
     return Scores(Served(answers.y_pred, answers.proba), [])
+
+
+def _score_compiled(model: FusedModel, rows: Sequence[Features]) -> Scores:
+    matrices: list[Floats] = []
+    failed: list[tuple[int, Rejection]] = []
+    for row, x in enumerate(rows):
+        try:
+            matrices.append(model.matrix_of([x]))
+        except (KeyError, TypeError, ValueError) as error:
+            failed.append((row, _rejected(error)))
+            matrices.append(np.full((1, len(model.plan.features)), nan))
+    served = score_matrix(model, np.concatenate([model.matrix_of([]), *matrices])).served
+    missed = [row for row, _ in failed]
+    served.y_pred[missed], served.proba[missed] = nan, nan
+    return Scores(served, failed)
 
 
 class _Answering:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Final
 
 from tailrace.domain.branches import Branch, Kit
 from tailrace.domain.models.fused import FusedCodec, FusedModel
-from tailrace.domain.models.plans import Plan
+from tailrace.domain.models.plans import Feature, Plan
 from tailrace.domain.models.spec import ModelSpec
 from tailrace.domain.records import Task
 from tailrace.settings import LoopSettings
+
+_TYPES: Final = {"number": float, "integer": int, "boolean": bool, "category": str, "text": str}
+"""Type of a feature → that of its values."""
 
 
 def why_not_compiled(spec: ModelSpec, settings: LoopSettings) -> str:
@@ -41,4 +45,7 @@ def _plan(spec: ModelSpec, settings: LoopSettings) -> Plan | str:
     contract, target = settings.contract, settings.target
     count = 0 if target.task.answers_numbers else 2 if target.task is Task.BINARY else len(target.classes)
     classes = [target.river(float(index)) for index in range(count)]
-    return contract.why_no_matrix or spec.plan(contract.names, classes)
+    features = [
+        Feature(each.name, _TYPES[each.type], tuple(contract.codes.get(each.name, ()))) for each in contract.features
+    ]
+    return contract.why_no_matrix or spec.plan(features, classes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contracts.compiled_pipelines import Floats, compiled, names_of, rows, spec_of
+from tests.contracts.compiled_pipelines import Floats, compiled, names_of, numbers, rows, spec_of
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models import kernels
@@ -37,7 +37,7 @@ HUGE = {
 
 
 def model_of(task: str = "binary", text: str = "StandardScaler() | LogisticRegression()") -> FusedModel:
-    return compiled(spec_of(task, text), names_of(WIDTH))
+    return compiled(spec_of(task, text), numbers(WIDTH))
 
 
 def taught(task: str, text: str, count: int = 20) -> tuple[FusedModel, Floats, Floats]:

@@ -13,19 +13,23 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from river import compose
+from river import compose, preprocessing
 from river.utils import VectorDict
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.models import kernels
 from tailrace.domain.models.codec import StateCodec
-from tailrace.domain.models.plans import Plan
+from tailrace.domain.models.plans import Column, Feature, Plan, columns_of
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+ABSENT: Final = -1
+"""The number of a category that a row lacks."""
 
 
 class Refused(ArithmeticError):
@@ -64,16 +68,22 @@ class FusedModel:
         """
         self.plan = plan
         self._river = river
-        p, k = len(plan.names), len(plan.classes)
+        p, k = len(plan.columns), len(plan.classes)
         shape = (k, p) if plan.kind == "softmax" else (p,)
-        least, greatest = (np.inf, -np.inf) if plan.scaler == kernels.MIN_MAX else (0.0, 0.0)
+        self._columns = (
+            np.array([column.source for column in plan.columns], np.int64),
+            np.array([column.scaler for column in plan.columns], np.int64),
+            np.array([column.code for column in plan.columns], np.float64),
+        )
+        ranges = self._columns[1] == kernels.MIN_MAX
         self._settings = np.array(plan.settings, np.float64)
         self._class_weights = np.array(plan.class_weights, np.float64)
         self._scaled = np.zeros(p)
         self._proba = np.zeros((1, k))
         self._state: dict[str, NDArray[Any]] = {
-            "first": np.full(p, least),
-            "second": np.full(p, greatest),
+            "first": np.where(ranges, np.inf, 0.0),
+            "second": np.where(ranges, -np.inf, 0.0),
+            "met": np.zeros(p),
             "own": np.zeros(kernels.OWN),
             "weights": np.zeros(shape),
             "a": np.zeros(shape),
@@ -93,15 +103,16 @@ class FusedModel:
         """Learn rows, one after the other.
 
         Args:
-            x: n × p, the features in the order of their names.
+            x: n × features, as `FeatureContract.matrix` makes it.
             y: n targets, as `records.Label.y`.
 
         Raises:
             Refused: An example cannot be learned; the model is useless then.
         """
-        matrix, targets = _matrix(x, len(self.plan.names)), np.array(y, np.float64)
+        matrix, targets = _matrix(x, len(self.plan.features)), np.array(y, np.float64)
         stop = self._usable(matrix, targets)
         learned = self._learn(matrix[:stop], targets[:stop])
+        self._meet(matrix)
         if learned < len(targets):
             raise Refused(learned)
 
@@ -111,29 +122,31 @@ class FusedModel:
         Returns:
             y_pred and proba; of a binary task the one column is the probability of True, of a regression there is none.
         """
-        plan, state, matrix = self.plan, self._state, _matrix(x, len(self.plan.names))
+        plan, state, matrix = self.plan, self._state, _matrix(x, len(self.plan.features))
         n = len(matrix)
         y_pred = np.empty(n)
-        places = plan.scaler, state["first"], state["second"], state["own"], state["weights"]
+        learned = state["first"], state["second"], state["own"], state["weights"]
         if plan.kind == "softmax":
             proba = np.empty((n, len(plan.classes)))
-            kernels.run(kernels.answer_softmax, matrix, *places, state["order"], self._scaled, y_pred, proba)
+            given = *self._columns, *learned, state["order"], self._scaled
+            kernels.run(kernels.answer_softmax, matrix, *given, y_pred, proba)
             if plan.is_binary:  # a class that is not known yet has no probability
                 proba = np.where(np.isnan(y_pred), np.nan, np.nan_to_num(proba[:, 1], nan=0.0)).reshape(n, 1)
             return Answers(y_pred, proba)
-        scaler, *arrays = places
         proba = np.empty((n, int(plan.is_binary)))
-        kernels.run(kernels.answer_linear, matrix, scaler, plan.is_binary, *arrays, self._scaled, y_pred, proba)
+        places = *self._columns, plan.is_binary, *learned, self._scaled
+        kernels.run(kernels.answer_linear, matrix, *places, y_pred, proba)
         return Answers(y_pred, proba)
 
     def matrix_of(self, rows: Sequence[Mapping[str, Any]]) -> Floats:
-        """Return rows of features as a matrix.
+        """Return rows of features as a matrix; a category that a row lacks has no value there.
 
         Raises:
-            KeyError: A row lacks a feature.
+            KeyError: A row lacks a number.
         """
-        names = self.plan.names
-        return np.array([[row[name] for name in names] for row in rows], np.float64).reshape(len(rows), len(names))
+        features = self.plan.features
+        numbers = [[_number(feature, row) for feature in features] for row in rows]
+        return np.array(numbers, np.float64).reshape(len(rows), len(features))
 
     def learn_one(self, x: Mapping[str, Any], y: Any) -> None:
         """Learn one example as River's models take it.
@@ -148,7 +161,7 @@ class FusedModel:
     def warm(self) -> None:
         """Compile what this model runs, by letting a copy of it learn and answer one row."""
         fresh = FusedModel(self.plan, self._river)
-        row = np.zeros((1, len(self.plan.names)))
+        row = np.zeros((1, len(self.plan.features)))
         fresh.learn_many(row, np.zeros(1))
         fresh.answer_many(row)
 
@@ -177,7 +190,7 @@ class FusedModel:
         model = copy.deepcopy(self._river)
         if not self.count:
             return model
-        self._give_scaler(model)
+        columns_of(model, self.plan.features, self._give_step)
         head, plan, state = _head_of(model), self.plan, self._state
         if plan.kind == "softmax":
             self._give_softmax(head)
@@ -221,23 +234,35 @@ class FusedModel:
             classes = state["steps"], state["order"], self._scaled, self._proba
             kernel = kernels.learn_softmax
             given = plan.optimizer, settings, self._class_weights, *learner, *sums, *classes
-        return int(kernels.run(kernel, x, y, plan.scaler, *given))
+        return int(kernels.run(kernel, x, y, *self._columns, *given))
+
+    def _meet(self, x: Floats) -> None:
+        """Note which values of categories were there: River has columns for those alone."""
+        source, scalers, codes = self._columns
+        for place in np.flatnonzero((scalers == kernels.ONE_HOT) & (self._state["met"] == 0.0)).tolist():
+            self._state["met"][place] = float((x[:, source[place]] == codes[place]).any())
 
     def _named(self, row: NDArray[Any]) -> dict[str, float]:
-        return dict(zip(self.plan.names, row.tolist(), strict=True))
+        """Return the numbers of the columns that River has by now, by its names for them."""
+        columns = zip(self.plan.columns, row.tolist(), self._state["met"].tolist(), strict=True)
+        return {column.name: number for column, number, met in columns if met or column.scaler != kernels.ONE_HOT}
 
-    def _give_scaler(self, model: Any) -> None:
+    def _give_step(self, step: Any, columns: Sequence[Column]) -> None:
         first, second = self._named(self._state["first"]), self._named(self._state["second"])
-        if self.plan.scaler == kernels.NO_SCALER:
-            return
-        scaler = next(iter(model.steps.values()))
-        if self.plan.scaler == kernels.STANDARD:
-            scaler.counts.update(dict.fromkeys(self.plan.names, self.count))
-            scaler.means.update(first)
-            scaler.vars.update(second)
-            return
-        for name in self.plan.names:
-            scaler.min[name].min, scaler.max[name].max = first[name], second[name]
+        names = [column.name for column in columns if column.name in first]
+        if type(step) is preprocessing.StandardScaler:
+            step.counts.update(dict.fromkeys(names, self.count))
+            step.means.update((name, first[name]) for name in names)
+            step.vars.update((name, second[name]) for name in names)
+        elif type(step) is preprocessing.MinMaxScaler:
+            for name in names:
+                step.min[name].min, step.max[name].max = first[name], second[name]
+        else:
+            for column in columns:
+                if column.name in first:
+                    feature = self.plan.features[column.source]
+                    step.values[feature.name].add(feature.values[column.code])
+                    step._zero_dict[column.name] = 0  # noqa: SLF001 - as its `learn_one` does
 
     def _give_softmax(self, head: Any) -> None:
         state = self._state
@@ -291,6 +316,13 @@ def as_river(model: Any) -> Any:
 
 def _head_of(model: Any) -> Any:
     return list(model.steps.values())[-1] if type(model) is compose.Pipeline else model
+
+
+def _number(feature: Feature, row: Mapping[str, Any]) -> float:
+    if feature.type is not str:
+        return float(row[feature.name])
+    value = row.get(feature.name)
+    return feature.values.index(value) if value in feature.values else ABSENT
 
 
 def _matrix(x: Floats, width: int) -> Floats:

@@ -4,9 +4,12 @@ Every function learns or answers rows strictly one after the other and is compil
 installed; without it the same functions run in plain Python, over memory views, and come to the same bits: no
 operation is fused, reordered or approximated, and square root and exponential are those of the platform.
 
-Arrays, for p features and k classes, all of float64 but `order`:
-    x           n × p, finite.
+Arrays, for f features, p columns made of them and k classes; of float64 where nothing else is said:
+    x           n × f, finite; a category stands as the number of its value.
     y           n targets: 0 or 1, the index of a class, or the number.
+    source      p int64: the feature that each column is made of.
+    scalers     p int64: how: `NO_SCALER`, `STANDARD`, `MIN_MAX`, or `ONE_HOT`, which is 1 where the feature is `codes`.
+    codes       p.
     first       p: means, or the least values, of the scaler.
     second      p: variances, or the greatest values.
     own         `COUNT` rows learned, `INTERCEPT`, `MOST_L1` (the greatest L1 penalty so far), `KNOWN` classes.
@@ -36,7 +39,7 @@ KERNELS_VERSION: Final = "1"
 COUNT, INTERCEPT, MOST_L1, KNOWN = 0, 1, 2, 3
 OWN: Final = 4
 
-NO_SCALER, STANDARD, MIN_MAX = 0, 1, 2
+NO_SCALER, STANDARD, MIN_MAX, ONE_HOT = 0, 1, 2, 3
 LOG, SQUARED, HINGE = 0, 1, 2
 SGD, FTRL = 0, 1
 
@@ -86,11 +89,13 @@ def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @compiled
-def _learn_scaled(scaler: int, x: Any, row: int, count: float, first: Any, second: Any, scaled: Any) -> float:
-    """Let the scaler learn a row, then scale it; return 0, or no finite number where its numbers are infinite."""
+def _learn_scaled(
+    source: Any, scalers: Any, codes: Any, x: Any, row: int, count: float, first: Any, second: Any, scaled: Any
+) -> float:
+    """Let the scalers learn a row, then scale it; return 0, or no finite number where their numbers are infinite."""
     total = 0.0
     for j in range(len(scaled)):
-        value = x[row, j]
+        value, scaler = x[row, source[j]], scalers[j]
         if scaler == STANDARD:
             distance = value - first[j]
             mean = first[j] + distance / count
@@ -105,20 +110,24 @@ def _learn_scaled(scaler: int, x: Any, row: int, count: float, first: Any, secon
             second[j] = max(second[j], value)
             width = second[j] - first[j]
             scaled[j] = (value - first[j]) / width if width != 0.0 else 0.0
+        elif scaler == ONE_HOT:
+            scaled[j] = 1.0 if value == codes[j] else 0.0
         else:
             scaled[j] = value
     return total
 
 
 @compiled
-def _scaled(scaler: int, x: Any, row: int, first: Any, second: Any, scaled: Any) -> None:
+def _scaled(source: Any, scalers: Any, codes: Any, x: Any, row: int, first: Any, second: Any, scaled: Any) -> None:
     for j in range(len(scaled)):
-        value = x[row, j]
+        value, scaler = x[row, source[j]], scalers[j]
         if scaler == STANDARD:
             scaled[j] = (value - first[j]) / math.sqrt(second[j]) if second[j] > 0.0 else 0.0
         elif scaler == MIN_MAX:
             width = second[j] - first[j]
             scaled[j] = (value - first[j]) / width if width != 0.0 else 0.0
+        elif scaler == ONE_HOT:
+            scaled[j] = 1.0 if value == codes[j] else 0.0
         else:
             scaled[j] = value
 
@@ -165,7 +174,9 @@ def _penalised(weight: float, most: float, cumulated: float) -> float:
 def learn_linear(
     x: Any,
     y: Any,
-    scaler: int,
+    source: Any,
+    scalers: Any,
+    codes: Any,
     loss: int,
     optimizer: int,
     settings: Any,
@@ -181,7 +192,7 @@ def learn_linear(
     rate, l1, l2, clip = settings[RATE], settings[L1], settings[L2], settings[CLIP]
     for row in range(len(y)):
         own[COUNT] += 1.0
-        total = _learn_scaled(scaler, x, row, own[COUNT], first, second, scaled)
+        total = _learn_scaled(source, scalers, codes, x, row, own[COUNT], first, second, scaled)
         raw = 0.0
         for j in range(len(scaled)):
             raw += weights[j] * scaled[j]
@@ -218,7 +229,9 @@ def learn_linear(
 def learn_passive_aggressive(
     x: Any,
     y: Any,
-    scaler: int,
+    source: Any,
+    scalers: Any,
+    codes: Any,
     mode: int,
     settings: Any,
     first: Any,
@@ -230,7 +243,7 @@ def learn_passive_aggressive(
     """Teach a scaler and a passive-aggressive classifier, as River's `PAClassifier` learns one example."""
     for row in range(len(y)):
         own[COUNT] += 1.0
-        total = _learn_scaled(scaler, x, row, own[COUNT], first, second, scaled)
+        total = _learn_scaled(source, scalers, codes, x, row, own[COUNT], first, second, scaled)
         raw, square = 0.0, 0.0
         for j in range(len(scaled)):
             raw += scaled[j] * weights[j]
@@ -282,7 +295,9 @@ def _class_scores(weights: Any, own: Any, order: Any, scaled: Any, proba: Any, r
 def learn_softmax(
     x: Any,
     y: Any,
-    scaler: int,
+    source: Any,
+    scalers: Any,
+    codes: Any,
     optimizer: int,
     settings: Any,
     class_weights: Any,
@@ -303,7 +318,7 @@ def learn_softmax(
     """
     for row in range(len(y)):
         own[COUNT] += 1.0
-        total = _learn_scaled(scaler, x, row, own[COUNT], first, second, scaled)
+        total = _learn_scaled(source, scalers, codes, x, row, own[COUNT], first, second, scaled)
         if not math.isfinite(_class_scores(weights, own, order, scaled, proba, 0)):
             return row
         target = int(y[row])
@@ -336,7 +351,9 @@ def learn_softmax(
 @compiled
 def answer_linear(
     x: Any,
-    scaler: int,
+    source: Any,
+    scalers: Any,
+    codes: Any,
     is_binary: bool,  # noqa: FBT001 - kernels take arguments by place
     first: Any,
     second: Any,
@@ -350,7 +367,7 @@ def answer_linear(
     for row in range(len(y_pred)):
         raw = own[INTERCEPT]
         if own[COUNT] > 0.0:
-            _scaled(scaler, x, row, first, second, scaled)
+            _scaled(source, scalers, codes, x, row, first, second, scaled)
             raw = 0.0
             for j in range(len(scaled)):
                 raw += weights[j] * scaled[j]
@@ -371,7 +388,9 @@ def answer_linear(
 @compiled
 def answer_softmax(
     x: Any,
-    scaler: int,
+    source: Any,
+    scalers: Any,
+    codes: Any,
     first: Any,
     second: Any,
     own: Any,
@@ -388,7 +407,7 @@ def answer_softmax(
             proba[row, label] = math.nan
         if own[COUNT] == 0.0:
             continue
-        _scaled(scaler, x, row, first, second, scaled)
+        _scaled(source, scalers, codes, x, row, first, second, scaled)
         if not math.isfinite(_class_scores(weights, own, order, scaled, proba, row)):
             for label in range(len(order)):
                 proba[row, label] = math.nan

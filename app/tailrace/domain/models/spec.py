@@ -25,7 +25,7 @@ from tailrace.domain.models.catalog import family_of, misfits, samples_of, suppo
 from tailrace.domain.models.codec import CODEC_VERSION, StateCodec
 from tailrace.domain.models.expression import BuildFunction, Recipe, load
 from tailrace.domain.models.kernels import KERNELS_VERSION
-from tailrace.domain.models.plans import Plan, plan_of
+from tailrace.domain.models.plans import Feature, Plan, plan_of
 from tailrace.domain.models.repairs import apply_repairs
 from tailrace.domain.positions import Position
 
@@ -80,14 +80,14 @@ class ModelSpec:
         """
         return self._recipe.build()
 
-    def plan(self, names: Sequence[str], classes: Sequence[Any]) -> Plan | str:
+    def plan(self, features: Sequence[Feature], classes: Sequence[Any]) -> Plan | str:
         """Return how this model is compiled, or in one sentence why it is not.
 
         Args:
-            names: Of the features, in their order.
+            features: In their order.
             classes: Every target as River's models take it; () of numbers.
         """
-        return plan_of(self.build(), names, classes)
+        return plan_of(self.build(), features, classes)
 
     def codec(self, beside: Sequence[object] = ()) -> StateCodec:
         """Return the codec for states of this model, or of this model and what stands `beside` it.
