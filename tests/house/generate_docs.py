@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tailrace.domain.models import catalog, growth, rules
+from tailrace.domain.models import catalog, growth, plans, rules
 from tailrace.domain.models.families import FAMILIES
 from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S
 from tailrace.settings import field_table
@@ -99,26 +99,30 @@ def models() -> str:
         "## Compiled models",
         "",
         'With the extra `fast` (`pip install ".[fast]"` in the folder of Tailrace: numba) the pipelines that most loops have',
-        "learn and answer in compiled code, a block at a time and strictly example by example: `StandardScaler()`,",
-        "`MinMaxScaler()` or no scaler, then",
+        "learn and answer in compiled code, a block at a time and strictly example by example. Before the model may stand",
+        "`StandardScaler()` or `MinMaxScaler()` over numbers, `OneHotEncoder()` over categories with a list, `SelectType` and",
+        "`+`, as in `(SelectType(str) | OneHotEncoder()) + (SelectType(float, int) | StandardScaler()) | LogisticRegression()`,",
+        "or nothing. The model may be",
         "",
         "- `LogisticRegression` with `Log` or `Hinge`, `LinearRegression` with `Squared`, `Perceptron`: by `SGD` with a constant",
-        "  rate (l1, l2, intercept_lr, clip_gradient) or by `FTRLProximal` (in River's form experimental, so `experimental = true`),",
+        "  rate (l1, l2, intercept_lr, clip_gradient) or by `FTRLProximal` (not on the list above: `experimental = true`),",
         "- `PAClassifier` in modes 1 and 2,",
         "- `SoftmaxRegression` by `SGD` or `FTRLProximal`,",
         "",
-        "over features that are numbers, integers (beyond 2^53 they are rounded) and booleans, none of which may be absent.",
-        '`tailrace check` says whether a model is compiled and, if not, why; `champion.compiled = "never"` keeps River\'s code.',
+        f"over numbers, integers (beyond 2^53 they are rounded), booleans and categories with a list, of {plans.MOST_COLUMNS:,} columns at",
+        "most. Categories may be absent, numbers may not. `tailrace check` says whether a model is compiled and, if not, why;",
+        '`champion.compiled = "never"` keeps River\'s code.',
+        "",
         "Predictions and weights equal River's within 1e-12 over a million examples (`make million`); not in the last bit, since",
         "rounding differs. So a compiled branch has another lineage than River's: its definition and its manifests say",
         "`compiled`, and a learner that restarts with the other setting goes on with what serves and says so",
         "([upgrading](upgrading.md)). A machine without numba folds a compiled branch with the same kernels in plain Python,",
-        "to the same bits, some tens of times as slowly. An example that would make a weight infinite or no number, which River",
-        "lets pass for ever, is skipped by its position as one at which a model raises.",
+        "to the same bits, at about the speed of River's code. An example that would make a weight infinite or no number, which",
+        "River lets pass, is skipped by its position as one at which a model raises.",
         "",
-        "What stays River's: categories and texts, and so one-hot encoding and hashing, since their features come and go from",
-        "row to row; features that may be absent; other optimizers, losses and learning rates that change; `PARegressor`, and",
-        "`PAClassifier` in mode 0; whatever has more steps.",
+        "What stays River's: texts and categories without a list, and so hashing, since their columns are not known beforehand;",
+        "numbers that may be absent, since a scaler counts them one by one; other optimizers, losses and learning rates that",
+        "change; `PARegressor`, and `PAClassifier` in mode 0; whatever has other steps.",
         "",
         "## What a snapshot costs",
         "",
