@@ -49,7 +49,8 @@ def write_config(folder: Path, log: str = "embedded:./data", name: str = "phishi
     labels = '{ topic = "NAME-verdicts", id = "page_id", target = "verdict", positive = "phishing" }'.replace(
         "NAME", name
     )
-    loop = make_loop(name=name, events=events, labels=labels)
+    champion = 'model = "StandardScaler() | LogisticRegression()"\ncompiled = "never"'
+    loop = make_loop(name=name, events=events, labels=labels, champion=champion)
     file = folder / "tailrace.toml"
     file.write_text(make_toml(loop, log=log, top='http = ""', below='\n[snapshots]\nevery = "1s"\n'))
     return file

@@ -7,8 +7,11 @@ import pytest
 from tests.scenarios.commanding import bare, learn, tailrace
 from tests.scenarios.harness import Scenario, until
 
+from tailrace.domain.branches import COMPILED
 from tailrace.domain.models.fused import FusedModel
 from tailrace.main import LoopDomain, compiling
+from tailrace.opening import open_trust
+from tailrace.streams.snapshot_index import unsealed
 
 AUTO = {"model": "StandardScaler() | LogisticRegression()", "compiled": "auto"}
 
@@ -55,6 +58,9 @@ async def test_a_compiled_branch_serves_and_a_process_without_numba_goes_on_with
     assert {compiled.lineage[:12]} == said
     await scenario.stop(process)
 
+    trusted = open_trust(scenario.settings)
+    index = [record for record in await scenario.user.read(scenario.domain.topics.snapshots) if record.value]
+    assert {compiled.versions[COMPILED]} == {unsealed(record, trusted).versions[COMPILED] for record in index}
     verified = await tailrace(scenario, "verify")
     assert 0 == verified.code, verified.err
 

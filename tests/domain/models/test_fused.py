@@ -153,6 +153,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         {**broken(), "weights": [1.0]},
         broken(order=(0, 3)),
         broken(order=(0, -1)),
+        broken(own=(kernels.COUNT, np.nan)),
         broken(own=(kernels.KNOWN, 4.0)),
         broken(own=(kernels.KNOWN, 1.5)),
         broken(own=(kernels.KNOWN, np.nan)),

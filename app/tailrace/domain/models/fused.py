@@ -339,6 +339,8 @@ def _is_like(one: Any, other: NDArray[Any]) -> bool:
 
 def _is_sound(plain: Mapping[str, NDArray[Any]]) -> bool:
     """Tell whether no kernel would leave its arrays: compiled code does not look."""
+    if not 0 <= plain["own"][kernels.COUNT] < np.inf:
+        return False
     known, order = plain["own"][kernels.KNOWN], plain["order"]
     in_bounds = bool(((order >= 0) & (order < max(1, len(order)))).all())
     is_whole = known == np.floor(known) and 0 <= known <= len(order)
