@@ -205,7 +205,7 @@ def _loop_lines(name: str, loop: LoopSettings, folder: Path, cost: EncodeCost) -
     yield _line("  model", canonical_model(loop, folder))
     why_not = why_not_compiled(loop, folder)
     yield _line("", f"runs in River's own code: {why_not}" if why_not else "compiled: a branch of its own")
-    yield _line("", cost.in_words())
+    yield _line("", cost.in_words() if why_not else f"in River's own code: {cost.in_words()}")
     yield _line("  contract", f"{loop.contract.id}, {len(loop.contract.features)} features")
     for spec in loop.contract.features:
         yield _line("", _feature_in_words(spec))
