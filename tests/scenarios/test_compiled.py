@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tests.scenarios.commanding import bare, learn, tailrace
-from tests.scenarios.harness import Scenario, until
+from tests.scenarios.commanding import accepted, bare, learn, tailrace
+from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.branches import COMPILED
 from tailrace.domain.models.fused import FusedModel
@@ -88,3 +90,32 @@ async def test_the_configured_form_takes_over_by_an_upgrade_and_not_by_a_restart
     x = {"a": 0.3, "b": -1.0}
     answered = ours.answer_many(ours.matrix_of([x])).proba[0, 0]
     assert np.isclose(answered, theirs.predict_proba_one(x)[True], rtol=1e-12)
+
+
+async def test_categories_with_a_list_are_compiled_as_rivers_columns(made, numba):
+    one_hot = "(SelectType(str) | OneHotEncoder()) + (SelectType(float) | StandardScaler()) | LogisticRegression()"
+    colour = {"type": "category", "values": ["red", "blue"], "other": True, "missing": "absent"}
+    scenario = await made(
+        champion={"model": one_hot, "compiled": "auto"}, features={"a": "number", "b": "number", "colour": colour}
+    )
+    numba(scenario, is_there=True)
+    _, live = await begun(scenario)
+    events, labels = pairs(60, now_ms())
+    told = [{"colour": value} for value in ("red", "blue", "green")] + [{}]
+    await scenario.user.events(*(event | told[place % 4] for place, event in enumerate(events)))
+    await scenario.user.labels(*labels)
+    await until(lambda: live.champion.learned == 60, "all are learned")
+
+    river, contract = scenario.domain.kit_of(river_form(scenario)).build_model(), scenario.domain.contract
+    for _, block in await accepted(scenario):
+        rows = contract.rows(block.examples.x) if len(block.examples) else []
+        for x, y in zip(rows, block.examples.y.tolist(), strict=True):
+            river.learn_one(x, bool(y))
+    weights = live.champion.model.to_river()["LogisticRegression"].weights
+    assert {"a", "b", "colour_red", "colour_blue", "colour_other"} == weights.keys()
+    assert weights == pytest.approx(river["LogisticRegression"].weights, rel=1e-12)
+
+
+def river_form(scenario: Scenario):
+    branch = scenario.domain.branch
+    return replace(branch, versions={name: each for name, each in branch.versions.items() if name != COMPILED})
