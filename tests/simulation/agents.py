@@ -242,7 +242,7 @@ class Joiner:
             if label is None:
                 self.join.on_rejected_label(entry.offset)
             else:
-                self.join.on_label(self._as_read(label), self.world.case.home(label.id))
+                self.join.on_labels([self._as_read(label)], [self.world.case.home(label.id)], 0, 1)
             self.labels_at = entry.offset + 1
             yield from self._make_room()
         return bool(batch)

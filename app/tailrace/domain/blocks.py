@@ -262,24 +262,33 @@ class Rows:
     """Rows of many scored blocks, gathered into columns in the order given.
 
     Rows of one block are copied together, so that neighbours cost little.
+
+    Args:
+        blocks, rows: The block of each row, and its place there.
     """
 
-    def __init__(self, rows: Sequence[tuple[ScoredBlock, int]]) -> None:
-        self._rows = rows
+    def __init__(self, blocks: Sequence[ScoredBlock], rows: Sequence[int]) -> None:
+        self._blocks, self._rows = blocks, rows
+        self._order: Ints | None = None
+        if len(set(map(id, blocks))) < 2:
+            self._groups = [(blocks[0], _index(rows))] if blocks else []
+            return
         places: dict[int, tuple[ScoredBlock, list[int], list[int]]] = {}
-        for place, (block, row) in enumerate(rows):
+        for place, (block, row) in enumerate(zip(blocks, rows, strict=True)):
             group = places.get(id(block))
             if group is None:
                 group = places[id(block)] = (block, [], [])
             group[1].append(row)
             group[2].append(place)
         self._groups = [(block, _index(taken)) for block, taken, _ in places.values()]
-        self._order = np.empty(len(rows), dtype=np.intp)
-        self._order[[place for _, _, group in places.values() for place in group]] = np.arange(len(rows))
+        order = np.empty(len(rows), dtype=np.intp)
+        order[[place for _, _, group in places.values() for place in group]] = np.arange(len(rows))
+        if (np.diff(order) != 1).any():
+            self._order = order
 
     def ids(self) -> list[str]:
         """Return the event ids."""
-        return [block.ids[row] for block, row in self._rows]
+        return [block.ids[row] for block, row in zip(self._blocks, self._rows, strict=True)]
 
     def times_ms(self) -> Ints:
         """Return the event times."""
@@ -287,7 +296,7 @@ class Rows:
 
     def source_partitions(self) -> Ints:
         """Return the partitions of the events topic."""
-        return np.array([block.source_partition for block, _ in self._rows], dtype=np.int64)
+        return np.array([block.source_partition for block in self._blocks], dtype=np.int64)
 
     def source_offsets(self) -> Ints:
         """Return the offsets in the events topic."""
@@ -295,7 +304,7 @@ class Rows:
 
     def state_positions(self) -> Ints:
         """Return the positions of the states that served."""
-        return np.array([block.state_position for block, _ in self._rows], dtype=np.int64)
+        return np.array([block.state_position for block in self._blocks], dtype=np.int64)
 
     def served(self) -> Served:
         """Return what was served."""
@@ -317,7 +326,7 @@ class Rows:
         return XColumns(
             self._column(lambda block: block.x.numbers, _NO_FLOAT_ROWS),
             self._column(lambda block: block.x.integers, _NO_INT_ROWS),
-            [block.x.strings[row] for block, row in self._rows],
+            [block.x.strings[row] for block, row in zip(self._blocks, self._rows, strict=True)],
             absent,
         )
 
@@ -325,7 +334,8 @@ class Rows:
         pieces = [of(block)[index] for block, index in self._groups]
         if len(pieces) < 2:
             return pieces[0] if pieces else empty
-        return np.concatenate(pieces)[self._order]
+        joined = np.concatenate(pieces)
+        return joined if self._order is None else joined[self._order]
 
 
 def row_bytes(block: ScoredBlock) -> int:
@@ -339,9 +349,11 @@ def text_bytes(texts: Sequence[str]) -> int:
     return 5 * len(texts) + 4 * sum(map(len, texts))
 
 
-def _index(rows: list[int]) -> slice | list[int]:
-    # A slice is far cheaper than an index of one, the usual case when labels come in any order.
-    return slice(rows[0], rows[0] + 1) if len(rows) == 1 else rows
+def _index(rows: Sequence[int]) -> slice | list[int]:
+    # A slice is far cheaper than an index: for one row, the usual case when labels come in any order, and for
+    # neighbours, the usual case when they come in the order of their events.
+    first, end = rows[0], rows[0] + len(rows)
+    return slice(first, end) if rows[-1] == end - 1 and list(rows) == list(range(first, end)) else list(rows)
 
 
 def _absent(block: ScoredBlock) -> Bools:

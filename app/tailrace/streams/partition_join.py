@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import structlog
 from mode import Service
@@ -235,8 +235,10 @@ class PartitionJoin(Service):
             made.was.number,
         )
 
-    def _homes(self, labels: Sequence[Label]) -> list[int]:
-        return partitions_of([label.id.encode() for label in labels], self._spec.partitions)
+    def _homes(self, labels: Sequence[Label | Rejection]) -> list[int]:
+        """Return the partition of each label's id; of a rejection, which has none, any."""
+        ids = [label.id.encode() if isinstance(label, Label) else b"" for label in labels]
+        return partitions_of(ids, self._spec.partitions)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,28 +305,40 @@ class PartitionJoin(Service):
         return row_of(reached) if offset_of(reached) == offset else 0
 
     async def _read_labels(self, records: Sequence[Record]) -> None:
-        join, writer = self._made
+        _, writer = self._made
         with self._parts.recorder.timed("decode"):
             decoded = self._parts.labels.decode_batch(records)
-            homes = iter(self._homes([label for label in decoded if isinstance(label, Label)]))
+            homes = self._homes(decoded)
         writer.remember(records)
         read = 0
         while read < len(records):
-            part = slice(read, read + _LABELS_AT_ONCE)
             with self._parts.recorder.timed("join"):
-                self._load([label.id for label in decoded[part] if isinstance(label, Label)])
-                for record, label in zip(records[part], decoded[part], strict=True):
-                    read += 1
-                    if isinstance(label, Rejection):
-                        writer.reject(record, label)
-                        join.on_rejected_label(record.offset)
-                    else:
-                        join.on_label(label, next(homes))
-                    if writer.must_write:
-                        break
+                read = self._join_some(records, decoded, homes, read)
             await self._make_room()
             if self._room is not None:
                 await asyncio.sleep(0)  # what else lives here, scoring first, has its turn
+
+    def _join_some(
+        self, records: Sequence[Record], decoded: Sequence[Label | Rejection], homes: Sequence[int], read: int
+    ) -> int:
+        """Read labels from `read` on; return the first that was not read, since a block must be written before."""
+        join, writer = self._made
+        stop = len(records)
+        if self._room is not None:
+            stop = min(stop, read + _LABELS_AT_ONCE)
+            self._load([label.id for label in decoded[read:stop] if isinstance(label, Label)])
+        if _are_labels(decoded):
+            return join.on_labels(decoded, homes, read, stop)
+        for at in range(read, stop):
+            label = decoded[at]
+            if isinstance(label, Rejection):
+                writer.reject(records[at], label)
+                join.on_rejected_label(records[at].offset)
+            else:
+                join.on_label(label, homes[at])
+            if writer.must_write:
+                return at + 1
+        return stop
 
     async def _read_relabelled(self, records: Sequence[Record]) -> None:
         join, writer = self._made
@@ -400,3 +414,7 @@ class PartitionJoin(Service):
         self._parts.recorder.join_holds(
             self.partition, waiting=join.waiting, early=join.early, remembered=join.remembered
         )
+
+
+def _are_labels(decoded: Sequence[Label | Rejection]) -> TypeGuard[Sequence[Label]]:
+    return Rejection not in set(map(type, decoded))

@@ -24,6 +24,8 @@ SMALL_BATCH: Final = 16
 
 def partitions_of(keys: Sequence[bytes], partitions: int) -> list[int]:
     """Return the partition of each key, as Kafka's default partitioner gives it."""
+    if partitions == 1:
+        return [0] * len(keys)
     if len(keys) <= SMALL_BATCH:
         return [(murmur2(key) & _POSITIVE) % partitions for key in keys]
     hashes: list[int] = ((murmur2_batch(keys) & np.uint32(_POSITIVE)) % np.uint32(partitions)).tolist()

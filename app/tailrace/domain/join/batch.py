@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -176,24 +176,35 @@ class Unwritten:
 
 
 def _examples(settled: Sequence[Settled]) -> Examples:
-    rows = Rows([(block, row) for block, row, _, _, _ in settled])
-    labels = [label for _, _, _, _, label in settled]
+    blocks, places, kinds, ys, labels = zip(*settled, strict=True) if settled else ((),) * 5
+    rows = Rows(blocks, places)
+    _, _, _, partitions, offsets, broker_ms, revisions, sources = _label_columns(labels)
     return Examples(
-        kinds=np.array([kind for _, _, kind, _, _ in settled], dtype=np.int64),
+        kinds=np.array(kinds, dtype=np.int64),
         ids=rows.ids(),
         times_ms=rows.times_ms(),
-        y=np.array([y for _, _, _, y, _ in settled], dtype=np.float64),
+        y=np.array(ys, dtype=np.float64),
         source_partitions=rows.source_partitions(),
         source_offsets=rows.source_offsets(),
-        label_partitions=np.array([-1 if label is None else label.partition for label in labels], dtype=np.int64),
-        label_offsets=np.array([-1 if label is None else label.offset for label in labels], dtype=np.int64),
-        label_broker_ms=np.array([-1 if label is None else label.broker_ms for label in labels], dtype=np.int64),
+        label_partitions=np.array(partitions, dtype=np.int64),
+        label_offsets=np.array(offsets, dtype=np.int64),
+        label_broker_ms=np.array(broker_ms, dtype=np.int64),
         state_positions=rows.state_positions(),
-        revisions=np.array([0 if label is None else label.revision for label in labels], dtype=np.int64),
-        sources=["" if label is None else label.source for label in labels],
+        revisions=np.array(revisions, dtype=np.int64),
+        sources=list(sources),
         served=rows.served(),
         x=rows.x(),
     )
+
+
+def _label_columns(labels: Sequence[Label | None]) -> Sequence[Sequence[Any]]:
+    """Return the fields of labels, one sequence for each; an implicit row has no label, and says so in each."""
+    if not labels:
+        return ((),) * len(Label._fields)
+    return tuple(zip(*(_NO_LABEL if label is None else label for label in labels), strict=True))
+
+
+_NO_LABEL: Final = Label("", 0, None, partition=-1, offset=-1, broker_ms=-1)
 
 
 def _corrections(pairs: Sequence[tuple[EventTimeMs, Label]]) -> Corrections:
@@ -215,5 +226,5 @@ def _corrections(pairs: Sequence[tuple[EventTimeMs, Label]]) -> Corrections:
 
 
 def _dropped(pairs: Sequence[tuple[ScoredBlock, int]]) -> Dropped:
-    rows = Rows(pairs)
+    rows = Rows([block for block, _ in pairs], [row for _, row in pairs])
     return Dropped(rows.ids(), rows.times_ms(), rows.source_partitions(), rows.source_offsets())
