@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import make_join_spec, make_label, make_limits, make_scored_block, make_times
 
@@ -17,20 +17,21 @@ IDS = "abcd"
 
 @st.composite
 def scored_blocks(draw: st.DrawFn) -> ScoredBlock:
-    rows = draw(st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 150)), min_size=1, max_size=4))
+    rows = draw(st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 60)), min_size=1, max_size=4))
     return make_scored_block(*rows, contract_id=draw(st.sampled_from(["old", "new"])))
 
 
 labels = st.builds(
     make_label,
     event_id=st.sampled_from(IDS),
-    time_ms=st.integers(0, 300),
-    y=st.sampled_from([0.0, 1.0, None]),
+    time_ms=st.integers(0, 200),
+    y=st.sampled_from([0.0, 1.0, 1.0, None]),
     revision=st.integers(0, 2),
 )
-label_batches = st.lists(st.tuples(labels, st.sampled_from([0, 0, 0, 1])), min_size=1, max_size=12)
+label_batches = st.lists(st.tuples(labels, st.sampled_from([0, 0, 1])), min_size=1, max_size=12)
 
 
+@settings(max_examples=400)
 @given(
     inputs=st.lists(st.one_of(scored_blocks(), label_batches), max_size=8),
     max_rows=st.sampled_from([2, 3, 500]),

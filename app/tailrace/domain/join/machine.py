@@ -115,7 +115,7 @@ class LabelJoin:
             if (
                 identity is not None
                 and (block := identity.block) is not None
-                and block.contract_id == unwritten.contract_id
+                and unwritten.contract_id in (None, block.contract_id)
                 and y is not None
                 and homes[at] == here
                 and identity.time_ms - skew_ms <= time_ms <= (last_ms := identity.time_ms + horizon_ms)
