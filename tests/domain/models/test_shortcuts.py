@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from river import anomaly, compose, linear_model, naive_bayes, preprocessing
+from river import anomaly, compose, linear_model, naive_bayes, optim, preprocessing
 
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.models.shortcuts import learner_of
+from tailrace.domain.models.shortcuts import answers_of, learner_of
 from tailrace.domain.models.spec import ModelSpec
 
 NAMES = ("a", "b", "constant", "flag", "tiny")
@@ -42,7 +43,11 @@ def digests(spec: ModelSpec, *models: Any) -> set[str]:
         ("binary", SCALED),
         ("binary", "StandardScaler() | LogisticRegression(Adam(0.01), l2=0.001)"),
         ("binary", "StandardScaler() | HoeffdingTreeClassifier(grace_period=20)"),
+        ("binary", "StandardScaler() | LogisticRegression(SGD(InverseScaling(0.1)), intercept_lr=0.3)"),
+        ("binary", "StandardScaler() | LogisticRegression(l1=0.01)"),
+        ("binary", "StandardScaler() | LogisticRegression(loss=Hinge(), clip_gradient=0.5)"),
         ("regression", "StandardScaler() | LinearRegression()"),
+        ("regression", "StandardScaler() | LinearRegression(clip_gradient=0.01, intercept_init=3.0)"),
     ],
 )
 def test_a_scaler_and_a_model_come_to_rivers_state_to_the_last_bit(task: str, text: str) -> None:
@@ -113,3 +118,69 @@ def test_after_an_error_it_names_the_row() -> None:
 )
 def test_any_other_model_has_no_shortcut(model: Any) -> None:
     assert learner_of(model) is None
+
+
+def learned(model: Any, count: int) -> Any:
+    for row in rows(count):
+        model.learn_one(dict(zip(NAMES, row, strict=True)), row[0] > 5)
+    return model
+
+
+@pytest.mark.parametrize(
+    "final",
+    [
+        linear_model.LogisticRegression(),
+        linear_model.LogisticRegression(optim.SGD(5.0)),
+        linear_model.LogisticRegression(loss=optim.losses.Hinge()),
+        linear_model.LinearRegression(),
+    ],
+    ids=["logistic", "far from a half", "hinge", "linear"],
+)
+def test_answers_are_rivers_to_the_last_bit(final: Any) -> None:
+    model = learned(preprocessing.StandardScaler() | final, 300)
+    asked = np.array([*rows(400), (1e300, 0, 1.5, 1, -1e300), (1e308, 0, 9.0, 1, 1e308)], np.float64)
+    is_number = isinstance(final, linear_model.LinearRegression)
+
+    def by_river(x: dict[str, float]) -> float:
+        answer: float = model.predict_one(x) if is_number else model.predict_proba_one(x)[True]
+        return answer
+
+    found = answers_of(model, NAMES, asked)
+
+    assert found is not None
+    expected = [by_river(dict(zip(NAMES, row, strict=True))) for row in asked.tolist()]
+    assert [repr(float(answer)) for answer in found] == [repr(float(answer)) for answer in expected]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        preprocessing.StandardScaler() | linear_model.LogisticRegression(),
+        learned(linear_model.LogisticRegression(), 5),
+        learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.Adam()), 5),
+        learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(l2=0.1), 5),
+        learned(preprocessing.StandardScaler() | linear_model.PAClassifier(), 5),
+    ],
+    ids=["nothing learned", "no scaler", "another optimizer", "a penalty", "another model"],
+)
+def test_any_other_model_is_asked_row_by_row(model: Any) -> None:
+    assert answers_of(model, NAMES, np.array(list(rows(3)), np.float64)) is None
+
+
+def test_a_feature_that_was_never_learned_is_asked_about_row_by_row() -> None:
+    model = learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(), 5)
+
+    assert answers_of(model, (*NAMES, "new"), np.ones((2, 6))) is None
+
+
+def test_a_variance_below_zero_is_rivers_to_answer() -> None:
+    model = learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(), 5)
+    model["StandardScaler"].vars["a"] = -1e-30
+
+    assert answers_of(model, NAMES, np.ones((2, 5))) is None
+
+
+def test_no_rows_have_no_answers() -> None:
+    model = learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(), 5)
+
+    assert answers_of(model, NAMES, np.empty((0, 5))) == []

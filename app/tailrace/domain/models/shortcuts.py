@@ -1,8 +1,9 @@
-"""A shorter way to River's own state, for the pipeline that most loops have: a scaler, then one model.
+"""Shorter ways to River's own answers and states, for the pipeline that most loops have: a scaler, then one model.
 
-The arithmetic is River's, operation by operation, on River's own objects, so that states and digests are equal to
-the last bit; only the steps between are left out. River's scaler looks every feature up nine times to learn it and
-twice more to transform it. A shortcut is good until the model is replaced.
+The arithmetic is River's, operation by operation, on River's own objects, so that answers, states and digests are
+equal to the last bit; only the steps between are left out. River's scaler looks every feature up nine times to learn
+it and twice more to transform it; a linear model makes three dictionaries to learn a row; and both find out anew for
+every row what is the same for all rows of a batch. A shortcut is good until the model is replaced.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from river import base, compose, preprocessing
+import numpy as np
+from river import base, compose, linear_model, optim, preprocessing
 
+from tailrace.domain.blocks import Floats
 from tailrace.domain.records import Features, Value
 
 
@@ -30,17 +33,35 @@ class ScaledLearner:
     def learn_rows(self, names: Sequence[str], rows: Iterable[Iterable[Value]], ys: Iterable[Any]) -> None:
         """Do `StandardScaler.learn_one`, then `transform_one`, then the model's `learn_one` for each row.
 
-        The scaler's state is written back at the end: after an error it is useless, as the model's is.
+        The state is written back at the end: after an error it is useless, as the model's is.
 
         Args:
             names: Of the values of every row.
         """
-        scaler, learn_one = self._scaler, self._final.learn_one
+        scaler = self._scaler
         counts: list[int] = [scaler.counts.get(name, 0) for name in names]
         means: list[Any] = [scaler.means[name] for name in names]
         variances: list[Any] = [scaler.vars[name] for name in names]
-        places = range(len(names))
         self.learned = 0
+        if is_linear(self._final) and _has_weights(self._final, names):
+            self._learn_linear(names, rows, ys, counts, means, variances)
+        else:
+            self._learn_any(names, rows, ys, counts, means, variances)
+        if not self.learned:
+            return
+        for name, count, mean, variance in zip(names, counts, means, variances, strict=True):
+            scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
+
+    def _learn_any(
+        self,
+        names: Sequence[str],
+        rows: Iterable[Iterable[Value]],
+        ys: Iterable[Any],
+        counts: list[int],
+        means: list[Any],
+        variances: list[Any],
+    ) -> None:
+        learn_one, places = self._final.learn_one, range(len(names))
         for row, y in zip(rows, ys, strict=True):
             scaled: Features = {}
             value: Any
@@ -55,10 +76,72 @@ class ScaledLearner:
                 scaled[name] = centred / variance**0.5 if variance else 0.0
             learn_one(scaled, y)
             self.learned += 1
-        if not self.learned:
-            return
-        for name, count, mean, variance in zip(names, counts, means, variances, strict=True):
-            scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
+
+    def _learn_linear(
+        self,
+        names: Sequence[str],
+        rows: Iterable[Iterable[Value]],
+        ys: Iterable[Any],
+        counts: list[int],
+        means: list[Any],
+        variances: list[Any],
+    ) -> None:
+        """The same, with the steps of `GLM.learn_one` and `SGD.step` in place of their calls."""
+        model, optimizer, places = self._final, self._final.optimizer, range(len(names))
+        weights: list[float] = [model._weights[name] for name in names]  # noqa: SLF001 - River's own name
+        intercept, iterations, most = model.intercept, optimizer.n_iterations, model.clip_gradient
+        gradient_of, rate_of, intercept_rate_of = model.loss.gradient, optimizer.lr.get, model.intercept_lr.get
+        for row, y in zip(rows, ys, strict=True):
+            scaled: list[float] = []
+            dot = 0.0
+            value: Any
+            for place, weight, value in zip(places, weights, row, strict=True):
+                counts[place] = count = counts[place] + 1
+                mean, variance = means[place], variances[place]
+                distance = value - mean
+                mean += distance / count
+                centred = value - mean
+                variance += (distance * centred - variance) / count
+                means[place], variances[place] = mean, variance
+                part = centred / variance**0.5 if variance else 0.0
+                scaled.append(part)
+                dot += weight * part
+            gradient = float(max(min(gradient_of(y, dot + intercept), most), -most))
+            intercept -= intercept_rate_of(iterations) * gradient
+            rate = rate_of(iterations)
+            weights = [weight - rate * (gradient * part) for weight, part in zip(weights, scaled, strict=True)]
+            iterations += 1
+            self.learned += 1
+        if self.learned:
+            model.intercept, optimizer.n_iterations = intercept, iterations
+            model._weights.update(dict(zip(names, weights, strict=True)))  # noqa: SLF001
+
+
+def answers_of(model: Any, names: Sequence[str], numbers: Floats) -> list[float] | None:
+    """Return the answers of a linear model behind a scaler to many rows at once; None: there is no shortcut.
+
+    Args:
+        names: Of the columns.
+        numbers: Rows × columns; they lack nothing.
+
+    Returns:
+        For each row the probability of True that `predict_proba_one` gives, or the number that `predict_one` gives.
+    """
+    if learner_of(model) is None:
+        return None
+    scaler, final = model.steps.values()
+    if not is_linear(final) or not _has_weights(final, names) or not scaler.counts.keys() >= set(names):
+        return None
+    variances = [scaler.vars[name] for name in names]
+    if not min(variances, default=0.0) >= 0.0:
+        return None  # River's own way says what it says of a root that is no number.
+    raw = np.zeros(len(numbers))
+    with np.errstate(all="ignore"):
+        for name, variance, column in zip(names, variances, numbers.T, strict=True):
+            if variance:
+                raw += final._weights[name] * ((column - scaler.means[name]) / variance**0.5)  # noqa: SLF001
+        raw += final.intercept
+    return list(map(final.loss.mean_func, raw.tolist()))
 
 
 def learner_of(model: Any) -> ScaledLearner | None:
@@ -73,3 +156,17 @@ def learner_of(model: Any) -> ScaledLearner | None:
 
 def _is_plain(step: Any) -> bool:
     return type(step) is preprocessing.StandardScaler and step.with_std and step.window_size is None
+
+
+def is_linear(step: Any) -> bool:
+    """Tell whether a step is a linear model that takes plain steps of gradient descent, without penalties."""
+    return (
+        type(step) in {linear_model.LogisticRegression, linear_model.LinearRegression}
+        and type(step.optimizer) is optim.SGD
+        and not step.l1
+        and not step.l2
+    )
+
+
+def _has_weights(model: Any, names: Sequence[str]) -> bool:
+    return model._weights.to_dict().keys() >= set(names)  # noqa: SLF001
