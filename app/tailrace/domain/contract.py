@@ -58,17 +58,24 @@ ClassName: TypeAlias = str | int | bool
 _FLOATS: Final = {float}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadBatch:
     """What a contract made of many raw records, in their order.
 
     Attributes:
-        read: One entry per raw record.
+        layout: Of the columns.
         x: The columns of all of them; None when a record was rejected or lacks a field.
+        each: What was made of each, where they were read one by one.
     """
 
-    read: Sequence[Features | Rejection]
+    layout: Layout
     x: XColumns | None
+    each: Sequence[Features | Rejection] = ()
+
+    @cached_property
+    def read(self) -> Sequence[Features | Rejection]:
+        """One entry per raw record; made when asked for, since columns are enough for most of what follows."""
+        return self.each if self.x is None else self.layout.rows(self.x)
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,8 @@ class FeatureContract:
 
     def read_many(self, raws: Sequence[Raw]) -> ReadBatch:
         """Read many raw records: the same as `read` for each, and faster where all are complete and right."""
-        read = self._read_columns(raws)
-        if read is None:
-            return ReadBatch([self.read(raw) for raw in raws], None)
-        x, rows = read
-        return ReadBatch(self.layout.rows(x) if rows is None else self.layout.named(rows), x)
+        x = self._read_columns(raws)
+        return ReadBatch(self.layout, x, [self.read(raw) for raw in raws] if x is None else ())
 
     def columns(self, rows: Sequence[Features]) -> XColumns:
         """Put rows that this contract has read into columns (`Layout.columns`)."""
@@ -227,8 +231,8 @@ class FeatureContract:
             x[spec.name] = accepted
         return x
 
-    def _read_columns(self, raws: Sequence[Raw]) -> tuple[XColumns, list[tuple[float, ...]] | None] | None:
-        # None: at least one record must be looked at field by field. With the columns come the rows, if they are known.
+    def _read_columns(self, raws: Sequence[Raw]) -> XColumns | None:
+        # None: at least one record must be looked at field by field.
         numbers, integers, strings = self._kinds
         try:
             floats = numbers.read(raws)
@@ -238,8 +242,7 @@ class FeatureContract:
             return None
         if floats is None or int_matrix is None or string_rows is None:
             return None
-        rows = floats.rows if self.layout.only_numbers else None
-        return XColumns(floats.matrix, int_matrix, string_rows), rows
+        return XColumns(floats, int_matrix, string_rows)
 
 
 def _others(spec: FeatureSpec) -> list[str]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, NamedTuple, TypeAlias, get_args
+from typing import Final, TypeAlias, get_args
 
 import numpy as np
 
@@ -123,18 +123,6 @@ def path_getter(names: tuple[str, ...]) -> Getter:
     return lambda raw: tuple([find(raw, name) for name in names])
 
 
-class ReadNumbers(NamedTuple):
-    """Columns of numbers.
-
-    Attributes:
-        matrix: n × features.
-        rows: The same numbers row by row, as they came; None where some had to be changed.
-    """
-
-    matrix: Floats
-    rows: list[tuple[float, ...]] | None
-
-
 class NumberColumns:
     """Columns of type number, read at once."""
 
@@ -144,19 +132,16 @@ class NumberColumns:
         self._low = np.array([-math.inf if spec.minimum is None else spec.minimum for spec in specs])
         self._high = np.array([math.inf if spec.maximum is None else spec.maximum for spec in specs])
 
-    def read(self, raws: Sequence[Raw]) -> ReadNumbers | None:
+    def read(self, raws: Sequence[Raw]) -> Floats | None:
         """Return n × features; None where one record must be looked at by itself."""
-        rows = list(map(self._get, raws))
-        flat = list(chain.from_iterable(rows))
+        flat = list(chain.from_iterable(map(self._get, raws)))
         types = set(map(type, flat))
         if not types <= _NUMBERS:
             return None
         found: Floats = matrix(flat, np.float64, len(raws), self._width)
         if not (_within(found, self._low, self._high) and np.isfinite(found).all()):
             return None
-        if int in types or (np.signbit(found) & (found == 0.0)).any():
-            return ReadNumbers(found + 0.0, None)
-        return ReadNumbers(found, rows)
+        return found + 0.0  # -0.0 becomes 0.0, as where one value is read
 
 
 class IntegerColumns:

@@ -177,24 +177,30 @@ class RecordFields:
         return frozenset(paths) | {path.partition(".")[0] for path in paths}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EventBatch:
     """What became of the records of one batch.
 
     Attributes:
+        contract: That they were read by.
         indexes: n places in the batch, rising, of the accepted events.
-        ids, times_ms, rows, x: n of each.
+        ids, times_ms, x: n of each.
         rejected: Place in the batch → why.
         extra_fields: Top-level fields of accepted events that nothing looks at.
     """
 
+    contract: FeatureContract
     indexes: list[int]
     ids: list[str]
     times_ms: list[EventTimeMs]
-    rows: list[Features]
     x: XColumns
     rejected: Mapping[int, Rejection]
     extra_fields: int
+
+    @cached_property
+    def rows(self) -> list[Features]:
+        """The features as River takes them, n rows; made when asked for."""
+        return self.contract.rows(self.x)
 
 
 @dataclass(frozen=True)
@@ -228,12 +234,18 @@ class EventDecoder:
         ids = self.fields.ids_of(objects.raws)
         times_ms = self.fields.times_of(objects.raws, objects.timestamps_ms)
         read = self.contract.read_many(objects.raws)
-        all_ids, all_times_ms, rows = _unless_rejected(ids), _unless_rejected(times_ms), _unless_rejected(read.read)
-        if all_ids is None or all_times_ms is None or rows is None:
+        all_ids, all_times_ms, x = _unless_rejected(ids), _unless_rejected(times_ms), self._columns(read)
+        if all_ids is None or all_times_ms is None or x is None:
             return self._some(objects, ids, times_ms, read)
-        x = self.contract.columns(rows) if read.x is None else read.x
         extra = self._extra_fields(objects.raws, read)
-        return EventBatch(objects.indexes, all_ids, all_times_ms, rows, x, objects.rejected, extra)
+        return EventBatch(self.contract, objects.indexes, all_ids, all_times_ms, x, objects.rejected, extra)
+
+    def _columns(self, read: ReadBatch) -> XColumns | None:
+        """Return the columns of all records; None where one was rejected."""
+        if read.x is not None:
+            return read.x
+        rows = _unless_rejected(read.read)
+        return None if rows is None else self.contract.columns(rows)
 
     def _some(
         self,
@@ -254,7 +266,8 @@ class EventDecoder:
         rows, indexes, kept_ids, kept_times_ms, kept_rows = kept
         extra = sum(len(objects.raws[row].keys() - self._known) for row in rows)
         x = self.contract.columns(kept_rows)
-        return EventBatch(indexes, kept_ids, kept_times_ms, kept_rows, x, dict(sorted(rejected.items())), extra)
+        rejected = dict(sorted(rejected.items()))
+        return EventBatch(self.contract, indexes, kept_ids, kept_times_ms, x, rejected, extra)
 
     @cached_property
     def _known(self) -> frozenset[str]:

@@ -169,4 +169,4 @@ def is_linear(step: Any) -> bool:
 
 
 def _has_weights(model: Any, names: Sequence[str]) -> bool:
-    return model._weights.to_dict().keys() >= set(names)  # noqa: SLF001
+    return set(names) <= model._weights.to_dict().keys()  # type: ignore[no-any-return]  # noqa: SLF001 - River's own
