@@ -23,7 +23,7 @@ from tailrace.domain.models.plans import Feature
 from tailrace.domain.models.spec import branch_of
 from tailrace.domain.positions import position_of
 from tailrace.domain.records import Task
-from tailrace.domain.scoring import score, score_matrix
+from tailrace.domain.scoring import score, score_columns
 from tailrace.domain.state import LoopState, skeletons
 
 NUMBERS = FeatureContract(
@@ -125,7 +125,7 @@ def test_rows_asked_one_by_one_and_as_a_matrix_are_answered_alike() -> None:
     _, state = folded(block(40))
     model = state.champion.model
 
-    many, each = score_matrix(model, NUMBERS.matrix(asked)), score(model, NUMBERS.rows(asked), BINARY)
+    many, each = score_columns(model, NUMBERS, asked, BINARY), score(model, NUMBERS.rows(asked), BINARY)
 
     assert many.served.proba.tobytes() == each.served.proba.tobytes()
     assert [] == many.failed == each.failed

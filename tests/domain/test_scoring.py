@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from river import base, compose, dummy, linear_model, multiclass, preprocessing, tree
 
+from tailrace.domain.blocks import XColumns
 from tailrace.domain.categories import CategoriesState
-from tailrace.domain.contract import TargetContract
+from tailrace.domain.contract import FeatureContract, TargetContract
+from tailrace.domain.features import FeatureSpec
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task
-from tailrace.domain.scoring import last_step, score
+from tailrace.domain.scoring import last_step, score, score_columns
 
 BINARY = TargetContract(Task.BINARY)
 COLOURS = TargetContract(Task.MULTICLASS, classes=("red", "green", "blue"))
@@ -250,3 +252,69 @@ def test_a_model_is_asked_about_open_categories_as_it_knows_them() -> None:
 
     assert ["known", "other"] == seen
     assert [{"answer": "known"}, {"answer": "new"}] == rows
+
+
+NUMBERS = FeatureContract((FeatureSpec("a", "number"), FeatureSpec("b", "number", missing="absent")))
+MIXED = FeatureContract((FeatureSpec("a", "number"), FeatureSpec("b", "integer")))
+
+
+def asked(contract: FeatureContract, count: int, *, lacking: bool = False) -> XColumns:
+    rng = np.random.default_rng(4)
+    rows: list[Features] = [
+        {"a": float(a), "b": int(b)} for a, b in zip(rng.normal(size=count), range(count), strict=True)
+    ]
+    if contract is NUMBERS:
+        rows = [{"a": row["a"], "b": float(row["b"])} for row in rows]
+    if lacking:
+        del rows[0]["b"]
+    return contract.columns(rows)
+
+
+@pytest.mark.parametrize(
+    ("contract", "lacking"), [(NUMBERS, False), (NUMBERS, True), (MIXED, False)], ids=["numbers", "absent", "integers"]
+)
+@pytest.mark.parametrize(
+    ("target", "final"),
+    [
+        (BINARY, linear_model.LogisticRegression()),
+        (NUMBER, linear_model.LinearRegression()),
+        (BINARY, linear_model.PAClassifier()),
+        (BINARY, tree.HoeffdingTreeClassifier(grace_period=10)),
+    ],
+    ids=["logistic", "linear", "passive-aggressive", "tree"],
+)
+def test_columns_are_answered_as_their_rows(
+    contract: FeatureContract, lacking: bool, target: TargetContract, final: Any
+) -> None:
+    model = preprocessing.StandardScaler() | final.clone()
+    for number, x in enumerate(contract.rows(asked(contract, 30))):
+        model.learn_one(x, number % 3 == 0)
+    x = asked(contract, 50, lacking=lacking)
+
+    at_once, each = score_columns(model, contract, x, target), score(model, contract.rows(x), target)
+
+    np.testing.assert_array_equal(at_once.served.y_pred, each.served.y_pred, strict=True)
+    np.testing.assert_array_equal(at_once.served.proba, each.served.proba, strict=True)
+    assert at_once.failed == each.failed == []
+
+
+def test_a_half_is_false_and_no_number_says_nothing() -> None:
+    model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    for x in contract_rows(NUMBERS, [(1.0, 2.0), (2.0, 4.0)]):
+        model.learn_one(x, True)
+    model["LogisticRegression"].intercept = 0.0
+    model["LogisticRegression"]._weights.update({"a": 0.0, "b": 0.0})
+    half = NUMBERS.columns(contract_rows(NUMBERS, [(1.0, 2.0)]))
+    model_of_none = preprocessing.StandardScaler() | linear_model.LinearRegression()
+    model_of_none.learn_one({"a": 1.0, "b": 2.0}, 1.0)
+    model_of_none["LinearRegression"].intercept = math.inf
+
+    scores = score_columns(model, NUMBERS, half, BINARY)
+    nothing = score_columns(model_of_none, NUMBERS, half, NUMBER)
+
+    assert (scores.served.y_pred.tolist(), scores.served.proba.tolist()) == ([0.0], [[0.5]])
+    assert math.isnan(nothing.served.y_pred[0])
+
+
+def contract_rows(contract: FeatureContract, rows: list[tuple[float, ...]]) -> list[Features]:
+    return [dict(zip(contract.names, row, strict=True)) for row in rows]

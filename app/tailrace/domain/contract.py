@@ -170,6 +170,11 @@ class FeatureContract:
         """Give back the values of rows that lack no feature (`Layout.values`)."""
         return self.layout.values(x)
 
+    @property
+    def only_numbers(self) -> bool:
+        """Whether every feature is of type number (`Layout.only_numbers`)."""
+        return self.layout.only_numbers
+
     def matrix(self, x: XColumns) -> Floats:
         """Give back rows as a matrix of numbers (`Layout.dense`); ask `why_no_matrix` first."""
         return self.layout.dense(x, self.codes)

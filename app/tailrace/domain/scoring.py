@@ -16,11 +16,12 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from river import base, compose
 
-from tailrace.domain.blocks import Floats, Served
+from tailrace.domain.blocks import Floats, Served, XColumns
 from tailrace.domain.categories import CategoriesState
-from tailrace.domain.contract import TargetContract
+from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.errors import is_stop
 from tailrace.domain.models.fused import FusedModel
+from tailrace.domain.models.shortcuts import answers_of
 from tailrace.domain.records import Code, Features, Rejection, Stage, Task
 
 ClassName: TypeAlias = bool | str | int | float
@@ -77,7 +78,38 @@ def score(
     return _scores(answering.ask, rows, (nan, (nan,) * target.width))
 
 
-def score_matrix(model: FusedModel, x: Floats) -> Scores:
+def score_columns(
+    model: Model,
+    contract: FeatureContract,
+    x: XColumns,
+    target: TargetContract,
+    categories: CategoriesState = NO_CATEGORIES,
+) -> Scores:
+    """Ask the model about accepted events: the same as `score` of their rows, all at once where the model allows it.
+
+    Args:
+        x: As `contract` reads them.
+    """
+    if isinstance(model, FusedModel):
+        return _score_matrix(model, contract.matrix(x))
+    if contract.only_numbers and x.absent is None:
+        answers = answers_of(model, contract.names, x.numbers)
+        if answers is not None:
+            return _of_answers(np.array(answers, np.float64), target)
+    return score(model, contract.rows(x), target, categories)
+
+
+def _of_answers(answers: Floats, target: TargetContract) -> Scores:
+    """Say what a linear model's answers mean: probabilities of True, or numbers."""
+    known = np.isfinite(answers)
+    if target.task.answers_numbers:
+        return Scores(Served(np.where(known, answers, nan), np.empty((len(answers), 0))), [])
+    # As River does it: at a half, the class that is named first is False.
+    y_pred = np.where(known, answers > 1.0 - answers, nan)
+    return Scores(Served(y_pred, np.where(known, answers, nan).reshape(-1, 1)), [])
+
+
+def _score_matrix(model: FusedModel, x: Floats) -> Scores:
     """Ask a compiled model about rows of numbers (`FeatureContract.matrix`); it raises at none of them."""
     answers = model.answer_many(x)
     return Scores(Served(answers.y_pred, answers.proba), [])
@@ -92,7 +124,7 @@ def _score_compiled(model: FusedModel, rows: Sequence[Features]) -> Scores:
         except (KeyError, TypeError, ValueError) as error:
             failed.append((row, _rejected(error)))
             matrices.append(np.full((1, len(model.plan.features)), nan))
-    served = score_matrix(model, np.concatenate([model.matrix_of([]), *matrices])).served
+    served = _score_matrix(model, np.concatenate([model.matrix_of([]), *matrices])).served
     missed = [row for row, _ in failed]
     served.y_pred[missed], served.proba[missed] = nan, nan
     return Scores(served, failed)

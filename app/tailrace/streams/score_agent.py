@@ -22,9 +22,8 @@ from mode import Service
 
 from tailrace.domain.blocks import ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
-from tailrace.domain.models.fused import FusedModel
 from tailrace.domain.records import Code, Rejection, Stage
-from tailrace.domain.scoring import Scores, score, score_matrix
+from tailrace.domain.scoring import score_columns
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
@@ -148,7 +147,7 @@ class ScoreAgent(Service):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
         with recorder.timed("predict"):
-            scores = _scores(serving, events, parts)
+            scores = score_columns(serving.model, events.contract, events.x, parts.target, serving.categories)
         block = self._block(batch, events, scores.served, serving)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection
@@ -275,12 +274,6 @@ def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
             None if x.absent is None else x.absent[at],
         ),
     )
-
-
-def _scores(serving: Serving, events: EventBatch, parts: ScoreParts) -> Scores:
-    if isinstance(serving.model, FusedModel):
-        return score_matrix(serving.model, parts.decoder.contract.matrix(events.x))
-    return score(serving.model, events.rows, parts.target, serving.categories)
 
 
 def _carried_bytes(record: Record) -> int:
