@@ -46,7 +46,7 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "river": frozenset({"domain", "main", "demo"}),
     "msgpack": frozenset({"domain"}),
     "obstore": frozenset({"stores"}),
-    "numpy": frozenset({"domain", "wire", "stores", "streams", "main", "inspection"}),
+    "numpy": frozenset({"domain", "wire", "stores", "telemetry", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),

@@ -13,10 +13,12 @@ from uuid import uuid4
 from mode import ServiceT
 
 import tailrace
+from tailrace.domain.books import EQUATIONS
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.learning import Fold
+from tailrace.domain.positions import row_of
 from tailrace.domain.snapshots import Refusal
-from tailrace.domain.status import Quality, Role, RoleState
+from tailrace.domain.status import Quality, Role, RoleState, ServingStatus
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
 from tailrace.main.proving import verify_command_of
 from tailrace.main.signing_key import make_key_if_none
@@ -31,6 +33,7 @@ from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.follow_agent import FollowAgent, FollowParts
 from tailrace.streams.followers import Follower, Models
+from tailrace.streams.freshness import Freshness, LogEnd
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
 from tailrace.streams.join_writer import Keeping
@@ -156,6 +159,10 @@ class Composition:
         self._snapshot_writer: SnapshotWriter | None = None
         self._digests: list[AgreedDigests] = []
         self._remarks: dict[Role, Callable[[], str]] = {}
+        self._freshness: Freshness | None = None
+        loop.recorder.configured(
+            task=domain.settings.task.value, contract=domain.contract.id, lineage=domain.branch.lineage
+        )
 
     async def make(self) -> None:
         """Make everything that the member's roles need."""
@@ -192,6 +199,9 @@ class Composition:
             on_refused=loop.recorder.snapshot_refused,
         )
         self._remarks[Role.SCORE] = loop.follower.remark
+        self._freshness = freshness = Freshness(loop.recorder, now_ms)
+        loop.models.on_learned = freshness.learned
+        self.behind.append(LogEnd(self._reader, self._training.partition, freshness))
         loop.score = ScoreAgent(
             ScoreParts(
                 decoder=event_decoder(domain.settings),
@@ -206,6 +216,7 @@ class Composition:
                 max_block_bytes=LARGEST_MESSAGE_BYTES // 2,
                 dead_letters=self._dead_letters(domain, topics.dead_events),
                 recorder=loop.recorder,
+                freshness=freshness,
                 report=loop.reports[Role.SCORE],
                 now_ms=now_ms,
             )
@@ -381,9 +392,15 @@ class Composition:
             quality=lambda: quality_of(loop.models),
             digests=lambda: tuple(told for each in self._digests for told in each.told),
             proof=lambda: None if prover is None else prover.proof,
+            serving=self._serving,
+            books=lambda: books_of(loop.models),
             remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
+
+    def _serving(self) -> ServingStatus | None:
+        position = self._loop.models.serving_position
+        return None if self._freshness is None or position is None else self._freshness.status(position)
 
     def _verify(self, signed: Signed, at_ms: int) -> Refusal | None:
         trusted = self._keys.trusted.current()
@@ -432,6 +449,22 @@ def quality_of(models: Models) -> tuple[Quality, ...]:
         Quality(figure.metric, figure.window, figure.value, figure.samples, dict(figure.baselines))
         for figure in models.live.quality.figures()
     )
+
+
+def books_of(models: Models) -> Mapping[str, Mapping[str, int]]:
+    """Return the lines of the books that the live state can fill: over the whole log, up to its position."""
+    state = models.live
+    if state is None or row_of(state.position):  # in the middle of a block its rows are not all accounted for
+        return {}
+    lines: dict[str, dict[str, int]] = {
+        line: {part: state.outcomes[part] for part in EQUATIONS[line] if part in state.outcomes}
+        for line in ("scored", "labels")
+    }
+    champion = state.champion
+    if champion is not None:
+        examples = {part: getattr(champion, part) for part in EQUATIONS["examples"]}
+        lines["examples"] = {"examples": state.counts.examples, **examples}
+    return lines
 
 
 def _writes(loop: RunningLoop, *, by_follower: bool) -> bool:

@@ -15,9 +15,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tailrace.domain.blocks import Vector
+from tailrace.domain.blocks import Examples, Vector
 from tailrace.domain.errors import ForeignLogError, OwnershipLost
 from tailrace.domain.join import Batch, JoinSpec, LabelJoin
 from tailrace.domain.positions import offset_of
@@ -174,12 +175,13 @@ class JoinWriter:
         with self.parts.recorder.timed("encode"):
             block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
             value = encode_training(block)
+        begun_s = perf_counter()
         delivery = await self.parts.sink.send(self.parts.training.partition, [Outgoing(None, value)])
         failpoints.reached("join.block_sent")
         offset = (await delivery)[0]  # 2
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)
-        self.parts.recorder.produced(self.parts.training.partition.topic, 1)
+        self.parts.recorder.produced(self.parts.training.partition.topic, 1, perf_counter() - begun_s)
         self._hint(Hint(offset, self.owner, self.number), batch.vector.oldest_row)
         if self.room is not None:
             self.room.acknowledged(self.log_id, offset, self.owner, self.number, self.hints[0].dump())
@@ -187,6 +189,7 @@ class JoinWriter:
         self.written_s = self._now_s()
         self.is_committed = False
         self._count(batch)
+        self._count_delays(block.examples)
 
     async def commit_if_due(self, *, at_once: bool = False) -> None:
         """Commit the last block's positions, then send the mark of the last commit, each not too often.
@@ -301,6 +304,12 @@ class JoinWriter:
         counts = batch.vector.counts
         self.parts.recorder.labels({name: counts[name] for name in _LABEL_OUTCOMES if name in counts})
         self.parts.recorder.event_joins({name: counts[name] for name in _EVENT_OUTCOMES if name in counts})
+
+    def _count_delays(self, examples: Examples) -> None:
+        has_label = examples.label_broker_ms >= 0
+        delays_ms = examples.label_broker_ms[has_label] - examples.times_ms[has_label]
+        if len(delays_ms):
+            self.parts.recorder.label_delays(delays_ms / 1_000)
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

@@ -13,24 +13,27 @@ What is written of a batch, and in which order, numbered as the code repeats it:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import ScoredBlock, Served, XColumns
+from tailrace.domain.blocks import Ints, ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
-from tailrace.domain.records import Code, Rejection, Stage
+from tailrace.domain.records import Code, Rejection, Stage, Task
 from tailrace.domain.scoring import score
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
+from tailrace.streams.freshness import Freshness
 from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
-from tailrace.streams.sizes import headers_bytes
+from tailrace.streams.sizes import headers_bytes, read_bytes
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_scored
 from tailrace.wire.json_codec import EventBatch, EventDecoder
@@ -40,6 +43,7 @@ from tailrace.wire.prediction_codec import PredictionEncoder
 log = structlog.get_logger(__name__)
 
 _TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
 _MODEL_WAIT_S = 0.05
 
 
@@ -64,6 +68,7 @@ class ScoreParts:
     max_block_bytes: int
     dead_letters: DeadLetters
     recorder: Recorder
+    freshness: Freshness
     report: RoleReport
     now_ms: Callable[[], int]
 
@@ -75,12 +80,16 @@ class _Sent:
     Attributes:
         answered_ms: Kafka times of the answered events.
         scored: (partition, encoded block), in order.
+        sent_s: When the predictions were in line.
+        trace_id: Of the oldest of the events that has a sampled trace; "": none has.
     """
 
     predictions: Awaitable[object] | None
     dead_letters: Awaitable[object] | None
-    answered_ms: list[int]
+    answered_ms: Ints
     scored: Sequence[tuple[int, bytes]]
+    sent_s: float = 0.0
+    trace_id: str = ""
 
 
 class ScoreAgent(Service):
@@ -95,7 +104,9 @@ class ScoreAgent(Service):
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
         self._source = source
-        source.on_commit = lambda done: self._parts.recorder.committed(Role.SCORE, "ok" if done else "refused")
+        recorder = self._parts.recorder
+        source.on_commit = lambda done: recorder.committed(Role.SCORE, "ok" if done else "refused")
+        source.on_complete = lambda batch, seconds: recorder.completed(Role.SCORE, len(batch.records), seconds)
 
     @property
     def source(self) -> Source:
@@ -106,7 +117,7 @@ class ScoreAgent(Service):
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Note that a rebalance is over."""
         del generation
-        self._parts.recorder.rebalanced(Role.SCORE)
+        self._parts.recorder.rebalanced(Role.SCORE, self.source.moved_in_s)
         if partitions:
             self._parts.report.set(RoleState.RUNNING)
         else:
@@ -125,9 +136,8 @@ class ScoreAgent(Service):
             serving = await self._serving()
             if serving is None or batch.generation != self.source.generation:
                 continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
-            learned_ms = self._parts.models.take_learned()  # before anything is awaited: of the state that serves
             sent = await self._score(batch, serving)
-            self.add_future(self._finish(batch, sent, learned_ms))
+            self.add_future(self._finish(batch, sent))
 
     async def _serving(self) -> Serving | None:
         while not self.should_stop:
@@ -142,7 +152,8 @@ class ScoreAgent(Service):
 
     async def _score(self, batch: RecordBatch, serving: Serving) -> _Sent:
         parts, recorder, records = self._parts, self._parts.recorder, batch.records
-        recorder.consumed(Role.SCORE, batch.partition.topic, batch.partition.partition, len(records))
+        partition = batch.partition
+        recorder.consumed(Role.SCORE, partition.topic, partition.partition, len(records), read_bytes(records))
         with recorder.timed("decode"):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
@@ -176,30 +187,30 @@ class ScoreAgent(Service):
         if rejected:
             letters = await parts.dead_letters.send([(records[index], rejected[index]) for index in sorted(rejected)])
         self._count(served, len(rejected), events.extra_fields)
-        return _Sent(published, letters, [records[events.indexes[row]].timestamp for row in kept], encoded)
+        answered = np.array([record.timestamp for record in used], np.int64)
+        return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used))
 
-    async def _finish(self, batch: RecordBatch, sent: _Sent, learned_ms: list[int]) -> None:
-        parts = self._parts
+    async def _finish(self, batch: RecordBatch, sent: _Sent) -> None:
+        parts, recorder = self._parts, self._parts.recorder
         if sent.predictions is not None:
             await sent.predictions
             failpoints.reached("score.predictions_acknowledged")
+            recorder.produced(parts.predictions_topic, len(sent.answered_ms), perf_counter() - sent.sent_s)
+            recorder.end_to_end(parts.now_ms() - sent.answered_ms, sent.trace_id)
         # Batches of a partition come here in their order, since their predictions are acknowledged in it.
         async with self._in_line:
+            begun_s = perf_counter()
             scored = [
                 await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
                 for partition, value in sent.scored
             ]
         for delivery in scored:
             await delivery
+        recorder.produced(parts.scored_topic, len(sent.scored), perf_counter() - begun_s)
         if sent.dead_letters is not None:
             await sent.dead_letters
         failpoints.reached("score.scored_acknowledged")
         self.source.complete(batch)  # 3
-        now_ms = self._parts.now_ms()
-        self._parts.recorder.produced(self._parts.predictions_topic, len(sent.answered_ms))
-        self._parts.recorder.produced(self._parts.scored_topic, len(sent.scored))
-        self._parts.recorder.end_to_end([now_ms - asked_ms for asked_ms in sent.answered_ms])
-        self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
 
     def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
         return ScoredBlock(
@@ -244,12 +255,24 @@ class ScoreAgent(Service):
                     rows += [part_rows[middle:], part_rows[:middle]]
         return encoded, sorted(too_large)
 
-    def _count(self, served: ScoredBlock, rejected: int, extra_fields: int) -> None:
-        abstained = int(np.isnan(served.served.y_pred).sum())
-        outcomes = {"scored": len(served.ids) - abstained, "abstained": abstained, "rejected": rejected}
-        self._parts.recorder.events({name: count for name, count in outcomes.items() if count})
+    def _count(self, block: ScoredBlock, rejected: int, extra_fields: int) -> None:
+        parts, recorder, y_pred = self._parts, self._parts.recorder, block.served.y_pred
+        abstained = int(np.isnan(y_pred).sum())
+        outcomes = {"scored": len(block.ids) - abstained, "abstained": abstained, "rejected": rejected}
+        recorder.events({name: count for name, count in outcomes.items() if count})
         if extra_fields:
-            self._parts.recorder.unknown_fields(extra_fields)
+            recorder.unknown_fields(extra_fields)
+        if not block.ids:
+            return
+        recorder.serves(block.model, block.version)
+        if parts.target.task is Task.BINARY:
+            recorder.predicted_classes(block.model, ("negative", "positive"), y_pred)
+            recorder.predicted_probabilities(block.model, block.served.proba[:, 0])
+        elif parts.target.task is Task.MULTICLASS:
+            recorder.predicted_classes(block.model, list(map(str, parts.target.classes)), y_pred)
+        if block.x.absent is not None:
+            recorder.features_missing(parts.decoder.contract.names, block.x.absent)
+        parts.freshness.scored(block.times_ms)
 
 
 def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
@@ -290,6 +313,17 @@ def _carries_too_much(size: int, allowed: int) -> Rejection:
 
 def _trace(record: Record) -> Headers:
     return [header for header in record.headers if header[0] in _TRACE_HEADERS]
+
+
+def slowest_trace(records: Sequence[Record]) -> str:
+    """Return the trace id of the oldest record whose trace is sampled; "": of none (W3C Trace Context, level 1)."""
+    traced = [record for record in records if record.headers]
+    for record in sorted(traced, key=lambda each: each.timestamp):
+        for name, value in record.headers:
+            found = _TRACEPARENT.fullmatch(value or b"") if name == "traceparent" else None
+            if found is not None and int(found[2], 16) & 1:
+                return found[1].decode()
+    return ""
 
 
 def _row_too_large(size: int, allowed: int) -> Rejection:
