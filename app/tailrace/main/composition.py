@@ -22,6 +22,7 @@ from tailrace.domain.status import Quality, Role, RoleState, ServingStatus
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
 from tailrace.main.proving import verify_command_of
 from tailrace.main.signing_key import make_key_if_none
+from tailrace.main.timed_store import TimedStore
 from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
 from tailrace.stores.key_folder import KeyFolder, Signer
@@ -49,7 +50,7 @@ from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.standby import NoStandby
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.worker import Lane
-from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
@@ -92,6 +93,7 @@ class Member:
 
     Attributes:
         name: A name that no other process uses; holds no host name.
+        recorder: Of what concerns no loop.
         instance_id: Static membership, only when configured.
     """
 
@@ -99,6 +101,7 @@ class Member:
     roles: Sequence[Role]
     settings: Settings
     started_ms: int
+    recorder: ProcessRecorder
     instance_id: str | None = None
 
     def new_owner(self) -> str:
@@ -148,7 +151,7 @@ class Composition:
         self._loop = loop
         self._sink: Sink = opened.sink(f"{domain.name}.internal")
         self._fold: Fold = domain.fold()
-        self._store: SnapshotStore = open_store(member.settings)
+        self._store: SnapshotStore = TimedStore(open_store(member.settings), member.recorder.store_request)
         self._keys: KeyFolder = open_keys(member.settings)
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
@@ -416,6 +419,7 @@ class Composition:
             sink=sink,
             signer=signer,
             on_refused=self._loop.recorder.snapshot_refused,
+            on_loaded=lambda seconds: self._loop.recorder.snapshot_phase("load", seconds),
         )
 
     def _dead_letters(self, domain: LoopDomain, topic: str) -> DeadLetters:

@@ -27,6 +27,7 @@ from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.logs import LogFormat
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.web import server
+from tailrace.web.measuring import Measured
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class Process(Service):
         self._domains = loops_of(settings)
         self.watches: list[TopicWatch] = []
         self._address = ""
-        self._member = Member(self.member, self.roles, settings, now_ms(), instance_id)
+        self._member = Member(self.member, self.roles, settings, now_ms(), self.process_recorder, instance_id)
         self._beat_s = time.monotonic()
         self._waiting = "it has just started"
 
@@ -93,9 +94,10 @@ class Process(Service):
         self.on_failure()
 
     async def _begin(self) -> None:
-        api = server.build(
+        pages = server.build(
             self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
         )
+        api = Measured(pages, self.process_recorder)
         http = self.settings.http_address
         if http is not None and free_port(*http) is None:
             problem = f"found {http[0]}:{http[1]}, which another process uses or this machine does not have"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,7 @@ class BatchHistogram(Collector):
         self._bounds = np.array(buckets, np.float64)
         self._texts = [*map(str, buckets), "+Inf"]
         self._series: dict[tuple[str, ...], _Series] = {}
+        self._lock = Lock()
 
     def observe(self, labels: tuple[str, ...], values: Values, weight: int = 1, trace_id: str = "") -> None:
         """Count values, each `weight` times; an exemplar goes to the largest of them. NaN is not counted."""
@@ -51,12 +53,12 @@ class BatchHistogram(Collector):
         batch = batch[~np.isnan(batch)]
         if not len(batch):
             return
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = _Series(np.zeros(len(self._texts), np.int64))
         places = self._bounds.searchsorted(batch)
-        series.counts += weight * np.bincount(places, minlength=len(self._texts))
-        series.total += weight * float(batch.sum())
+        counts, total = weight * np.bincount(places, minlength=len(self._texts)), weight * float(batch.sum())
+        with self._lock:  # the store answers in threads
+            series = self._series.setdefault(labels, _Series(np.zeros(len(self._texts), np.int64)))
+            series.counts += counts
+            series.total += total
         if trace_id:
             largest = int(batch.argmax())
             series.exemplars[int(places[largest])] = (trace_id, float(batch[largest]))
@@ -69,7 +71,7 @@ class BatchHistogram(Collector):
             buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
                 *zip(self._texts, map(float, reached), strict=True)
             ]
-            for place, (trace_id, value) in series.exemplars.items():
+            for place, (trace_id, value) in list(series.exemplars.items()):
                 buckets[place] = (self._texts[place], float(reached[place]), Exemplar({"trace_id": trace_id}, value))
             family.add_metric(labels, buckets, series.total)
         yield family
