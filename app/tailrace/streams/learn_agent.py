@@ -33,6 +33,7 @@ from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
 from tailrace.domain.records import CommandKind, Owner, RequestKind, Skip
+from tailrace.domain.snapshots import Kind
 from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
@@ -169,7 +170,7 @@ class Term(Service):
         self._retired: set[str] = set()  # by this term, and not told yet
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
-        self._served: int | None = None  # while restoring: offset up to which the state that serves is folded
+        self._served = 0  # while restoring: offset up to which what serves is folded
         self._new: deque[Examples] = deque(maxlen=_NEW_KEPT)  # while restoring: of blocks that it does not contain
 
     def give(self, batch: RecordBatch) -> None:
@@ -226,8 +227,8 @@ class Term(Service):
         """Fold up to the present end of the log; return whether it was reached before the term ends."""
         parts, training = self._parts, self._parts.training
         self.folded = state
-        begun, first, served = perf_counter(), offset_of(state.position), parts.models.serving_position
-        self._served = None if served is None else offset_of(served)
+        begun, first = perf_counter(), offset_of(state.position)
+        self._served = self._served_so_far()
         end = (await training.range()).end
         async for record in training.records(first, end):
             await self._fold(record)
@@ -244,6 +245,12 @@ class Term(Service):
             seconds=round(perf_counter() - begun, 3),
         )
         return True
+
+    def _served_so_far(self) -> int:
+        """Return up to which offset of the log somebody has served a state: as far as this process knows."""
+        published = next(iter(self._parts.index.newest(Kind.PUBLICATION)), None)
+        known = (self._parts.models.serving_position, None if published is None else published.position)
+        return max(offset_of(each) for each in (0, *known) if each is not None)
 
     async def _fold_new(self, state: LoopState) -> None:
         """Fold what was just appended, so that it has taken effect."""
@@ -369,7 +376,7 @@ class Term(Service):
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
                 parts.models.on_learned(block.examples)
-            elif self._served is not None and record.offset >= self._served:
+            elif record.offset >= self._served:
                 self._new.append(block.examples)
         if self.is_live:
             digests = await parts.digests.block_closed(state, counted)
