@@ -110,6 +110,10 @@ class User:
         for at, outgoing in lines.items():
             await (await self.sink.send(TopicPartition(self.domain.topics.labels, at), outgoing))
 
+    def home(self, id_: str) -> int:
+        """Return the partition of an event id."""
+        return partitions_of([id_.encode()], self.partitions)[0]
+
     async def raw(self, topic: str, partition: int, *records: Outgoing) -> list[int]:
         """Send records as they are."""
         return list(await (await self.sink.send(TopicPartition(topic, partition), list(records))))

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailrace.streams.log import TopicPartition
+from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.streams.score_agent import ScoreAgent, ScoreParts, _Sent
 
 
@@ -38,7 +38,10 @@ async def test_a_small_batch_does_not_overtake_a_large_one_that_waits_for_room()
     agent = ScoreAgent(cast("ScoreParts", parts))
     agent._source = cast("Any", SimpleNamespace(complete=lambda _: None))
     none = np.empty(0, np.int64)
-    first, second = _Sent(None, None, none, [(0, b"1"), (1, b"1")]), _Sent(None, None, none, [(1, b"2")])
+    first, second = (
+        _Sent(None, None, none, [(0, Outgoing(None, b"1")), (1, Outgoing(None, b"1"))]),
+        _Sent(None, None, none, [(1, Outgoing(None, b"2"))]),
+    )
 
     await asyncio.gather(*(agent._finish(cast("Any", None), sent) for sent in (first, second)))
 

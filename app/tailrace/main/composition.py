@@ -51,6 +51,7 @@ from tailrace.streams.standby import NoStandby
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.worker import Lane
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+from tailrace.telemetry.traces import Tracing
 from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
@@ -95,6 +96,7 @@ class Member:
         name: A name that no other process uses; holds no host name.
         recorder: Of what concerns no loop.
         instance_id: Static membership, only when configured.
+        tracing: Sends spans; None: nothing is traced.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Member:
     started_ms: int
     recorder: ProcessRecorder
     instance_id: str | None = None
+    tracing: Tracing | None = None
 
     def new_owner(self) -> str:
         """Return a name that nobody has used."""
@@ -163,6 +166,7 @@ class Composition:
         self._digests: list[AgreedDigests] = []
         self._remarks: dict[Role, Callable[[], str]] = {}
         self._freshness: Freshness | None = None
+        self._traces = None if member.tracing is None else member.tracing.of(domain.name)
         loop.recorder.configured(
             task=domain.settings.task.value, contract=domain.contract.id, lineage=domain.branch.lineage
         )
@@ -222,6 +226,7 @@ class Composition:
                 freshness=freshness,
                 report=loop.reports[Role.SCORE],
                 now_ms=now_ms,
+                traces=self._traces,
             )
         )
         self.before += [predictions, follow, loop.follower]
@@ -249,6 +254,7 @@ class Composition:
                 clock_ms=clock_ms,
                 idle_after_ms=domain.settings.idle_after,
                 keeping=keeping_of(domain),
+                traces=self._traces,
             )
         )
         spec = SourceSpec(
@@ -306,6 +312,7 @@ class Composition:
                 refold_after_ms=self._member.settings.snapshots.every
                 if domain.settings.corrections == "refold"
                 else None,
+                traces=self._traces,
             )
         )
         self._remarks[Role.LEARN] = writer.remark
@@ -359,6 +366,7 @@ class Composition:
                 now_ms=now_ms,
                 writes=lambda: _writes(loop, by_follower=by_follower),
                 may_write=(lambda: _may_write(loop)) if by_follower else None,
+                traces=self._traces,
             )
         return self._snapshot_writer
 

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING
 
 from tailrace.domain.blocks import Examples, Vector
@@ -26,10 +26,11 @@ from tailrace.domain.records import DeadLabel, Mark, Owner, Rejection, Stage
 from tailrace.domain.status import Role
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
-from tailrace.streams.log import Commit, Outgoing, Reader, Record, Sink, Source, TopicPartition
+from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.training_log import Hint, TrainingLog
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import Traces
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
 from tailrace.wire.json_codec import LabelDecoder
 
@@ -99,6 +100,7 @@ class JoinParts:
     clock_ms: Callable[[], int]
     idle_after_ms: int
     keeping: Keeping
+    traces: Traces | None = None
 
 
 @dataclass(slots=True)
@@ -159,6 +161,9 @@ class JoinWriter:
     def remember(self, records: Sequence[Record]) -> None:
         """Keep the bytes of the labels that are being read, should one become a dead letter."""
         self.records.update((record.offset, record) for record in records)
+        if self.parts.traces is not None:
+            for record in records:
+                self.parts.traces.label(record)
 
     def reject(self, record: Record, rejection: Rejection) -> None:
         """Put a record that decoding refused in line for the dead letters of the next block."""
@@ -176,7 +181,8 @@ class JoinWriter:
             block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
             value = encode_training(block)
         begun_s = perf_counter()
-        delivery = await self.parts.sink.send(self.parts.training.partition, [Outgoing(None, value)])
+        outgoing = Outgoing(None, value, self._traced(block.examples))
+        delivery = await self.parts.sink.send(self.parts.training.partition, [outgoing])
         failpoints.reached("join.block_sent")
         offset = (await delivery)[0]  # 2
         failpoints.reached("join.block_acknowledged")
@@ -304,6 +310,12 @@ class JoinWriter:
         counts = batch.vector.counts
         self.parts.recorder.labels({name: counts[name] for name in _LABEL_OUTCOMES if name in counts})
         self.parts.recorder.event_joins({name: counts[name] for name in _EVENT_OUTCOMES if name in counts})
+
+    def _traced(self, examples: Examples) -> Headers:
+        if self.parts.traces is None:
+            return ()
+        labels = zip(examples.label_partitions.tolist(), examples.label_offsets.tolist(), strict=True)
+        return self.parts.traces.joined(examples.ids, labels, time_ns())
 
     def _count_delays(self, examples: Examples) -> None:
         has_label = examples.label_broker_ms >= 0

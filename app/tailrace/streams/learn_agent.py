@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time_ns
 
 import structlog
 from mode import Service
@@ -55,6 +55,7 @@ from tailrace.streams.standby import Standby
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,7 @@ class LearnParts:
     new_owner: Callable[[], Owner]
     now_ms: Callable[[], int]
     refold_after_ms: int | None = None
+    traces: Traces | None = None
 
 
 class LearnAgent(Service):
@@ -342,7 +344,10 @@ class Term(Service):
                     if offset_of(self._state.position) <= record.offset:
                         with self._parts.recorder.timed("decode"):
                             decoded = logged(record)
+                        begun_ns = time_ns()
                         await self._fold(decoded)
+                        if self._parts.traces is not None and record.headers:
+                            self._parts.traces.learned(record, self._state.position, begun_ns)
                     await self._parts.writer.if_due(self._state)
             self._inbox.popleft()
             self._source.complete(batch)

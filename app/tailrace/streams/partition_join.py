@@ -288,6 +288,8 @@ class PartitionJoin(Service):
         for record in records:
             with self._parts.recorder.timed("decode"):
                 block = decode_scored(value_of(record))
+            if self._parts.traces is not None:
+                self._parts.traces.waits(block.ids, record.headers)
             rows = len(block.ids)
             row = self._first_row(record.offset)
             while True:

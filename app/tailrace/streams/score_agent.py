@@ -13,9 +13,9 @@ What is written of a batch, and in which order, numbered as the code repeats it:
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -24,6 +24,7 @@ from mode import Service
 
 from tailrace.domain.blocks import Ints, ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
+from tailrace.domain.positions import show
 from tailrace.domain.records import Code, Rejection, Stage, Task
 from tailrace.domain.scoring import score
 from tailrace.domain.status import Role, RoleState
@@ -35,6 +36,7 @@ from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, S
 from tailrace.streams.role import RoleReport
 from tailrace.streams.sizes import headers_bytes, read_bytes
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import TRACEPARENT, Traces, pack, sampled, trace_id_of, traceparent_of
 from tailrace.wire.avro_codec import encode_scored
 from tailrace.wire.json_codec import EventBatch, EventDecoder
 from tailrace.wire.partitioner import partitions_of
@@ -42,8 +44,7 @@ from tailrace.wire.prediction_codec import PredictionEncoder
 
 log = structlog.get_logger(__name__)
 
-_TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
+_TRACE_HEADERS = frozenset({TRACEPARENT, "tracestate"})
 _MODEL_WAIT_S = 0.05
 
 
@@ -71,6 +72,7 @@ class ScoreParts:
     freshness: Freshness
     report: RoleReport
     now_ms: Callable[[], int]
+    traces: Traces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,19 @@ class _Sent:
 
     Attributes:
         answered_ms: Kafka times of the answered events.
-        scored: (partition, encoded block), in order.
+        scored: (partition, block), in order.
         sent_s: When the predictions were in line.
         trace_id: Of the oldest of the events that has a sampled trace; "": none has.
+        end_spans: Ends those of the batch.
     """
 
     predictions: Awaitable[object] | None
     dead_letters: Awaitable[object] | None
     answered_ms: Ints
-    scored: Sequence[tuple[int, bytes]]
+    scored: Sequence[tuple[int, Outgoing]]
     sent_s: float = 0.0
     trace_id: str = ""
+    end_spans: Callable[[], None] = lambda: None
 
 
 class ScoreAgent(Service):
@@ -154,6 +158,8 @@ class ScoreAgent(Service):
         parts, recorder, records = self._parts, self._parts.recorder, batch.records
         partition = batch.partition
         recorder.consumed(Role.SCORE, partition.topic, partition.partition, len(records), read_bytes(records))
+        traces = parts.traces
+        spans = {} if traces is None else traces.scoring(records)
         with recorder.timed("decode"):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
@@ -167,7 +173,8 @@ class ScoreAgent(Service):
                 rejected.setdefault(index, _carries_too_much(size, parts.max_block_bytes))
         kept = [row for row, index in enumerate(events.indexes) if index not in rejected]
         with recorder.timed("encode"):
-            encoded, too_large = self._encode_scored(block, kept)
+            parents = {row: traceparent_of(spans[index]) for row, index in enumerate(events.indexes) if index in spans}
+            encoded, too_large = self._encode_scored(block, kept, parents)
             for row, size in too_large:
                 rejected[events.indexes[row]] = _row_too_large(size, parts.max_block_bytes)
                 kept.remove(row)
@@ -179,6 +186,9 @@ class ScoreAgent(Service):
                 Outgoing(record.key, value, _trace(record) if record.headers else ())
                 for record, value in zip(used, predictions, strict=True)
             ]
+            for place, row in enumerate(kept) if parents else ():
+                if row in parents:
+                    outgoing[place] = _child_of(outgoing[place], parents[row])
         published: Awaitable[object] | None = None
         letters: Awaitable[object] | None = None
         if outgoing:
@@ -188,7 +198,12 @@ class ScoreAgent(Service):
             letters = await parts.dead_letters.send([(records[index], rejected[index]) for index in sorted(rejected)])
         self._count(served, len(rejected), events.extra_fields)
         answered = np.array([record.timestamp for record in used], np.int64)
-        return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used))
+        if traces is None or not spans:
+            return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used))
+        failed = {index: rejection.code.value for index, rejection in rejected.items()}
+        facts = {"model": block.model, "version": block.version, "position": show(block.state_position)}
+        end = partial(traces.scored, spans, failed, facts)
+        return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used), end)
 
     async def _finish(self, batch: RecordBatch, sent: _Sent) -> None:
         parts, recorder = self._parts, self._parts.recorder
@@ -201,8 +216,8 @@ class ScoreAgent(Service):
         async with self._in_line:
             begun_s = perf_counter()
             scored = [
-                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
-                for partition, value in sent.scored
+                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [outgoing])  # 2
+                for partition, outgoing in sent.scored
             ]
         for delivery in scored:
             await delivery
@@ -210,6 +225,7 @@ class ScoreAgent(Service):
         if sent.dead_letters is not None:
             await sent.dead_letters
         failpoints.reached("score.scored_acknowledged")
+        sent.end_spans()
         self.source.complete(batch)  # 3
 
     def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
@@ -228,14 +244,18 @@ class ScoreAgent(Service):
         )
 
     def _encode_scored(
-        self, block: ScoredBlock, kept: Sequence[int]
-    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
-        """Return (partition, encoded block) in order, and (row, bytes) of rows that alone are too large."""
+        self, block: ScoredBlock, kept: Sequence[int], parents: Mapping[int, bytes]
+    ) -> tuple[list[tuple[int, Outgoing]], list[tuple[int, int]]]:
+        """Return (partition, block) in order, and (row, bytes) of rows that alone are too large.
+
+        Args:
+            parents: Row → the span that scored it, of those that are traced.
+        """
         homes = partitions_of([block.ids[row].encode() for row in kept], self._parts.scored_partitions)
         rows_of: dict[int, list[int]] = {}
         for row, home in zip(kept, homes, strict=True):
             rows_of.setdefault(home, []).append(row)
-        encoded: list[tuple[int, bytes]] = []
+        encoded: list[tuple[int, Outgoing]] = []
         too_large: list[tuple[int, int]] = []
         for home in sorted(rows_of):
             whole = len(rows_of) == 1 and len(kept) == len(block.ids)
@@ -245,7 +265,9 @@ class ScoreAgent(Service):
                 part, part_rows = lines.pop(), rows.pop()
                 value = encode_scored(part)
                 if len(value) <= self._parts.max_block_bytes:
-                    encoded.append((home, value))
+                    places = enumerate(part_rows) if parents else ()
+                    traced = pack((place, parents[row]) for place, row in places if row in parents)
+                    encoded.append((home, Outgoing(None, value, traced)))
                 elif len(part_rows) == 1:
                     too_large.append((part_rows[0], len(value)))
                 else:
@@ -311,19 +333,20 @@ def _carries_too_much(size: int, allowed: int) -> Rejection:
     )
 
 
+def _child_of(outgoing: Outgoing, parent: bytes) -> Outgoing:
+    others = [header for header in outgoing.headers if header[0] != TRACEPARENT]
+    return outgoing._replace(headers=[(TRACEPARENT, parent), *others])
+
+
 def _trace(record: Record) -> Headers:
     return [header for header in record.headers if header[0] in _TRACE_HEADERS]
 
 
 def slowest_trace(records: Sequence[Record]) -> str:
-    """Return the trace id of the oldest record whose trace is sampled; "": of none (W3C Trace Context, level 1)."""
-    traced = [record for record in records if record.headers]
-    for record in sorted(traced, key=lambda each: each.timestamp):
-        for name, value in record.headers:
-            found = _TRACEPARENT.fullmatch(value or b"") if name == "traceparent" else None
-            if found is not None and int(found[2], 16) & 1:
-                return found[1].decode()
-    return ""
+    """Return the trace id of the oldest record whose trace is sampled; "": of none."""
+    found = [(record.timestamp, sampled(record.headers)) for record in records if record.headers]
+    traced = [(at_ms, trace) for at_ms, trace in found if trace is not None]
+    return trace_id_of(min(traced)[1]) if traced else ""
 
 
 def _row_too_large(size: int, allowed: int) -> Rejection:
