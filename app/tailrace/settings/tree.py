@@ -453,6 +453,7 @@ class TracingSettings(Group):
         "traces of producers go on.",
         "a whole number of at least 1",
         default=None,
+        literal=True,
     )
 
 
