@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tailrace.domain.headlines import ADVICE
+from tailrace.domain import headlines
 from tailrace.domain.models import catalog, growth, rules
 from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.status import Condition
@@ -98,7 +98,7 @@ def conditions() -> str:
         "|---|---|---|",
     ]
     for code in Condition:
-        meaning, action = ADVICE[code]
+        meaning, action = headlines.ADVICE[code]
         lines.append(f"| `{code.value}` | {_cell(meaning)} | {_cell(action[0].upper() + action[1:])}. |")
     return "\n".join(lines) + "\n"
 
