@@ -79,7 +79,7 @@ def record_a_batch(recorder: Recorder, absent, y_pred, latencies) -> None:
     recorder.predicted_classes("champion", ["negative", "positive"], y_pred)
     recorder.predicted_probabilities("champion", y_pred)
     recorder.features_missing([f"f{number}" for number in range(FEATURES)], absent)
-    recorder.end_to_end(latencies, "ab" * 16)
+    recorder.end_to_end(latencies, (5.0, "ab" * 16))
     recorder.labels({"joined": BATCH - 3, "duplicate": 1, "late": 1, "forwarded": 1})
     recorder.event_joins({"joined": BATCH - 3, "dropped": 3})
     recorder.label_delays(latencies)

@@ -174,7 +174,7 @@ def test_a_weight_counts_values_more_than_once_and_what_is_no_number_is_left_out
 def test_an_exemplar_is_told_to_who_asks_for_openmetrics():
     instruments = Instruments()
 
-    instruments.observe(declared.END_TO_END, [0.004, 0.3], "phishing", trace_id="ab" * 16)
+    instruments.observe(declared.END_TO_END, [0.004, 0.3, 70.0], "phishing", exemplar=("ab" * 16, 0.3))
 
     lines = openmetrics(instruments.registry).decode().splitlines()
     told = [line for line in lines if " # " in line]

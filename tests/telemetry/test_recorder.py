@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from tests.telemetry.reference import SECRET, at, make_recorder, record_everything, series
 
+import tailrace
 from tailrace.domain.records import Code, Rejection, Stage
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import Quantiles, Role, RoleState
 from tailrace.telemetry.instruments import ALL, MOST_PARTITIONS, Type
-from tailrace.telemetry.recorder import ProcessRecorder
+from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+
+
+def test_everything_that_can_be_told_is_told_somewhere():
+    """Without it an instrument could be declared, documented, and never fed."""
+    package = Path(tailrace.__file__).parent
+    sources = "".join(path.read_text() for path in package.rglob("*.py") if path.parent.name != "telemetry")
+
+    said = {name for kind in (Recorder, ProcessRecorder) for name in vars(kind) if not name.startswith("_")}
+
+    silent = {name for name in said if not re.search(rf"ecorder\.{name}\b", sources)}
+    assert {"stage"} == silent, "`timed` says it; everything else is said by an agent"
 
 
 def test_every_instrument_is_updated_by_the_recorder():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
@@ -83,7 +83,7 @@ class _Sent:
         answered_ms: Kafka times of the answered events.
         scored: (partition, block), in order.
         sent_s: When the predictions were in line.
-        trace_id: Of the oldest of the events that has a sampled trace; "": none has.
+        traced: Kafka time and trace id of the oldest of the events that has a sampled trace; None: none has.
         end_spans: Ends those of the batch.
     """
 
@@ -92,7 +92,7 @@ class _Sent:
     answered_ms: Ints
     scored: Sequence[tuple[int, Outgoing]]
     sent_s: float = 0.0
-    trace_id: str = ""
+    traced: tuple[int, str] | None = None
     end_spans: Callable[[], None] = lambda: None
 
 
@@ -198,12 +198,12 @@ class ScoreAgent(Service):
             letters = await parts.dead_letters.send([(records[index], rejected[index]) for index in sorted(rejected)])
         self._count(served, len(rejected), events.extra_fields)
         answered = np.array([record.timestamp for record in used], np.int64)
+        sent = _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used, parents, kept))
         if traces is None or not spans:
-            return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used))
+            return sent
         failed = {index: rejection.code.value for index, rejection in rejected.items()}
         facts = {"model": block.model, "version": block.version, "position": show(block.state_position)}
-        end = partial(traces.scored, spans, failed, facts)
-        return _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used), end)
+        return replace(sent, end_spans=partial(traces.scored, spans, failed, facts))
 
     async def _finish(self, batch: RecordBatch, sent: _Sent) -> None:
         parts, recorder = self._parts, self._parts.recorder
@@ -211,7 +211,9 @@ class ScoreAgent(Service):
             await sent.predictions
             failpoints.reached("score.predictions_acknowledged")
             recorder.produced(parts.predictions_topic, len(sent.answered_ms), perf_counter() - sent.sent_s)
-            recorder.end_to_end(parts.now_ms() - sent.answered_ms, sent.trace_id)
+            now_ms = parts.now_ms()
+            traced = None if sent.traced is None else (now_ms - sent.traced[0], sent.traced[1])
+            recorder.end_to_end(now_ms - sent.answered_ms, traced)
         # Batches of a partition come here in their order, since their predictions are acknowledged in it.
         async with self._in_line:
             begun_s = perf_counter()
@@ -342,11 +344,19 @@ def _trace(record: Record) -> Headers:
     return [header for header in record.headers if header[0] in _TRACE_HEADERS]
 
 
-def slowest_trace(records: Sequence[Record]) -> str:
-    """Return the trace id of the oldest record whose trace is sampled; "": of none."""
+def slowest_trace(
+    records: Sequence[Record], parents: Mapping[int, bytes], rows: Sequence[int]
+) -> tuple[int, str] | None:
+    """Return time and trace id of the oldest record whose trace is sampled; None: of none.
+
+    Args:
+        parents: Row → the span that scored it, of those that are traced here; `rows` are those of the records.
+    """
     found = [(record.timestamp, sampled(record.headers)) for record in records if record.headers]
-    traced = [(at_ms, trace) for at_ms, trace in found if trace is not None]
-    return trace_id_of(min(traced)[1]) if traced else ""
+    if parents:
+        found += [(record.timestamp, parents.get(row)) for record, row in zip(records, rows, strict=True)]
+    oldest = min(((at_ms, trace) for at_ms, trace in found if trace is not None), default=None)
+    return None if oldest is None else (oldest[0], trace_id_of(oldest[1]))
 
 
 def _row_too_large(size: int, allowed: int) -> Rejection:

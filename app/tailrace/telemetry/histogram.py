@@ -47,8 +47,10 @@ class BatchHistogram(Collector):
         self._series: dict[tuple[str, ...], _Series] = {}
         self._lock = Lock()
 
-    def observe(self, labels: tuple[str, ...], values: Values, weight: int = 1, trace_id: str = "") -> None:
-        """Count values, each `weight` times; an exemplar goes to the largest of them. NaN is not counted."""
+    def observe(
+        self, labels: tuple[str, ...], values: Values, weight: int = 1, exemplar: tuple[str, float] | None = None
+    ) -> None:
+        """Count values, each `weight` times; NaN is not counted. `exemplar` is trace id and value of one of them."""
         batch = np.asarray(values, np.float64)
         batch = batch[~np.isnan(batch)]
         if not len(batch):
@@ -59,9 +61,8 @@ class BatchHistogram(Collector):
             series = self._series.setdefault(labels, _Series(np.zeros(len(self._texts), np.int64)))
             series.counts += counts
             series.total += total
-        if trace_id:
-            largest = int(batch.argmax())
-            series.exemplars[int(places[largest])] = (trace_id, float(batch[largest]))
+        if exemplar is not None:
+            series.exemplars[int(self._bounds.searchsorted(exemplar[1]))] = exemplar
 
     def collect(self) -> Iterable[Metric]:
         """Return what was counted, for the registry."""

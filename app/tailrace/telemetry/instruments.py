@@ -444,15 +444,20 @@ class Instruments:
         self._one(instrument, labels).inc(amount)
 
     def observe(
-        self, instrument: Instrument, values: Values, *labels: str, weight: int = 1, trace_id: str = ""
+        self,
+        instrument: Instrument,
+        values: Values,
+        *labels: str,
+        weight: int = 1,
+        exemplar: tuple[str, float] | None = None,
     ) -> None:
         """Put many values into a histogram at once; raises like `add`.
 
         Args:
             weight: How often each value counts.
-            trace_id: An example of the largest of them, for whoever reads OpenMetrics; "": there is none.
+            exemplar: Trace id and value of one of them, for whoever reads OpenMetrics.
         """
-        self._histograms[instrument].observe(self._named_by(instrument, labels), values, weight, trace_id)
+        self._histograms[instrument].observe(self._named_by(instrument, labels), values, weight, exemplar)
 
     def remove(self, instrument: Instrument, *labels: str) -> None:
         """Forget one series of a gauge, if it is there: what it told about is no longer this process's business."""

@@ -80,11 +80,9 @@ class Recorder:
         self._instruments.add(declared.RECORDS_CONSUMED, records, self._loop, role.value, topic, name)
         self._instruments.add(declared.BYTES_CONSUMED, size_bytes, self._loop, role.value, topic)
 
-    def completed(self, role: Role, records: int, seconds: float, trace_id: str = "") -> None:
+    def completed(self, role: Role, records: int, seconds: float) -> None:
         """Say how long a batch took from being handed over until everything that came of it was acknowledged."""
-        self._instruments.observe(
-            declared.BATCH_DURATION, (seconds,), self._loop, role.value, weight=records, trace_id=trace_id
-        )
+        self._instruments.observe(declared.BATCH_DURATION, (seconds,), self._loop, role.value, weight=records)
 
     def produced(self, topic: str, records: int, seconds: float | None = None) -> None:
         """Count records that were acknowledged, and how long after they were put in line."""
@@ -313,14 +311,15 @@ class Recorder:
         """Return p50 and p99 of the last few thousand; None when there was none."""
         return Quantiles.of(self._latencies_ms)
 
-    def end_to_end(self, latencies_ms: NDArray[Any], trace_id: str = "") -> None:
+    def end_to_end(self, latencies_ms: NDArray[Any], traced: tuple[float, str] | None = None) -> None:
         """Take latencies from an event's Kafka time to the acknowledgement of its prediction.
 
         Args:
-            trace_id: Of the slowest of them that has a sampled trace; "": none has.
+            traced: The latency and the trace id of one of them; None: none is traced.
         """
         seconds = np.maximum(latencies_ms, 0) / 1_000
-        self._instruments.observe(declared.END_TO_END, seconds, self._loop, trace_id=trace_id)
+        exemplar = None if traced is None else (traced[1], max(traced[0], 0) / 1_000)
+        self._instruments.observe(declared.END_TO_END, seconds, self._loop, exemplar=exemplar)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Add CPU time to a stage: decode, validate, predict, join, learn, judge, encode, send, snapshot."""
