@@ -95,8 +95,8 @@ def test_nothing_that_runs_makes_no_predictions():
 
     assert (Condition.NO_PROCESS, Verdict.FAIL) == (found.code, found.verdict)
     assert found.sentence == (
-        "Nothing runs because no process was heard in the last minute; start one with `tailrace run`; "
-        "no new predictions are made."
+        "Nothing runs because no process was heard in the last minute; no new predictions are made; "
+        "start one with `tailrace run`."
     )
 
 
@@ -190,6 +190,15 @@ def test_every_condition_has_advice_and_can_be_said(code: Condition):
 
     assert ADVICE[code].meaning.endswith(".")
     assert said.sentence.endswith(f"; {ADVICE[code].action}.")
+
+
+def test_a_reason_that_says_alone_what_to_do_is_not_followed_by_other_advice():
+    status = picture("phishing", [make_member()], 10_000, EXPECTED)
+    found = Finding("learn", Verdict.WARN, "`tailrace upgrade` builds it", Condition.LEARNING_HINDERED)
+
+    said = headline_of(type(status)("phishing", 1, status.members, (found,), {}, None, (), None, None))
+
+    assert "Learning goes on, but `tailrace upgrade` builds it; predictions are served." == said.sentence
 
 
 def test_lengths_of_time_are_told_in_words_of_a_sentence():

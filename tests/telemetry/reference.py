@@ -65,6 +65,7 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     for topic in ("predictions", "scored", "training"):
         recorder.produced(topic, 3, 0.01)
     recorder.configured(task="binary", contract="c" * 64, lineage="l" * 64)
+    recorder.producing(waiting_bytes=900, renewals=1)
     recorder.serves("champion", "abc")
     recorder.serving(ServingStatus(5, 0.1, 2, 3.0))
     recorder.books({line: dict.fromkeys(parts, 1) for line, parts in EQUATIONS.items()} | {"examples": {"examples": 1}})

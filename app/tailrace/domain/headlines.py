@@ -7,7 +7,7 @@ and of the page of the runbook; `ADVICE` says of every code what an alert about 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from tailrace.domain.status import Condition, Finding, LoopStatus, Role, RoleState, Verdict
@@ -136,9 +136,14 @@ def headline_of(status: LoopStatus) -> Headline:
         key=lambda each: (each.verdict is not Verdict.FAIL, order.index(each.code)),
         default=Finding("loop", Verdict.OK, ""),
     )
-    said = [_matter(worst, status), _serving(worst, status)]
-    if "`tailrace " not in worst.reason:  # which says what to do
-        said.append(ADVICE[worst.code].action)
+    reason, _, action = worst.reason.rpartition("; ")
+    if "`tailrace " in action and reason:
+        worst = replace(worst, reason=reason)
+    elif "`tailrace " not in worst.reason:
+        action = ADVICE[worst.code].action
+    else:
+        action = ""
+    said = filter(None, (_matter(worst, status), _serving(worst, status), action))
     return Headline(worst.code, worst.verdict, f"{'; '.join(said)}.")
 
 

@@ -153,6 +153,7 @@ class Composition:
         self._reader = reader
         self._loop = loop
         self._sink: Sink = opened.sink(f"{domain.name}.internal")
+        self._sinks = [self._sink]
         self._fold: Fold = domain.fold()
         self._store: SnapshotStore = TimedStore(open_store(member.settings), member.recorder.store_request)
         self._keys: KeyFolder = open_keys(member.settings)
@@ -229,6 +230,7 @@ class Composition:
                 traces=self._traces,
             )
         )
+        self._sinks.append(predictions)
         self.before += [predictions, follow, loop.follower]
         group = domain.group(Role.SCORE)
         # Half of the disorder is the producers' own; the other half may come of reading many partitions.
@@ -405,6 +407,7 @@ class Composition:
             proof=lambda: None if prover is None else prover.proof,
             serving=self._serving,
             books=lambda: books_of(loop.models),
+            sinks=self._sinks,
             remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)

@@ -50,6 +50,7 @@ class Beating:
         proof: Of the last verification that this process began; None: it began none.
         serving: How old the state is that serves; None: this process does not score, or has none yet.
         books: Line → its total under the line's own name, and its parts, over the whole log; {} where nobody learns.
+        sinks: What the roles of this process send with.
         remarks: Role → what is to be said of it although it runs; "" when all is well.
     """
 
@@ -67,6 +68,7 @@ class Beating:
     proof: Callable[[], ProofStatus | None]
     serving: Callable[[], ServingStatus | None]
     books: Callable[[], Mapping[str, Mapping[str, int]]]
+    sinks: Sequence[Sink] = ()
     remarks: Mapping[Role, Callable[[], str]] = field(default_factory=dict)
 
 
@@ -124,6 +126,10 @@ class Heartbeat(Service):
             for partition, batches in source.in_flight.items():
                 held[partition.topic] += batches
             recorder.reading(role.role, role.partitions, picture.time_ms, paused=paused, held=held)
+        sinks = self._beating.sinks
+        recorder.producing(
+            waiting_bytes=sum(sink.waiting_bytes for sink in sinks), renewals=sum(sink.renewals for sink in sinks)
+        )
         if picture.serving is not None:
             recorder.serving(picture.serving)
         recorder.books(self._beating.books())

@@ -232,6 +232,16 @@ class Sink(Service, ABC):
     def max_record_bytes(self) -> int:
         """The largest value that `send` takes."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in line and not acknowledged; 0 where that is not counted."""
+        return 0
+
+    @property
+    def renewals(self) -> int:
+        """How many producers were given up after a failed send."""
+        return 0
+
 
 class Delivery(Protocol):
     """Records in line; await it for their offsets, in order, once all are acknowledged."""

@@ -330,6 +330,14 @@ PRODUCE_DURATION: Final = Instrument(
     "Time from putting records in line until all of them were acknowledged, by topic.",
     ("loop", "topic"), buckets=DURATION_BUCKETS_S,
 )  # fmt: skip
+PRODUCE_WAITING: Final = Instrument(
+    "tailrace_produce_waiting_bytes", Type.GAUGE, "Bytes that were put in line and are not acknowledged.", ("loop",),
+)  # fmt: skip
+PRODUCER_RENEWALS: Final = Instrument(
+    "tailrace_producer_renewals_total", Type.COUNTER,
+    "Producers that were given up because a send failed or was late; what was not acknowledged is sent again.",
+    ("loop",),
+)  # fmt: skip
 LAG_RECORDS: Final = Instrument(
     "tailrace_consumer_lag_records", Type.GAUGE, "Records between what was completed and the end of the partition.",
     ("loop", "role", "topic", "partition"), {"role": ROLES},

@@ -41,6 +41,7 @@ class Recorder:
         self._progress: dict[tuple[Role, str, int], tuple[int, int]] = {}
         self._shown: dict[tuple[Role, str], frozenset[str]] = {}
         self._serves: tuple[str, str] | None = None
+        self._renewals = 0
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,6 +94,12 @@ class Recorder:
     def committed(self, role: Role, outcome: str, commits: int = 1) -> None:
         """Count commits; outcome is "ok", "refused" or "failed"."""
         self._instruments.add(declared.COMMITS, commits, self._loop, role.value, outcome)
+
+    def producing(self, *, waiting_bytes: int, renewals: int) -> None:
+        """Say what waits to be acknowledged, and how many producers were given up since this process began."""
+        self._instruments.set(declared.PRODUCE_WAITING, waiting_bytes, self._loop)
+        self._instruments.add(declared.PRODUCER_RENEWALS, renewals - self._renewals, self._loop)
+        self._renewals = renewals
 
     def reading(
         self,
