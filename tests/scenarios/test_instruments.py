@@ -47,15 +47,18 @@ async def test_the_learner_of_the_scorer_counts_every_label_once(scenario):
 
     await scenario.user.events(*events)
     await scenario.user.labels(*labels)
-    await until(lambda: scenario.learned(process) == 100, "every label is learned")
+    count, lag = "tailrace_label_to_influence_seconds_count", "tailrace_serving_state_event_time_lag_seconds"
+    await until(lambda: told(process).get(count) == 100, "every label is learned")
     await until(lambda: told(process).get("tailrace_serving_state_age_seconds") == 0.0, "nothing newer is in the log")
+    await until(lambda: told(process).get(lag) == 0.0, "a heartbeat after the last example tells so")
 
     found = told(process)
-    assert 100 == found["tailrace_label_to_influence_seconds_count"]
+    assert 100 == found[count], "none is counted twice"
     assert 100 == found["tailrace_label_delay_seconds_count"]
     assert found["tailrace_label_to_influence_seconds_sum"] < 100 * 30
     assert 0 == found["tailrace_serving_state_lag_records"]
-    assert 0 <= found["tailrace_serving_state_event_time_lag_seconds"] <= 0.1
+    stored = 'tailrace_store_request_duration_seconds_count{operation="put",outcome="ok"}'
+    await until(lambda: told(process).get(stored), "a snapshot is stored")
     classes = [value for name, value in found.items() if name.startswith("tailrace_predicted_class_total")]
     assert 100 == sum(classes) == found['tailrace_prediction_value_count{model="champion"}']
 
