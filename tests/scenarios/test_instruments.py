@@ -69,12 +69,13 @@ async def test_books_are_told_up_to_the_position_of_the_learner(scenario):
     await scenario.user.events(*events)
     await scenario.user.labels(*labels, *labels[:5])
 
-    await until(
-        lambda: told(process).get('tailrace_books_records{line="labels",part="duplicate"}') == 5, "the books are told"
+    duplicate, learned = (
+        f'tailrace_books_records{{line="{line}",part="{part}"}}'
+        for line, part in (("labels", "duplicate"), ("examples", "learned"))
     )
+    await until(lambda: [told(process).get(name) for name in (duplicate, learned)] == [5, 20], "the books are told")
 
     found = told(process)
-    assert 20 == found['tailrace_books_records{line="examples",part="learned"}']
     assert 0 == found['tailrace_books_difference_records{line="examples"}']
     assert 20 == found['tailrace_books_records{line="scored",part="joined"}']
 
