@@ -6,7 +6,7 @@ The map of the package. Floors, and what each room is for:
               cli        one file per command group                            demo       what `tailrace demo` shows
               inspection status, books, verify from the topics alone           opening    settings → log, store
     floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
-    floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments and logs
+    floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments, logs, traces
     floor 0   domain     decides and does nothing: pure and deterministic
 
 The walk of one event and its label: `streams.score_agent` decodes it (`wire`), reads it by the contract
@@ -46,12 +46,13 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "river": frozenset({"domain", "main", "demo"}),
     "msgpack": frozenset({"domain"}),
     "obstore": frozenset({"stores"}),
-    "numpy": frozenset({"domain", "wire", "stores", "streams", "main", "inspection"}),
+    "numpy": frozenset({"domain", "wire", "stores", "telemetry", "streams", "main", "inspection"}),
     "scipy": frozenset({"domain", "main"}),
     "numba": frozenset({"domain"}),
     "orjson": frozenset({"wire", "streams", "web", "telemetry", "inspection", "cli", "demo", "settings"}),
     "fastavro": frozenset({"wire"}),
     "cryptography": frozenset({"stores"}),
+    "opentelemetry": frozenset({"telemetry"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
     "rocksdict": frozenset({"stores"}),
     "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),

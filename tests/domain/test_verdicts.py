@@ -9,6 +9,7 @@ import pytest
 
 from tailrace.domain.proof import Digests, ProofStatus
 from tailrace.domain.status import (
+    Condition,
     Finding,
     LoopStatus,
     MemberStatus,
@@ -137,7 +138,9 @@ def test_a_loop_without_processes_says_how_to_start_one():
 
 
 def test_a_silent_member_is_a_warning():
-    assert [Finding("m1", Verdict.WARN, "was last heard 5 s ago")] == complaints(look(make_member(time_ms=5_000)))
+    assert [Finding("m1", Verdict.WARN, "was last heard 5 s ago", Condition.PROCESS_SILENT)] == complaints(
+        look(make_member(time_ms=5_000))
+    )
 
 
 def test_a_silent_member_owns_nothing_that_another_has_taken_over():
@@ -157,10 +160,10 @@ def test_a_role_that_has_failed_says_why():
     failed = RoleStatus(Role.LEARN, RoleState.FAILED, "the log was recreated")
     silent = RoleStatus(Role.LEARN, RoleState.FAILED)
 
-    assert [Finding("learn", Verdict.FAIL, "the log was recreated")] == complaints(
+    assert [Finding("learn", Verdict.FAIL, "the log was recreated", Condition.LEARNING_STOPPED)] == complaints(
         look(make_member(roles=(*make_member().roles[:2], failed)))
     )
-    assert [Finding("learn", Verdict.FAIL, "failed")] == complaints(
+    assert [Finding("learn", Verdict.FAIL, "failed", Condition.LEARNING_STOPPED)] == complaints(
         look(make_member(roles=(*make_member().roles[:2], silent)))
     )
 
@@ -171,7 +174,7 @@ def test_a_role_that_is_still_restoring_is_a_warning(reason: str, told: str):
 
     status = look(make_member(roles=(*make_member().roles[:2], restoring)))
 
-    assert [Finding("learn", Verdict.WARN, told)] == complaints(status)
+    assert [Finding("learn", Verdict.WARN, told, Condition.LEARNING_STARTING)] == complaints(status)
 
 
 def test_a_partition_without_an_owner_is_a_failure():
@@ -179,7 +182,9 @@ def test_a_partition_without_an_owner_is_a_failure():
 
     status = look(make_member(roles=(score, *make_member().roles[1:])))
 
-    assert [Finding("score", Verdict.FAIL, "nobody reads pages partition 1")] == complaints(status)
+    assert [
+        Finding("score", Verdict.FAIL, "nobody reads pages partition 1", Condition.PARTITIONS_UNREAD)
+    ] == complaints(status)
 
 
 def test_a_partition_without_an_owner_is_a_warning_while_a_member_settles():
@@ -188,7 +193,9 @@ def test_a_partition_without_an_owner_is_a_warning_while_a_member_settles():
 
     status = look(make_member(roles=(score, *make_member().roles[1:])), make_member("m2", roles=(starting,)))
 
-    assert [Finding("score", Verdict.WARN, "nobody reads pages partition 1")] == complaints(status)
+    assert [
+        Finding("score", Verdict.WARN, "nobody reads pages partition 1", Condition.PARTITIONS_UNREAD)
+    ] == complaints(status)
 
 
 def test_many_partitions_without_an_owner_are_not_all_named():
@@ -293,7 +300,8 @@ def test_two_members_that_came_to_the_same_state_are_fine():
 def test_what_the_last_verification_found_is_told(proof: ProofStatus, verdict: Verdict, reason: str):
     found = look(make_member("m1", proof=proof), make_member("m2", roles=(), proof=ProofStatus(0, 0, 0, 0)))
 
-    assert (proof, Finding("proof", verdict, reason)) == (found.proof, finding_about(found, "proof"))
+    code = Condition.ALL_WELL if verdict is Verdict.OK else Condition.SNAPSHOT_NOT_PROVEN
+    assert (proof, Finding("proof", verdict, reason, code)) == (found.proof, finding_about(found, "proof"))
 
 
 def test_a_follower_that_stopped_is_a_failure_and_one_that_nobody_asked_for_is_not_missed():
@@ -301,7 +309,9 @@ def test_a_follower_that_stopped_is_a_failure_and_one_that_nobody_asked_for_is_n
 
     with_it, without = look(make_member(), make_member("m2", roles=(stopped,))), look(make_member())
 
-    assert Finding("follow", Verdict.FAIL, "it diverged") == finding_about(with_it, "follow")
+    assert Finding("follow", Verdict.FAIL, "it diverged", Condition.FOLLOWING_STOPPED) == finding_about(
+        with_it, "follow"
+    )
     assert finding_about(without, "follow") is None
 
 
@@ -326,5 +336,5 @@ def test_what_is_to_be_said_of_a_role_that_runs_is_a_warning():
 
     status = look(make_member(roles=roles))
 
-    assert Finding("learn", Verdict.WARN, reason) == status.findings[0]
+    assert Finding("learn", Verdict.WARN, reason, Condition.LEARNING_HINDERED) == status.findings[0]
     assert "1 of 1 running" not in {each.reason for each in status.findings if each.about == "learn"}

@@ -24,7 +24,7 @@ from tailrace.settings import Settings
 from tailrace.streams.followers import Models
 from tailrace.streams.log import Log, Outgoing, Record, Sink, TopicPartition, TopicState
 from tailrace.telemetry.instruments import Instruments
-from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.wire.partitioner import partitions_of
 from tailrace.wire.topics import topics_of
 
@@ -109,6 +109,10 @@ class User:
             lines.setdefault(home, []).append(Outgoing(key, orjson.dumps(label)))
         for at, outgoing in lines.items():
             await (await self.sink.send(TopicPartition(self.domain.topics.labels, at), outgoing))
+
+    def home(self, id_: str) -> int:
+        """Return the partition of an event id."""
+        return partitions_of([id_.encode()], self.partitions)[0]
 
     async def raw(self, topic: str, partition: int, *records: Outgoing) -> list[int]:
         """Send records as they are."""
@@ -263,9 +267,11 @@ def pairs(count: int, at_ms: int, first: int = 0) -> tuple[Sequence[dict[str, An
 async def following(scenario: Scenario, member: str = "follower-1") -> AsyncIterator[RunningLoop]:
     """Run a follower of a loop beside its worker, in no group: the embedded log has one worker process."""
     opened = scenario.form.open()
-    loop = RunningLoop(scenario.domain, Models(), Recorder(Instruments(), scenario.domain.name))
+    instruments = Instruments()
+    loop = RunningLoop(scenario.domain, Models(), Recorder(instruments, scenario.domain.name))
     async with running(opened.reader()) as reader, AsyncExitStack() as stack:
-        composition = Composition(Member(member, (Role.FOLLOW,), scenario.settings, now_ms()), opened, reader, loop)
+        me = Member(member, (Role.FOLLOW,), scenario.settings, now_ms(), ProcessRecorder(instruments))
+        composition = Composition(me, opened, reader, loop)
         await composition.make()
         for service in [*composition.before, loop.follow]:
             await stack.enter_async_context(running(service))

@@ -6,7 +6,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tailrace.streams.log import TopicPartition
+import numpy as np
+
+from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.streams.score_agent import ScoreAgent, ScoreParts, _Sent
 
 
@@ -29,14 +31,18 @@ class SlowAtFirst:
 
 async def test_a_small_batch_does_not_overtake_a_large_one_that_waits_for_room():
     sink, told = SlowAtFirst(), SimpleNamespace()
-    told.produced = told.end_to_end = told.label_to_influence = lambda *_: None
+    told.produced = told.end_to_end = lambda *_: None
     parts = SimpleNamespace(
         scored=sink, scored_topic="scored", predictions_topic="predictions", recorder=told, now_ms=lambda: 0
     )
     agent = ScoreAgent(cast("ScoreParts", parts))
     agent._source = cast("Any", SimpleNamespace(complete=lambda _: None))
-    first, second = _Sent(None, None, [], [(0, b"1"), (1, b"1")]), _Sent(None, None, [], [(1, b"2")])
+    none = np.empty(0, np.int64)
+    first, second = (
+        _Sent(None, None, none, [(0, Outgoing(None, b"1")), (1, Outgoing(None, b"1"))]),
+        _Sent(None, None, none, [(1, Outgoing(None, b"2"))]),
+    )
 
-    await asyncio.gather(*(agent._finish(cast("Any", None), sent, []) for sent in (first, second)))
+    await asyncio.gather(*(agent._finish(cast("Any", None), sent) for sent in (first, second)))
 
     assert sink.lines == {0: [b"1"], 1: [b"1", b"2"]}

@@ -7,16 +7,43 @@ import re
 
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tailrace.domain.errors import ContractError
 from tailrace.telemetry import instruments as declared
 from tailrace.telemetry.instruments import ALL, Instrument, Instruments, Type
 
-UNITS = {"seconds", "bytes", "records", "events", "labels", "ids", "samples", "snapshots", "offset", "info", "ratio"}
-WITHOUT_UNIT = {"tailrace_ready", "tailrace_role_state", "tailrace_model_metric", "tailrace_model_metric_baseline"}
+UNITS = {
+    "partitions",
+    "batches",
+    "seconds",
+    "bytes",
+    "records",
+    "events",
+    "labels",
+    "ids",
+    "samples",
+    "snapshots",
+    "offset",
+    "info",
+    "ratio",
+}
+WITHOUT_UNIT = {
+    "tailrace_ready",
+    "tailrace_role_state",
+    "tailrace_model_metric",
+    "tailrace_model_metric_baseline",
+    "tailrace_prediction_value",
+    "tailrace_http_streams_active",
+}
 BAD_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|percent)(_|$)")
-CONFIGURED = {"loop", "topic", "partition", "model", "metric", "baseline", "reason", *declared.BUILD_INFO.labels}
+CONFIGURED = {
+    *("loop", "topic", "partition", "model", "metric", "baseline", "reason"),
+    *("feature", "class", "route"),
+    *declared.BUILD_INFO.labels,
+    *declared.LOOP_INFO.labels,
+}
 """Labels whose values come from the configuration or from the code, and are few."""
 
 
@@ -118,6 +145,42 @@ def test_a_batch_of_values_lands_in_the_right_buckets():
     assert 5 == found["_bucket", "+Inf"]
     assert 5 == found["_count", None]
     assert found["_sum", None] == pytest.approx(120.012)
+
+
+def test_beyond_a_cap_values_of_a_label_are_counted_together():
+    instruments = Instruments()
+
+    for number in range(declared.MOST_FEATURES + 5):
+        instruments.add(declared.FEATURES_MISSING, 1, "phishing", f"f{number}")
+    instruments.add(declared.FEATURES_MISSING, 1, "phishing", "f0")
+    instruments.add(declared.FEATURES_MISSING, 1, "phishing", "never seen before")
+
+    lines = [line for line in text_of(instruments).splitlines() if line.startswith("tailrace_feature_missing_total{")]
+    assert declared.MOST_FEATURES + 1 == len(lines)
+    assert 'tailrace_feature_missing_total{feature="f0",loop="phishing"} 2.0' in lines
+    assert 'tailrace_feature_missing_total{feature="_other",loop="phishing"} 6.0' in lines
+
+
+def test_a_weight_counts_values_more_than_once_and_what_is_no_number_is_left_out():
+    instruments = Instruments()
+
+    instruments.observe(declared.BATCH_DURATION, [0.5, math.nan], "phishing", "score", weight=100)
+    instruments.observe(declared.BATCH_DURATION, [], "phishing", "score")
+
+    assert 'tailrace_batch_duration_seconds_count{loop="phishing",role="score"} 100.0' in text_of(instruments)
+    assert 'tailrace_batch_duration_seconds_sum{loop="phishing",role="score"} 50.0' in text_of(instruments)
+
+
+def test_an_exemplar_is_told_to_who_asks_for_openmetrics():
+    instruments = Instruments()
+
+    instruments.observe(declared.END_TO_END, [0.004, 0.3, 70.0], "phishing", exemplar=("ab" * 16, 0.3))
+
+    lines = openmetrics(instruments.registry).decode().splitlines()
+    told = [line for line in lines if " # " in line]
+    assert ["0.5"] == [re.search(r'le="([^"]+)"', line)[1] for line in told]  # type: ignore[index]
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.3' in told[0]
+    assert "ab" * 16 not in text_of(instruments)
 
 
 def test_a_removed_series_is_gone_and_removing_it_again_is_fine():

@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
+from tests.telemetry.reference import SECRET, at, make_recorder, record_everything, series
 
+import tailrace
 from tailrace.domain.records import Code, Rejection, Stage
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import Quantiles, Role, RoleState
-from tailrace.telemetry import instruments as declared
-from tailrace.telemetry.instruments import ALL, Instruments, Type
+from tailrace.telemetry.instruments import ALL, MOST_PARTITIONS, Type
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 
-PARTITIONS = 8
-SECRET = "attacker-text-4711"
 
+def test_everything_that_can_be_told_is_told_somewhere():
+    """Without it an instrument could be declared, documented, and never fed."""
+    package = Path(tailrace.__file__).parent
+    sources = "".join(path.read_text() for path in package.rglob("*.py") if path.parent.name != "telemetry")
 
-def make_recorder() -> tuple[Recorder, Instruments]:
-    instruments = Instruments()
-    return Recorder(instruments, "phishing"), instruments
+    said = {name for kind in (Recorder, ProcessRecorder) for name in vars(kind) if not name.startswith("_")}
 
-
-def series(instruments: Instruments) -> dict[str, float]:
-    lines = generate_latest(instruments.registry).decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, value in pairs if name.startswith("tailrace_")}
-
-
-def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
-    """Use every label value that a loop with 8 partitions can have."""
-    process.build({"version": "1", "python": "3.11"})
-    process.ready(is_ready=True)
-    process.event_loop_lag(0.01)
-    for level in declared.LOG_LEVELS:
-        process.log_message(level)
-    for role in Role:
-        recorder.role(role, RoleState.RUNNING)
-        recorder.rebalanced(role)
-        recorder.model_position(role, 5)
-        for outcome in ("ok", "refused", "failed"):
-            recorder.committed(role, outcome)
-    for partition in range(PARTITIONS):
-        recorder.join_holds(partition, waiting=1, early=2, remembered=3)
-        for role, topic in ((Role.SCORE, "pages"), (Role.JOIN, "verdicts"), (Role.JOIN, "scored")):
-            recorder.consumed(role, topic, partition, 10)
-            recorder.lag(role, topic, partition, records=5, seconds=0.5)
-    for topic in ("predictions", "scored", "relabelled", "training", "snapshots", "status", "dlq"):
-        recorder.produced(topic, 3)
-    recorder.events(dict.fromkeys(declared.EVENT_OUTCOMES, 1))
-    recorder.event_joins(dict.fromkeys(declared.JOIN_OUTCOMES, 1))
-    recorder.labels(dict.fromkeys(declared.LABEL_OUTCOMES, 1))
-    recorder.unknown_fields(2)
-    for topic in ("pages", "verdicts"):
-        recorder.rejected(topic, [Rejection(code, Stage.VALIDATE, SECRET) for code in Code])
-    recorder.learned(examples=5, skipped=1, fenced=1, now_ms=9_000)
-    for window in declared.WINDOWS:
-        recorder.quality("champion", window, {"accuracy": 0.9, "log_loss": 0.1, "brier": 0.1, "roc_auc": 0.9}, 50)
-        recorder.baseline("prior", window, {"accuracy": 0.5})
-        recorder.baseline("no_change", window, {"accuracy": 0.5})
-    recorder.drifted()
-    recorder.decided("promote", is_refused=False)
-    recorder.digests_compared(2)
-    recorder.diverged()
-    recorder.verified("equal", 0.5)
-    recorder.verified("failed", None)
-    recorder.command_refused("signature")
-    recorder.label_to_influence([5.0])
-    recorder.end_to_end([5.0])
-    for stage in declared.CPU_STAGES:
-        recorder.stage(stage, 0.1)
-    for kind in Kind:
-        recorder.snapshot_done(kind, size_bytes=9, now_ms=9_000)
-        recorder.snapshot_failed(kind)
-        recorder.snapshot_replaced(kind)
-        recorder.snapshot_retried(kind)
-        recorder.snapshots_waiting(kind, 2)
-    recorder.snapshot_refused("digest")
-    for phase in declared.SNAPSHOT_PHASES:
-        recorder.snapshot_phase(phase, 0.1)
+    silent = {name for name in said if not re.search(rf"ecorder\.{name}\b", sources)}
+    assert {"stage"} == silent, "`timed` says it; everything else is said by an agent"
 
 
 def test_every_instrument_is_updated_by_the_recorder():
@@ -91,12 +40,12 @@ def test_every_instrument_is_updated_by_the_recorder():
         assert any(name.split("{")[0] == instrument.name + suffix for name in told), instrument.name
 
 
-def test_a_loop_with_eight_partitions_stays_under_six_hundred_series():
+def test_a_loop_with_eight_partitions_and_thirty_features_stays_under_a_thousand_series():
     recorder, instruments = make_recorder()
 
     record_everything(recorder, ProcessRecorder(instruments))
 
-    assert len(series(instruments)) < 600
+    assert len(series(instruments)) < 1_100
 
 
 def test_the_text_of_a_rejection_never_becomes_a_series():
@@ -116,7 +65,7 @@ def test_a_role_is_in_exactly_one_state():
     recorder.role(Role.LEARN, RoleState.RESTORING)
     recorder.role(Role.LEARN, RoleState.RUNNING)
 
-    states = {name: value for name, value in series(instruments).items() if 'role="learn"' in name}
+    states = {name: value for name, value in series(instruments).items() if name.startswith("tailrace_role_state")}
     assert len(RoleState) == len(states)
     assert ['tailrace_role_state{loop="phishing",role="learn",state="running"}'] == [
         name for name, value in states.items() if value
@@ -148,7 +97,7 @@ def test_nothing_learned_leaves_the_time_of_the_last_learning_alone():
 def test_a_partition_that_went_away_takes_its_gauges_along_and_leaves_its_counters():
     recorder, instruments = make_recorder()
     recorder.consumed(Role.JOIN, "scored", 3, 5)
-    recorder.lag(Role.JOIN, "scored", 3, records=5, seconds=None)
+    recorder.reading(Role.JOIN, [at("scored", 3)], 9_000, paused={}, held={})
     recorder.join_holds(3, waiting=1, early=2, remembered=3)
 
     recorder.forget_partition(Role.JOIN, "scored", 3)
@@ -158,20 +107,63 @@ def test_a_partition_that_went_away_takes_its_gauges_along_and_leaves_its_counte
     assert ["tailrace_consumed_records_total"] == [name.split("{")[0] for name in left]
 
 
+def test_a_partition_that_is_no_longer_read_is_forgotten_at_the_next_telling():
+    recorder, instruments = make_recorder()
+    recorder.reading(Role.SCORE, [at("pages", 0), at("pages", 1)], 9_000, paused={"pages": 1}, held={"pages": 3})
+
+    recorder.reading(Role.SCORE, [at("pages", 1)], 9_000, paused={}, held={})
+
+    told = series(instruments)
+    assert not [name for name in told if 'partition="0"' in name]
+    assert 1 == told['tailrace_consumer_assigned_partitions{loop="phishing",role="score",topic="pages"}']
+    assert 0 == told['tailrace_consumer_paused_partitions{loop="phishing",role="score",topic="pages"}']
+    assert 0 == told['tailrace_in_flight_batches{loop="phishing",role="score",topic="pages"}']
+
+
 def test_a_lag_in_seconds_that_is_no_longer_known_is_not_shown():
     recorder, instruments = make_recorder()
-    recorder.lag(Role.SCORE, "pages", 0, records=5, seconds=2.0)
+    recorder.reading(Role.SCORE, [at("pages", 0)], 9_000, paused={}, held={})
 
-    recorder.lag(Role.SCORE, "pages", 0, records=5, seconds=None)
+    recorder.reading(Role.SCORE, [at("pages", 0, lag_seconds=None)], 9_000, paused={}, held={})
 
     assert not any(name.startswith("tailrace_consumer_lag_seconds") for name in series(instruments))
+
+
+def test_progress_is_the_moment_at_which_something_was_completed_or_nothing_was_left():
+    recorder, instruments = make_recorder()
+    name = 'tailrace_consumer_last_progress_timestamp_seconds{loop="phishing",partition="0",role="score",topic="pages"}'
+    found = []
+    for now_ms, next_offset, lag in ((1_000, 5, 3), (2_000, 5, 4), (3_000, 7, 2), (4_000, 7, 0), (5_000, 7, 1)):
+        one = at("pages", 0, next_offset=next_offset, lag_records=lag)
+        recorder.reading(Role.SCORE, [one], now_ms, paused={}, held={})
+        found.append(series(instruments)[name])
+
+    assert [1, 1, 3, 4, 4] == found
+
+
+def test_beyond_the_cap_partitions_are_shown_as_one():
+    recorder, instruments = make_recorder()
+    many = [at("pages", partition, lag_seconds=float(partition)) for partition in range(MOST_PARTITIONS + 10)]
+
+    recorder.reading(Role.SCORE, many, 9_000, paused={}, held={})
+    for partition in range(MOST_PARTITIONS + 10):
+        recorder.consumed(Role.SCORE, "pages", partition, 1)
+
+    told = series(instruments)
+    others = {name.split("{")[0]: value for name, value in told.items() if 'partition="_other"' in name}
+    assert 10 == others["tailrace_consumed_records_total"]
+    assert (50, MOST_PARTITIONS + 9) == (
+        others["tailrace_consumer_lag_records"],
+        others["tailrace_consumer_lag_seconds"],
+    )
+    assert MOST_PARTITIONS + 1 == sum(name.startswith("tailrace_consumer_lag_records") for name in told)
 
 
 def test_latencies_give_quantiles_and_never_less_than_nothing():
     recorder, instruments = make_recorder()
     before = recorder.label_to_influence_quantiles()
 
-    recorder.label_to_influence([-5.0, *range(1, 100)])
+    recorder.label_to_influence(np.array([-5.0, *range(1, 100)]))
 
     assert before is None
     assert Quantiles(49.0, 98.0, 100) == recorder.label_to_influence_quantiles()
@@ -181,8 +173,8 @@ def test_latencies_give_quantiles_and_never_less_than_nothing():
 def test_quantiles_are_about_the_last_few_thousand_labels():
     recorder, _ = make_recorder()
 
-    recorder.label_to_influence([1_000.0] * 4_096)
-    recorder.label_to_influence([1.0] * 4_096)
+    recorder.label_to_influence(np.full(4_096, 1_000.0))
+    recorder.label_to_influence(np.ones(4_096))
 
     assert Quantiles(1.0, 1.0, 4_096) == recorder.label_to_influence_quantiles()
 

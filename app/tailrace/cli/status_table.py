@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailrace.domain.books import EQUATIONS
+from tailrace.domain.headlines import headline_of
 from tailrace.domain.positions import show
 from tailrace.domain.status import LoopStatus, MemberStatus, Quality, Verdict
 from tailrace.settings import show_duration
@@ -58,6 +59,7 @@ def rendered(pictures: Iterable[Picture]) -> RenderableType:
 def _parts(picture: Picture) -> Iterator[RenderableType]:
     found = picture.status
     yield Text.assemble("loop ", (found.loop, "bold"), "  ", _verdict(found.verdict))
+    yield Text(headline_of(found).sentence)
     findings = _table("about", "verdict", "why")
     for finding in found.findings:
         findings.add_row(finding.about, _verdict(finding.verdict), finding.reason)
@@ -87,6 +89,11 @@ def _model(found: LoopStatus) -> RenderableType:
         age = f"{span(found.time_ms - snapshot.time_ms)} old, one every {show_duration(snapshot.every_ms)}"
         told = f"number {snapshot.number} at {show(snapshot.position)}, {snapshot.size_bytes:,} bytes, {age}"
         table.add_row("snapshot", told)
+    if found.serving is not None and found.serving.age_seconds is not None:
+        lag, events_s = found.serving.lag_records, found.serving.event_time_lag_seconds
+        told = f"{span(int(1_000 * found.serving.age_seconds))} old, {lag or 0:,} records of the log behind"
+        told += "" if events_s is None else f", its newest event {span(int(1_000 * events_s))} before the newest scored"
+        table.add_row("serving state", told)
     if latency is not None:
         half, nearly_all = _latency(latency.p50_ms), _latency(latency.p99_ms)
         told = f"half within {half}, 99 % within {nearly_all} ({latency.samples:,} labels)"

@@ -8,7 +8,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     categories, status
     branches
     blocks, models, ownership, pointers, verdicts
-    layout, join, evaluation, books, notices
+    layout, join, evaluation, books, notices, headlines
     state
     features, erasure
     contract
@@ -28,7 +28,7 @@ LEVELS: Final = (
     frozenset({"categories", "status"}),
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
-    frozenset({"layout", "join", "evaluation", "books", "notices"}),
+    frozenset({"layout", "join", "evaluation", "books", "notices", "headlines"}),
     frozenset({"state"}),
     frozenset({"features", "erasure"}),
     frozenset({"contract"}),

@@ -292,7 +292,7 @@ def _wrong_type(spec: FeatureSpec, value: object) -> Rejection:
 
 def rejection(code: Code, name: str, what: str) -> Rejection:
     """Reject a record for one of its features."""
-    return Rejection(code, Stage.VALIDATE, f"feature {name!r} {what}")
+    return Rejection(code, Stage.VALIDATE, f"feature {name!r} {what}", name)
 
 
 def json_type(value: object) -> str:

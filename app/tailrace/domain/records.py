@@ -5,7 +5,7 @@ Rows that travel in blocks (scored rows, examples) are columns and live in `bloc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -89,11 +89,13 @@ class Rejection:
 
     Attributes:
         detail: A sentence for people. Names fields and types, never a value of a feature or a target.
+        feature: The name of the feature that it is about; "": of none, or of the record as a whole.
     """
 
     code: Code
     stage: Stage
     detail: str
+    feature: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

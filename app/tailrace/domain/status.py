@@ -49,6 +49,43 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
+class Condition(StrEnum):
+    """What is the matter: also the name of the alert and of the page of the runbook about it.
+
+    In the order in which somebody should look: what comes first explains or outweighs what comes later.
+    """
+
+    NO_PROCESS = "no_process"
+    DIGESTS_DIFFER = "digests_differ"
+    SNAPSHOT_NOT_PROVEN = "snapshot_not_proven"
+    SCORING_STOPPED = "scoring_stopped"
+    JOINING_STOPPED = "joining_stopped"
+    LEARNING_STOPPED = "learning_stopped"
+    FOLLOWING_STOPPED = "following_stopped"
+    PARTITIONS_UNREAD = "partitions_unread"
+    SCORING_STALLED = "scoring_stalled"
+    JOINING_STALLED = "joining_stalled"
+    LEARNING_STALLED = "learning_stalled"
+    FOLLOWING_STALLED = "following_stalled"
+    PROCESS_SILENT = "process_silent"
+    SCORING_STARTING = "scoring_starting"
+    JOINING_STARTING = "joining_starting"
+    LEARNING_STARTING = "learning_starting"
+    FOLLOWING_STARTING = "following_starting"
+    SCORING_HINDERED = "scoring_hindered"
+    JOINING_HINDERED = "joining_hindered"
+    LEARNING_HINDERED = "learning_hindered"
+    FOLLOWING_HINDERED = "following_hindered"
+    SCORING_BEHIND = "scoring_behind"
+    JOINING_BEHIND = "joining_behind"
+    LEARNING_BEHIND = "learning_behind"
+    FOLLOWING_BEHIND = "following_behind"
+    PARTITIONS_READ_TWICE = "partitions_read_twice"
+    SNAPSHOT_LATE = "snapshot_late"
+    MODEL_WORSE_THAN_BASELINE = "model_worse_than_baseline"
+    ALL_WELL = "all_well"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One verdict with its reason in words.
@@ -60,6 +97,7 @@ class Finding:
     about: str
     verdict: Verdict
     reason: str
+    code: Condition = Condition.ALL_WELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +206,23 @@ class Quantiles:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingStatus:
+    """How old the state is that answers in one process; each None: not known (yet).
+
+    Attributes:
+        position: Of the state, exclusive.
+        age_seconds: For how long the training log has held records that the state does not contain; 0: none.
+        lag_records: How many records of the training log those are; one may hold many examples.
+        event_time_lag_seconds: Newest event that was scored minus newest event that the state has learned.
+    """
+
+    position: Position
+    age_seconds: float | None = None
+    lag_records: int | None = None
+    event_time_lag_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MemberStatus:
     """The heartbeat of one process.
 
@@ -177,6 +232,7 @@ class MemberStatus:
         counters: What it counted since it began, e.g. "events_scored".
         digests: Of the state that it folds, at the last few agreed positions.
         proof: Of the last verification in the background, where this process begins them.
+        serving: Of the state that answers, where this process scores and has one.
     """
 
     member: str
@@ -193,6 +249,7 @@ class MemberStatus:
     label_to_influence: Quantiles | None = None
     digests: tuple[Digests, ...] = ()
     proof: ProofStatus | None = None
+    serving: ServingStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +263,7 @@ class LoopStatus:
         model, quality, snapshot, label_to_influence: Of the member that is furthest in the log; None or empty when
             no member told any.
         proof: The last one that any member told.
+        serving: Of the process that serves from the oldest state.
     """
 
     loop: str
@@ -218,6 +276,7 @@ class LoopStatus:
     snapshot: SnapshotStatus | None
     label_to_influence: Quantiles | None
     proof: ProofStatus | None = None
+    serving: ServingStatus | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -253,6 +312,7 @@ def from_plain(plain: Mapping[str, Any]) -> MemberStatus:
             label_to_influence=_maybe(Quantiles, plain.get("label_to_influence")),
             digests=tuple(_read(Digests, each) for each in plain.get("digests") or ()),
             proof=_maybe(ProofStatus, plain.get("proof")),
+            serving=_maybe(ServingStatus, plain.get("serving")),
         )
     except (AttributeError, TypeError, ValueError) as cause:
         raise CodecError(f"a heartbeat cannot be read: {cause}; it is ignored, is another version running?") from cause

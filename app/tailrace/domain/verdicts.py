@@ -1,4 +1,4 @@
-"""Verdicts about partitions and loops: ok, warn or fail, each with its reason in words.
+"""Verdicts about partitions and loops: ok, warn or fail, each with its reason in words; `headlines` puts them in one.
 
 A partition is judged by a window of samples instead of by a limit on its lag, as LinkedIn's Burrow does: whoever
 keeps up is fine at any lag, whoever does not move is not at any. The member that saw the samples judges, and the
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from tailrace.domain.positions import show
 from tailrace.domain.proof import Comparison, ProofStatus
 from tailrace.domain.status import (
+    Condition,
     Finding,
     LoopStatus,
     MemberStatus,
@@ -22,6 +23,7 @@ from tailrace.domain.status import (
     Role,
     RoleState,
     RoleStatus,
+    ServingStatus,
     SnapshotStatus,
     Verdict,
 )
@@ -52,6 +54,7 @@ HIGHER_IS_BETTER: Final = frozenset({"accuracy", "roc_auc"})
 _WORK: Final = (Role.SCORE, Role.JOIN, Role.LEARN)
 _OPTIONAL: Final = (Role.FOLLOW,)  # work that need not be done, unless the settings say that it is
 _SETTLING: Final = frozenset({RoleState.STARTING, RoleState.RESTORING, RoleState.WAITING, RoleState.DRAINING})
+_GERUNDS: Final = {Role.SCORE: "scoring", Role.JOIN: "joining", Role.LEARN: "learning", Role.FOLLOW: "following"}
 _WORST_FIRST: Final = (Verdict.FAIL, Verdict.WARN, Verdict.OK)
 
 
@@ -143,7 +146,16 @@ def picture(
         snapshot=snapshot,
         label_to_influence=max(latencies, key=lambda each: each.samples, default=None),
         proof=proof,
+        serving=max((each.serving for each in alive if each.serving), key=_age_s, default=None),
     )
+
+
+def _age_s(serving: ServingStatus) -> tuple[float, int]:
+    return serving.age_seconds or 0.0, -serving.position
+
+
+def _code(role: Role, state: str) -> Condition:
+    return Condition(f"{_GERUNDS[role]}_{state}")
 
 
 def _is_other(sample: LagSample, last: LagSample) -> bool:
@@ -159,9 +171,15 @@ def _learned_position(member: MemberStatus) -> tuple[int, bool]:
 
 def _of_members(heard: Sequence[MemberStatus], now_ms: int) -> list[Finding]:
     if not heard:
-        return [Finding("loop", Verdict.FAIL, "no process was heard in the last minute; start one with `tailrace run`")]
+        reason = "no process was heard in the last minute; start one with `tailrace run`"
+        return [Finding("loop", Verdict.FAIL, reason, Condition.NO_PROCESS)]
     return [
-        Finding(each.member, Verdict.WARN, f"was last heard {(now_ms - each.time_ms) // 1_000} s ago")
+        Finding(
+            each.member,
+            Verdict.WARN,
+            f"was last heard {(now_ms - each.time_ms) // 1_000} s ago",
+            Condition.PROCESS_SILENT,
+        )
         for each in heard
         if now_ms - each.time_ms >= SILENT_MS
     ]
@@ -186,15 +204,19 @@ def _doing(role: Role, members: Sequence[MemberStatus]) -> list[RoleStatus]:
 
 
 def _of_role(role: Role, mine: Sequence[RoleStatus], topics: Mapping[str, int]) -> list[Finding]:
+    stopped = _code(role, "stopped")
     if not mine:
-        return [Finding(role, Verdict.FAIL, f"no process does it; start one with `tailrace run --role {role}`")]
-    failed = [Finding(role, Verdict.FAIL, each.reason or "failed") for each in mine if each.state is RoleState.FAILED]
+        reason = f"no process does it; start one with `tailrace run --role {role}`"
+        return [Finding(role, Verdict.FAIL, reason, stopped)]
+    failed = [
+        Finding(role, Verdict.FAIL, each.reason or "failed", stopped) for each in mine if each.state is RoleState.FAILED
+    ]
     settling = [each for each in mine if each.state in _SETTLING]
     running = [each for each in mine if each.state is RoleState.RUNNING]
     if not running:
-        return failed or [Finding(role, Verdict.WARN, _in_words(settling[0]))]
+        return failed or [Finding(role, Verdict.WARN, _in_words(settling[0]), _code(role, "starting"))]
     unowned = _of_owners(role, mine, topics, is_settling=bool(settling))
-    told = [Finding(role, Verdict.WARN, each.reason) for each in running if each.reason]
+    told = [Finding(role, Verdict.WARN, each.reason, _code(role, "hindered")) for each in running if each.reason]
     calm = [Finding(role, Verdict.OK, f"{len(running)} of {len(mine)} running")]
     return failed + (told + unowned or calm)
 
@@ -209,19 +231,26 @@ def _of_owners(
         twice = [partition for partition in range(count) if owners[topic, partition] > 1]
         if nobody:
             verdict = Verdict.WARN if is_settling else Verdict.FAIL
-            findings.append(Finding(role, verdict, f"nobody reads {topic} {_numbers(nobody)}"))
+            reason = f"nobody reads {topic} {_numbers(nobody)}"
+            findings.append(Finding(role, verdict, reason, Condition.PARTITIONS_UNREAD))
         if twice:
-            findings.append(Finding(role, Verdict.WARN, f"two processes say they read {topic} {_numbers(twice)}"))
+            reason = f"two processes say they read {topic} {_numbers(twice)}"
+            findings.append(Finding(role, Verdict.WARN, reason, Condition.PARTITIONS_READ_TWICE))
     return findings
 
 
 def _of_partitions(heard: Sequence[MemberStatus]) -> list[Finding]:
     return [
-        Finding(f"{role.role} {each.topic}/{each.partition}", each.verdict, each.reason)
+        Finding(
+            f"{role.role} {each.topic}/{each.partition}",
+            each.verdict,
+            each.reason,
+            _code(role.role, "stalled" if each.verdict is Verdict.FAIL else "behind"),
+        )
         for member in heard
         for role in member.roles
         for each in role.partitions
-        if each.verdict is not Verdict.OK
+        if each.verdict is not Verdict.OK and role.role in _GERUNDS
     ]
 
 
@@ -233,7 +262,7 @@ def _of_snapshot(member: MemberStatus, snapshot: SnapshotStatus | None, now_ms: 
     if model.position <= snapshot.position or age_ms < LATE_SNAPSHOTS * snapshot.every_ms:
         return [Finding("snapshot", Verdict.OK, f"number {snapshot.number} at {show(snapshot.position)}")]
     reason = f"the last one is {age_ms // 1_000} s old, one is due every {snapshot.every_ms // 1_000} s"
-    return [Finding("snapshot", Verdict.WARN, reason)]
+    return [Finding("snapshot", Verdict.WARN, reason, Condition.SNAPSHOT_LATE)]
 
 
 def _of_digests(heard: Sequence[MemberStatus]) -> list[Finding]:
@@ -248,7 +277,8 @@ def _of_digests(heard: Sequence[MemberStatus]) -> list[Finding]:
             if found is not None:
                 parts = ", ".join(found.parts)
                 reason = f"differs from that of {other.member} at {show(found.position)} in {parts}; `tailrace verify`"
-                findings.append(Finding(f"digest of {member.member}", Verdict.FAIL, f"{reason} says which is right"))
+                about, told = f"digest of {member.member}", f"{reason} says which is right"
+                findings.append(Finding(about, Verdict.FAIL, told, Condition.DIGESTS_DIFFER))
     return findings
 
 
@@ -256,7 +286,7 @@ def _of_proof(proof: ProofStatus | None) -> list[Finding]:
     if proof is None:
         return []
     if proof.problem:
-        return [Finding("proof", Verdict.FAIL, proof.problem)]
+        return [Finding("proof", Verdict.FAIL, proof.problem, Condition.SNAPSHOT_NOT_PROVEN)]
     return [
         Finding("proof", Verdict.OK, f"{proof.proven} of {proof.known} snapshots proven, to {show(proof.position)}")
     ]
@@ -264,7 +294,12 @@ def _of_proof(proof: ProofStatus | None) -> list[Finding]:
 
 def _of_quality(quality: Sequence[Quality]) -> list[Finding]:
     return [
-        Finding("model", Verdict.WARN, f"{each.metric} ({each.window}) is {each.value:.4g}, {name} has {other:.4g}")
+        Finding(
+            "model",
+            Verdict.WARN,
+            f"{each.metric} ({each.window}) is {each.value:.4g}, {name} has {other:.4g}",
+            Condition.MODEL_WORSE_THAN_BASELINE,
+        )
         for each in quality
         for name, other in each.baselines.items()
         if each.value is not None and each.samples >= ENOUGH_SAMPLES and not _beats(each.metric, each.value, other)

@@ -13,13 +13,16 @@ from uuid import uuid4
 from mode import ServiceT
 
 import tailrace
+from tailrace.domain.books import EQUATIONS
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.learning import Fold
+from tailrace.domain.positions import row_of
 from tailrace.domain.snapshots import Refusal
-from tailrace.domain.status import Quality, Role, RoleState
+from tailrace.domain.status import Quality, Role, RoleState, ServingStatus
 from tailrace.main.loops import LoopDomain, clock_ms, now_ms, versions
 from tailrace.main.proving import verify_command_of
 from tailrace.main.signing_key import make_key_if_none
+from tailrace.main.timed_store import TimedStore
 from tailrace.opening import event_decoder, label_decoder, open_keys, open_store
 from tailrace.settings import Settings
 from tailrace.stores.key_folder import KeyFolder, Signer
@@ -31,6 +34,7 @@ from tailrace.streams.commands import Commands, CommandsParts
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.follow_agent import FollowAgent, FollowParts
 from tailrace.streams.followers import Follower, Models
+from tailrace.streams.freshness import Freshness, LogEnd
 from tailrace.streams.heartbeat import Beating, Heartbeat, Voice
 from tailrace.streams.join_agent import JoinAgent, JoinParts, JoinTopics
 from tailrace.streams.join_writer import Keeping
@@ -46,7 +50,8 @@ from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.standby import NoStandby
 from tailrace.streams.training_log import TrainingLog
 from tailrace.streams.worker import Lane
-from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+from tailrace.telemetry.traces import Tracing
 from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
@@ -89,14 +94,18 @@ class Member:
 
     Attributes:
         name: A name that no other process uses; holds no host name.
+        recorder: Of what concerns no loop.
         instance_id: Static membership, only when configured.
+        tracing: Sends spans; None: nothing is traced.
     """
 
     name: str
     roles: Sequence[Role]
     settings: Settings
     started_ms: int
+    recorder: ProcessRecorder
     instance_id: str | None = None
+    tracing: Tracing | None = None
 
     def new_owner(self) -> str:
         """Return a name that nobody has used."""
@@ -144,8 +153,9 @@ class Composition:
         self._reader = reader
         self._loop = loop
         self._sink: Sink = opened.sink(f"{domain.name}.internal")
+        self._sinks = [self._sink]
         self._fold: Fold = domain.fold()
-        self._store: SnapshotStore = open_store(member.settings)
+        self._store: SnapshotStore = TimedStore(open_store(member.settings), member.recorder.store_request)
         self._keys: KeyFolder = open_keys(member.settings)
         self._training = TrainingLog(reader, self._sink, domain.topics.training)
         self._partitions: dict[str, int] = {}
@@ -156,6 +166,11 @@ class Composition:
         self._snapshot_writer: SnapshotWriter | None = None
         self._digests: list[AgreedDigests] = []
         self._remarks: dict[Role, Callable[[], str]] = {}
+        self._freshness: Freshness | None = None
+        self._traces = None if member.tracing is None else member.tracing.of(domain.name)
+        loop.recorder.configured(
+            task=domain.settings.task.value, contract=domain.contract.id, lineage=domain.branch.lineage
+        )
 
     async def make(self) -> None:
         """Make everything that the member's roles need."""
@@ -192,6 +207,9 @@ class Composition:
             on_refused=loop.recorder.snapshot_refused,
         )
         self._remarks[Role.SCORE] = loop.follower.remark
+        self._freshness = freshness = Freshness(loop.recorder, now_ms)
+        loop.models.on_learned = freshness.learned
+        self.behind.append(LogEnd(self._reader, self._training.partition, freshness))
         loop.score = ScoreAgent(
             ScoreParts(
                 decoder=event_decoder(domain.settings),
@@ -206,10 +224,13 @@ class Composition:
                 max_block_bytes=LARGEST_MESSAGE_BYTES // 2,
                 dead_letters=self._dead_letters(domain, topics.dead_events),
                 recorder=loop.recorder,
+                freshness=freshness,
                 report=loop.reports[Role.SCORE],
                 now_ms=now_ms,
+                traces=self._traces,
             )
         )
+        self._sinks.append(predictions)
         self.before += [predictions, follow, loop.follower]
         group = domain.group(Role.SCORE)
         # Half of the disorder is the producers' own; the other half may come of reading many partitions.
@@ -235,6 +256,7 @@ class Composition:
                 clock_ms=clock_ms,
                 idle_after_ms=domain.settings.idle_after,
                 keeping=keeping_of(domain),
+                traces=self._traces,
             )
         )
         spec = SourceSpec(
@@ -292,6 +314,7 @@ class Composition:
                 refold_after_ms=self._member.settings.snapshots.every
                 if domain.settings.corrections == "refold"
                 else None,
+                traces=self._traces,
             )
         )
         self._remarks[Role.LEARN] = writer.remark
@@ -345,6 +368,7 @@ class Composition:
                 now_ms=now_ms,
                 writes=lambda: _writes(loop, by_follower=by_follower),
                 may_write=(lambda: _may_write(loop)) if by_follower else None,
+                traces=self._traces,
             )
         return self._snapshot_writer
 
@@ -381,9 +405,16 @@ class Composition:
             quality=lambda: quality_of(loop.models),
             digests=lambda: tuple(told for each in self._digests for told in each.told),
             proof=lambda: None if prover is None else prover.proof,
+            serving=self._serving,
+            books=lambda: books_of(loop.models),
+            sinks=self._sinks,
             remarks=self._remarks,
         )
         return Heartbeat(self._sink, domain.topics.status, beating)
+
+    def _serving(self) -> ServingStatus | None:
+        position = self._loop.models.serving_position
+        return None if self._freshness is None or position is None else self._freshness.status(position)
 
     def _verify(self, signed: Signed, at_ms: int) -> Refusal | None:
         trusted = self._keys.trusted.current()
@@ -399,6 +430,7 @@ class Composition:
             sink=sink,
             signer=signer,
             on_refused=self._loop.recorder.snapshot_refused,
+            on_loaded=lambda seconds: self._loop.recorder.snapshot_phase("load", seconds),
         )
 
     def _dead_letters(self, domain: LoopDomain, topic: str) -> DeadLetters:
@@ -432,6 +464,22 @@ def quality_of(models: Models) -> tuple[Quality, ...]:
         Quality(figure.metric, figure.window, figure.value, figure.samples, dict(figure.baselines))
         for figure in models.live.quality.figures()
     )
+
+
+def books_of(models: Models) -> Mapping[str, Mapping[str, int]]:
+    """Return the lines of the books that the live state can fill: over the whole log, up to its position."""
+    state = models.live
+    if state is None or row_of(state.position):  # in the middle of a block its rows are not all accounted for
+        return {}
+    lines: dict[str, dict[str, int]] = {
+        line: {part: state.outcomes[part] for part in EQUATIONS[line] if part in state.outcomes}
+        for line in ("scored", "labels")
+    }
+    champion = state.champion
+    if champion is not None:
+        examples = {part: getattr(champion, part) for part in EQUATIONS["examples"]}
+        lines["examples"] = {"examples": state.counts.examples, **examples}
+    return lines
 
 
 def _writes(loop: RunningLoop, *, by_follower: bool) -> bool:

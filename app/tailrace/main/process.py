@@ -10,6 +10,7 @@ from uuid import uuid4
 import structlog
 from mode import Service
 
+import tailrace
 from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.evaluation import metrics
 from tailrace.domain.status import Role
@@ -28,7 +29,9 @@ from tailrace.telemetry import logs
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.logs import LogFormat
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+from tailrace.telemetry.traces import Tracing, open_tracing
 from tailrace.web import server
+from tailrace.web.measuring import Measured
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +74,10 @@ class Process(Service):
         self._domains = loops_of(settings)
         self.watches: list[TopicWatch] = []
         self._address = ""
-        self._member = Member(self.member, self.roles, settings, now_ms(), instance_id)
+        self._tracing = _tracing_of(settings, self.member)
+        self._member = Member(
+            self.member, self.roles, settings, now_ms(), self.process_recorder, instance_id, self._tracing
+        )
         self._beat_s = time.monotonic()
         self._waiting = "it has just started"
 
@@ -79,6 +85,11 @@ class Process(Service):
     def label(self) -> str:
         """For logs."""
         return f"tailrace {self.member}"
+
+    async def on_shutdown(self) -> None:
+        """Send the spans that wait."""
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,9 +106,10 @@ class Process(Service):
         self.on_failure()
 
     async def _begin(self) -> None:
-        api = server.build(
+        pages = server.build(
             self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
         )
+        api = Measured(pages, self.process_recorder)
         http = self.settings.http_address
         if http is not None and free_port(*http) is None:
             problem = f"found {http[0]}:{http[1]}, which another process uses or this machine does not have"
@@ -229,6 +241,18 @@ class Process(Service):
             next=f"{step}`tailrace topics apply --yes` creates ours",
             loop=domain.name,
         )
+
+
+def _tracing_of(settings: Settings, member: str) -> Tracing | None:
+    if settings.tracing.endpoint is None:
+        return None
+    try:
+        return open_tracing(
+            settings.tracing.endpoint, settings.tracing.every, version=tailrace.__version__, member=member
+        )
+    except ImportError as missing:
+        problem = f"traces need a package that is not installed ({missing.name}); pip install tailrace[otel]"
+        raise SettingsError([f"tracing.endpoint: {problem}, or remove the key"]) from missing
 
 
 def run(

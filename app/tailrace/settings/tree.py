@@ -446,6 +446,23 @@ class VerifySettings(Group):
     )
 
 
+class TracingSettings(Group):
+    """OpenTelemetry traces, from an event to the snapshot that holds its example; needs `tailrace[otel]`."""
+
+    endpoint: EndpointAddress | None = setting(
+        "A collector that takes OTLP over HTTP, such as http://localhost:4318; without it nothing is traced.",
+        addresses.ENDPOINT_ALLOWED,
+        default=None,
+    )
+    every: Count | None = setting(
+        "Of the events whose producer began no trace, each so-many-th begins one here; without it only the sampled "
+        "traces of producers go on.",
+        "a whole number of at least 1",
+        default=None,
+        literal=True,
+    )
+
+
 class KeySettings(Group):
     """Who may sign snapshots and commands."""
 
@@ -471,6 +488,8 @@ class Settings(Group):
     verify: VerifySettings = setting(
         "Whether another process folds the log again.", "a table", default={}, literal=True
     )
+
+    tracing: TracingSettings = setting("OpenTelemetry traces.", "a table", default={}, literal=True)
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
     _file: Path | None = PrivateAttr(default=None)

@@ -261,6 +261,7 @@ class FollowAgent(Service):
         if self._source is not None and parts.training.partition in self._source.assigned:
             self._source.seek(parts.training.partition, next_offset)
         if next_offset < end:
+            parts.recorder.restoring(Role.FOLLOW, end - next_offset)
             parts.report.set(RoleState.RESTORING, f"folded up to offset {next_offset} of {end}")
         else:
             parts.report.set(RoleState.RUNNING)

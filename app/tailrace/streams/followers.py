@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.blocks import Examples, TrainingBlock
 from tailrace.domain.branches import CHAMPION, Branch, BranchState
 from tailrace.domain.categories import CategoriesState
 from tailrace.domain.errors import CodecError, LogError, SnapshotRefused
@@ -31,7 +31,6 @@ log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_S = 2.0  # a store that did not answer
 _RECORDS_READ = 1_000  # of the log, at most, to find the labels of a state that was followed
-_INFLUENCES_KEPT = 10_000  # labels folded since the last prediction; a burst beyond it is sampled, newest kept
 
 
 @dataclass(slots=True)
@@ -58,13 +57,14 @@ class Models:
     Attributes:
         followed: The newest published state; None before there is one.
         live: The learner's state while this process owns the training log and has caught up with it.
+        on_learned: Told which examples the serving state contains from now on, where this process scores.
     """
 
     followed: Serving | None = None
     live: LoopState | None = None
     highest: Position = -1
     _served: str = ""  # lineage; goes on serving where the champion is a branch that cannot be folded here
-    _learned_ms: list[int] = field(default_factory=list)
+    on_learned: Callable[[Examples], None] = lambda _examples: None
 
     def current(self) -> Serving | None:
         """Return what serves now; None: nothing is ready yet."""
@@ -94,16 +94,12 @@ class Models:
         if serving is not None:
             self.follow(serving)
 
-    def learned(self, label_broker_ms: list[int]) -> None:
-        """Note broker times of labels that the live state contains from now on."""
-        self._learned_ms += label_broker_ms
-        if len(self._learned_ms) > _INFLUENCES_KEPT:
-            del self._learned_ms[:-_INFLUENCES_KEPT]
-
-    def take_learned(self) -> list[int]:
-        """Return the broker times noted since the last call: labels that the next prediction is the first to know."""
-        taken, self._learned_ms = self._learned_ms, []
-        return taken
+    @property
+    def serving_position(self) -> Position | None:
+        """Up to where the state that serves is folded, exclusive; None: nothing is ready yet."""
+        if self.live is not None and self.live.position >= self.highest:
+            return self.live.position
+        return None if self.followed is None else self.followed.position
 
 
 class Follower(Service):
@@ -226,7 +222,7 @@ class Follower(Service):
         try:
             async for record in self._training.records(max(offset_of(before), end - _RECORDS_READ), end):
                 if isinstance(record.record, TrainingBlock):
-                    self._models.learned([at for at in record.record.examples.label_broker_ms.tolist() if at >= 0])
+                    self._models.on_learned(record.record.examples)
         except LogError as problem:
             log.info("labels of the new state cannot be told", why=str(problem))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tailrace.domain.status import (
     Quality,
     Role,
     RoleStatus,
+    ServingStatus,
     SnapshotStatus,
 )
 from tailrace.streams.followers import Models
@@ -46,6 +48,9 @@ class Beating:
         quality: The quality that the live state holds; () when this process does not learn.
         digests: At the last few agreed positions; () when this process folds nothing.
         proof: Of the last verification that this process began; None: it began none.
+        serving: How old the state is that serves; None: this process does not score, or has none yet.
+        books: Line → its total under the line's own name, and its parts, over the whole log; {} where nobody learns.
+        sinks: What the roles of this process send with.
         remarks: Role → what is to be said of it although it runs; "" when all is well.
     """
 
@@ -61,6 +66,9 @@ class Beating:
     quality: Callable[[], tuple[Quality, ...]]
     digests: Callable[[], tuple[Digests, ...]]
     proof: Callable[[], ProofStatus | None]
+    serving: Callable[[], ServingStatus | None]
+    books: Callable[[], Mapping[str, Mapping[str, int]]]
+    sinks: Sequence[Sink] = ()
     remarks: Mapping[Role, Callable[[], str]] = field(default_factory=dict)
 
 
@@ -79,7 +87,7 @@ class Heartbeat(Service):
     async def _beat(self) -> None:
         while not self.should_stop:
             picture = self.picture()
-            self._record_quality(picture.quality)
+            self._record(picture)
             await self._send(encode_status(picture))
             await self.sleep(HEARTBEAT_MS / 1_000)
 
@@ -106,7 +114,26 @@ class Heartbeat(Service):
             label_to_influence=made.recorder.label_to_influence_quantiles(),
             digests=made.digests(),
             proof=made.proof(),
+            serving=made.serving(),
         )
+
+    def _record(self, picture: MemberStatus) -> None:
+        recorder = self._beating.recorder
+        for voice, role in zip(self.voices, picture.roles, strict=True):
+            source = voice.source
+            paused = Counter(partition.topic for partition in source.paused)
+            held: Counter[str] = Counter()
+            for partition, batches in source.in_flight.items():
+                held[partition.topic] += batches
+            recorder.reading(role.role, role.partitions, picture.time_ms, paused=paused, held=held)
+        sinks = self._beating.sinks
+        recorder.producing(
+            waiting_bytes=sum(sink.waiting_bytes for sink in sinks), renewals=sum(sink.renewals for sink in sinks)
+        )
+        if picture.serving is not None:
+            recorder.serving(picture.serving)
+        recorder.books(self._beating.books())
+        self._record_quality(picture.quality)
 
     def _record_quality(self, quality: Sequence[Quality]) -> None:
         recorder = self._beating.recorder
@@ -133,10 +160,6 @@ class Heartbeat(Service):
     def _partition_status(self, voice: Voice, partition: TopicPartition, lag: int | None) -> PartitionStatus:
         end = voice.source.end_offset(partition)
         seconds = self._lag_seconds(partition, lag)
-        if lag is not None:
-            self._beating.recorder.lag(
-                voice.report.role, partition.topic, partition.partition, records=lag, seconds=seconds
-            )
         next_offset = (end or 0) - (lag or 0)
         return PartitionStatus(partition.topic, partition.partition, next_offset, end, lag, seconds)
 

@@ -30,7 +30,8 @@ class JoinAgent(Service):
 
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
-        self._source = source
+        self._source, recorder = source, self._parts.recorder
+        source.on_complete = lambda batch, seconds: recorder.completed(Role.JOIN, len(batch.records), seconds)
 
     @property
     def source(self) -> Source:
@@ -49,7 +50,7 @@ class JoinAgent(Service):
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Start the joins of the new partitions; the source has them paused until they have recovered."""
-        self._parts.recorder.rebalanced(Role.JOIN)
+        self._parts.recorder.rebalanced(Role.JOIN, self.source.moved_in_s)
         if not partitions:
             self._parts.report.set(
                 RoleState.WAITING, "no partition is assigned; there are more members than partitions"

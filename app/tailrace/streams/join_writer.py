@@ -15,9 +15,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING
 
-from tailrace.domain.blocks import Vector
+from tailrace.domain.blocks import Examples, Vector
 from tailrace.domain.errors import ForeignLogError, OwnershipLost
 from tailrace.domain.join import Batch, JoinSpec, LabelJoin
 from tailrace.domain.positions import offset_of
@@ -25,10 +26,11 @@ from tailrace.domain.records import DeadLabel, Mark, Owner, Rejection, Stage
 from tailrace.domain.status import Role
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
-from tailrace.streams.log import Commit, Outgoing, Reader, Record, Sink, Source, TopicPartition
+from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.training_log import Hint, TrainingLog
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import Traces
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
 from tailrace.wire.json_codec import LabelDecoder
 
@@ -98,6 +100,7 @@ class JoinParts:
     clock_ms: Callable[[], int]
     idle_after_ms: int
     keeping: Keeping
+    traces: Traces | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +161,9 @@ class JoinWriter:
     def remember(self, records: Sequence[Record]) -> None:
         """Keep the bytes of the labels that are being read, should one become a dead letter."""
         self.records.update((record.offset, record) for record in records)
+        if self.parts.traces is not None:
+            for record in records:
+                self.parts.traces.label(record)
 
     def reject(self, record: Record, rejection: Rejection) -> None:
         """Put a record that decoding refused in line for the dead letters of the next block."""
@@ -174,12 +180,14 @@ class JoinWriter:
         with self.parts.recorder.timed("encode"):
             block = batch.block(self.parts.contract_id, self.log_id, self.owner, self.number)
             value = encode_training(block)
-        delivery = await self.parts.sink.send(self.parts.training.partition, [Outgoing(None, value)])
+        begun_s = perf_counter()
+        outgoing = Outgoing(None, value, self._traced(block.examples))
+        delivery = await self.parts.sink.send(self.parts.training.partition, [outgoing])
         failpoints.reached("join.block_sent")
         offset = (await delivery)[0]  # 2
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)
-        self.parts.recorder.produced(self.parts.training.partition.topic, 1)
+        self.parts.recorder.produced(self.parts.training.partition.topic, 1, perf_counter() - begun_s)
         self._hint(Hint(offset, self.owner, self.number), batch.vector.oldest_row)
         if self.room is not None:
             self.room.acknowledged(self.log_id, offset, self.owner, self.number, self.hints[0].dump())
@@ -187,6 +195,7 @@ class JoinWriter:
         self.written_s = self._now_s()
         self.is_committed = False
         self._count(batch)
+        self._count_delays(block.examples)
 
     async def commit_if_due(self, *, at_once: bool = False) -> None:
         """Commit the last block's positions, then send the mark of the last commit, each not too often.
@@ -301,6 +310,18 @@ class JoinWriter:
         counts = batch.vector.counts
         self.parts.recorder.labels({name: counts[name] for name in _LABEL_OUTCOMES if name in counts})
         self.parts.recorder.event_joins({name: counts[name] for name in _EVENT_OUTCOMES if name in counts})
+
+    def _traced(self, examples: Examples) -> Headers:
+        if self.parts.traces is None:
+            return ()
+        labels = zip(examples.label_partitions.tolist(), examples.label_offsets.tolist(), strict=True)
+        return self.parts.traces.joined(examples.ids, labels, time_ns())
+
+    def _count_delays(self, examples: Examples) -> None:
+        has_label = examples.label_broker_ms >= 0
+        delays_ms = examples.label_broker_ms[has_label] - examples.times_ms[has_label]
+        if len(delays_ms):
+            self.parts.recorder.label_delays(delays_ms / 1_000)
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

@@ -93,6 +93,7 @@ class KafkaSink(Sink):
         self._limits: dict[str, tuple[int, int]] = {}
         self._refusing: set[str] = set()
         self._outstanding_bytes = 0
+        self._renewals = 0
         self._gate = asyncio.Lock()
         self._room = asyncio.Event()
         self._acknowledged = asyncio.Event()
@@ -112,6 +113,16 @@ class KafkaSink(Sink):
     def max_record_bytes(self) -> int:
         """The largest value that `send` takes where the topic has Kafka's default size."""
         return DEFAULT_MAX_MESSAGE_BYTES - RECORD_OVERHEAD_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in line and not acknowledged."""
+        return self._outstanding_bytes
+
+    @property
+    def renewals(self) -> int:
+        """How many producers were given up after a failed send."""
+        return self._renewals
 
     # ---- sending
 
@@ -181,6 +192,7 @@ class KafkaSink(Sink):
                 line.begin_again()
                 self._run_line(line)
             await self._failed.wait()
+            self._renewals += 1
             await self._give_up_producer()
             self._outage = self._outage or Waiting(self._options, f"send ({self._name})")
             self._outage.say(self._reason)

@@ -21,17 +21,19 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time_ns
 
 import structlog
 from mode import Service
 
+from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
 from tailrace.domain.records import CommandKind, Owner, RequestKind, Skip
+from tailrace.domain.snapshots import Kind
 from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
@@ -46,17 +48,20 @@ from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.patience import Patience
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
+from tailrace.streams.sizes import read_bytes
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_writer import SnapshotWriter
 from tailrace.streams.standby import Standby
 from tailrace.streams.training_log import TrainingLog, logged
 from tailrace.streams.warming import Warming, WarmingFailed
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import Traces
 
 log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
+_NEW_KEPT = 1_000  # blocks of a tail whose labels are told when it serves; of a longer one, the newest
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -93,6 +98,7 @@ class LearnParts:
     new_owner: Callable[[], Owner]
     now_ms: Callable[[], int]
     refold_after_ms: int | None = None
+    traces: Traces | None = None
 
 
 class LearnAgent(Service):
@@ -107,7 +113,9 @@ class LearnAgent(Service):
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
         self._source = source
-        source.on_commit = lambda done: self._parts.recorder.committed(Role.LEARN, "ok" if done else "refused")
+        recorder = self._parts.recorder
+        source.on_commit = lambda done: recorder.committed(Role.LEARN, "ok" if done else "refused")
+        source.on_complete = lambda batch, seconds: recorder.completed(Role.LEARN, len(batch.records), seconds)
 
     @property
     def source(self) -> Source:
@@ -130,7 +138,7 @@ class LearnAgent(Service):
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Begin a term as the owner of the training log."""
         del generation
-        self._parts.recorder.rebalanced(Role.LEARN)
+        self._parts.recorder.rebalanced(Role.LEARN, self.source.moved_in_s)
         if self._parts.training.partition in partitions:
             self._term = Term(self._parts, self.source)
             await self.add_runtime_dependency(self._term)
@@ -164,6 +172,8 @@ class Term(Service):
         self._retired: set[str] = set()  # by this term, and not told yet
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
+        self._served = 0  # while restoring: offset up to which what serves is folded
+        self._new: deque[Examples] = deque(maxlen=_NEW_KEPT)  # while restoring: of blocks that it does not contain
 
     def give(self, batch: RecordBatch) -> None:
         """Take a batch; the source bounds how many."""
@@ -220,12 +230,14 @@ class Term(Service):
         parts, training = self._parts, self._parts.training
         self.folded = state
         begun, first = perf_counter(), offset_of(state.position)
+        self._served = self._served_so_far()
         end = (await training.range()).end
         async for record in training.records(first, end):
             await self._fold(record)
             if self.should_stop:
                 return False
             done = record.offset + 1 - first
+            parts.recorder.restoring(Role.LEARN, end - first - done)
             parts.report.set(RoleState.RESTORING, f"folded {done} of {end - first} records of the log's tail")
         log.info(
             "restored",
@@ -235,6 +247,12 @@ class Term(Service):
             seconds=round(perf_counter() - begun, 3),
         )
         return True
+
+    def _served_so_far(self) -> int:
+        """Return up to which offset of the log somebody has served a state: as far as this process knows."""
+        published = next(iter(self._parts.index.newest(Kind.PUBLICATION)), None)
+        known = (self._parts.models.serving_position, None if published is None else published.position)
+        return max(offset_of(each) for each in (0, *known) if each is not None)
 
     async def _fold_new(self, state: LoopState) -> None:
         """Fold what was just appended, so that it has taken effect."""
@@ -255,6 +273,8 @@ class Term(Service):
         self._source.resume((training.partition,))
         self.is_live = True
         parts.models.live = state
+        while self._new:
+            parts.models.on_learned(self._new.popleft())
         parts.writer.restored(state)
         parts.report.set(RoleState.RUNNING)
         if self._commands is None:
@@ -315,7 +335,8 @@ class Term(Service):
             await self._parts.writer.if_due(self._state)
         while self._inbox and not self.should_stop:
             batch = self._inbox[0]
-            self._parts.recorder.consumed(Role.LEARN, batch.partition.topic, 0, len(batch.records))
+            records, topic = batch.records, batch.partition.topic
+            self._parts.recorder.consumed(Role.LEARN, topic, 0, len(records), read_bytes(records))
             for record in batch.records:
                 async with self._at_block_end:
                     if not self.is_live:
@@ -323,7 +344,10 @@ class Term(Service):
                     if offset_of(self._state.position) <= record.offset:
                         with self._parts.recorder.timed("decode"):
                             decoded = logged(record)
+                        begun_ns = time_ns()
                         await self._fold(decoded)
+                        if self._parts.traces is not None and record.headers:
+                            self._parts.traces.learned(record, self._state.position, begun_ns)
                     await self._parts.writer.if_due(self._state)
             self._inbox.popleft()
             self._source.complete(batch)
@@ -347,7 +371,7 @@ class Term(Service):
             self._row_s = 0.8 * self._row_s + 0.2 * max((perf_counter() - begun) / (stop - start), 1e-6)
             start = stop
             for signal in signals if self.is_live else ():  # what a restart folds again was told before
-                parts.recorder.drifted()
+                parts.recorder.drifted(parts.now_ms())
                 await parts.announcements.drift(signal)
             await asyncio.sleep(0)
         parts.fold.close(state, record.offset)
@@ -356,7 +380,9 @@ class Term(Service):
             skipped = _skipped(state) - skipped
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
-                parts.models.learned([at for at in block.examples.label_broker_ms.tolist() if at >= 0])
+                parts.models.on_learned(block.examples)
+            elif record.offset >= self._served:
+                self._new.append(block.examples)
         if self.is_live:
             digests = await parts.digests.block_closed(state, counted)
             if digests is not None:

@@ -149,6 +149,23 @@ class Source(Service, ABC):
         super().__init__()
         self.on_commit: Callable[[bool], None] = lambda _done: None
         """Told after each regular commit whether it was taken."""
+        self.on_complete: Callable[[RecordBatch, float], None] = lambda _batch, _seconds: None
+        """Told of each batch that is completed, and how long after it was delivered."""
+
+    @property
+    def paused(self) -> frozenset[TopicPartition]:
+        """The assigned partitions of which nothing is delivered now."""
+        return frozenset()
+
+    @property
+    def in_flight(self) -> Mapping[TopicPartition, int]:
+        """Batches that were delivered and are not completed, per assigned partition."""
+        return {}
+
+    @property
+    def moved_in_s(self) -> float | None:
+        """How long ago this member gave up its partitions in the rebalance that is going on; None: it had none."""
+        return None
 
     @property
     @abstractmethod
@@ -214,6 +231,16 @@ class Sink(Service, ABC):
     @abstractmethod
     def max_record_bytes(self) -> int:
         """The largest value that `send` takes."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is in line and not acknowledged; 0 where that is not counted."""
+        return 0
+
+    @property
+    def renewals(self) -> int:
+        """How many producers were given up after a failed send."""
+        return 0
 
 
 class Delivery(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 
 from mode import Service
 
@@ -32,6 +33,8 @@ class MemberSource(Source):
         self._paused: set[TopicPartition] = set()
         self._releasing = False
         self._progress = asyncio.Event()
+        self._delivered_s: dict[RecordBatch, float] = {}
+        self._gave_up_s: float | None = None
         self._abreast = None if spec.abreast_ms is None else Abreast(spec.abreast_ms)
 
     @property
@@ -49,8 +52,26 @@ class MemberSource(Source):
         """The partitions that this member reads now."""
         return frozenset(self._completions)
 
+    @property
+    def paused(self) -> frozenset[TopicPartition]:
+        """The assigned partitions of which nothing is delivered now."""
+        return frozenset(self._paused)
+
+    @property
+    def in_flight(self) -> Mapping[TopicPartition, int]:
+        """Batches that were delivered and are not completed, per assigned partition."""
+        return {partition: completion.in_flight for partition, completion in self._completions.items()}
+
+    @property
+    def moved_in_s(self) -> float | None:
+        """How long ago this member gave up its partitions in the rebalance that is going on; None: it had none."""
+        return None if self._gave_up_s is None else perf_counter() - self._gave_up_s
+
     def complete(self, batch: RecordBatch) -> None:
         """Say that everything produced for this batch is acknowledged (rule 2)."""
+        delivered_s = self._delivered_s.pop(batch, None)
+        if delivered_s is not None:
+            self.on_complete(batch, perf_counter() - delivered_s)
         completion = self._completions.get(batch.partition)
         if completion is not None and batch.generation == self._generation and completion.complete(batch):
             self._progress.set()
@@ -60,6 +81,7 @@ class MemberSource(Source):
         completion = self._completions.get(partition)
         if completion is not None:
             completion.seek(offset)
+            self._delivered_s = {batch: at for batch, at in self._delivered_s.items() if batch.partition != partition}
             self._progress.set()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
@@ -104,6 +126,7 @@ class MemberSource(Source):
         if self._abreast is not None:
             self._abreast.delivered(batch.partition, batch.records[-1].timestamp)
         self._completions[batch.partition].begin(batch)
+        self._delivered_s[batch] = perf_counter()
         await self._sink(batch)
 
     async def _take(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -112,18 +135,20 @@ class MemberSource(Source):
         limit = self.spec.max_in_flight
         self._completions = {partition: Completion(at, limit) for partition, at in positions.items()}
         self._paused = set(positions) if self.spec.start_paused else set()
+        self._delivered_s.clear()
         log.info(
             "%s reads %s", self.label, ", ".join(f"{p.topic}/{p.partition}" for p in sorted(positions)) or "nothing"
         )
         if self._assignment is not None:
             await self._assignment.on_assigned(self._generation, self.assigned)
+        self._gave_up_s = None
         self._progress.set()
 
     async def _release(self) -> None:
         """Finish or give up what is in flight, commit what is completed, and hold nothing any more."""
         if not self._completions:
             return
-        self._releasing = True
+        self._releasing, self._gave_up_s = True, perf_counter()
         try:
             async with asyncio.timeout(self.spec.revoke_timeout_s):
                 await asyncio.gather(self._told_revoked(), self._drained())

@@ -23,6 +23,7 @@ from tailrace.domain.status import Role, RoleState
 from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of, value_of
 from tailrace.streams.join_writer import JoinParts, JoinWriter
 from tailrace.streams.log import Record, RecordBatch, Source
+from tailrace.streams.sizes import read_bytes
 from tailrace.wire.avro_codec import decode_scored
 from tailrace.wire.partitioner import partitions_of
 
@@ -275,7 +276,8 @@ class PartitionJoin(Service):
 
     async def _read(self, batch: RecordBatch) -> None:
         with self._parts.recorder.timed("join"):
-            self._parts.recorder.consumed(Role.JOIN, batch.partition.topic, self.partition, len(batch.records))
+            records, topic = batch.records, batch.partition.topic
+            self._parts.recorder.consumed(Role.JOIN, topic, self.partition, len(records), read_bytes(records))
         if batch.partition == self._scored:
             await self._read_scored(batch.records)
         elif batch.partition == self._labels:
@@ -288,6 +290,8 @@ class PartitionJoin(Service):
         for record in records:
             with self._parts.recorder.timed("decode"):
                 block = decode_scored(value_of(record))
+            if self._parts.traces is not None:
+                self._parts.traces.waits(block.ids, record.headers)
             rows = len(block.ids)
             row = self._first_row(record.offset)
             while True:

@@ -13,25 +13,30 @@ What is written of a batch, and in which order, numbered as the code repeats it:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
 
 import numpy as np
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import ScoredBlock, Served, XColumns
+from tailrace.domain.blocks import Ints, ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
-from tailrace.domain.records import Code, Rejection, Stage
+from tailrace.domain.positions import show
+from tailrace.domain.records import Code, Rejection, Stage, Task
 from tailrace.domain.scoring import score_columns
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
+from tailrace.streams.freshness import Freshness
 from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
-from tailrace.streams.sizes import headers_bytes
+from tailrace.streams.sizes import headers_bytes, read_bytes
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import TRACEPARENT, Traces, pack, sampled, trace_id_of, traceparent_of
 from tailrace.wire.avro_codec import encode_scored
 from tailrace.wire.json_codec import EventBatch, EventDecoder
 from tailrace.wire.partitioner import partitions_of
@@ -39,7 +44,7 @@ from tailrace.wire.prediction_codec import PredictionEncoder
 
 log = structlog.get_logger(__name__)
 
-_TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
+_TRACE_HEADERS = frozenset({TRACEPARENT, "tracestate"})
 _MODEL_WAIT_S = 0.05
 
 
@@ -64,8 +69,10 @@ class ScoreParts:
     max_block_bytes: int
     dead_letters: DeadLetters
     recorder: Recorder
+    freshness: Freshness
     report: RoleReport
     now_ms: Callable[[], int]
+    traces: Traces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +81,19 @@ class _Sent:
 
     Attributes:
         answered_ms: Kafka times of the answered events.
-        scored: (partition, encoded block), in order.
+        scored: (partition, block), in order.
+        sent_s: When the predictions were in line.
+        traced: Kafka time and trace id of the oldest of the events that has a sampled trace; None: none has.
+        end_spans: Ends those of the batch.
     """
 
     predictions: Awaitable[object] | None
     dead_letters: Awaitable[object] | None
-    answered_ms: list[int]
-    scored: Sequence[tuple[int, bytes]]
+    answered_ms: Ints
+    scored: Sequence[tuple[int, Outgoing]]
+    sent_s: float = 0.0
+    traced: tuple[int, str] | None = None
+    end_spans: Callable[[], None] = lambda: None
 
 
 class ScoreAgent(Service):
@@ -95,7 +108,9 @@ class ScoreAgent(Service):
     def attach(self, source: Source) -> None:
         """Give the source whose batches come, before it starts."""
         self._source = source
-        source.on_commit = lambda done: self._parts.recorder.committed(Role.SCORE, "ok" if done else "refused")
+        recorder = self._parts.recorder
+        source.on_commit = lambda done: recorder.committed(Role.SCORE, "ok" if done else "refused")
+        source.on_complete = lambda batch, seconds: recorder.completed(Role.SCORE, len(batch.records), seconds)
 
     @property
     def source(self) -> Source:
@@ -106,7 +121,7 @@ class ScoreAgent(Service):
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Note that a rebalance is over."""
         del generation
-        self._parts.recorder.rebalanced(Role.SCORE)
+        self._parts.recorder.rebalanced(Role.SCORE, self.source.moved_in_s)
         if partitions:
             self._parts.report.set(RoleState.RUNNING)
         else:
@@ -125,9 +140,8 @@ class ScoreAgent(Service):
             serving = await self._serving()
             if serving is None or batch.generation != self.source.generation:
                 continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
-            learned_ms = self._parts.models.take_learned()  # before anything is awaited: of the state that serves
             sent = await self._score(batch, serving)
-            self.add_future(self._finish(batch, sent, learned_ms))
+            self.add_future(self._finish(batch, sent))
 
     async def _serving(self) -> Serving | None:
         while not self.should_stop:
@@ -142,7 +156,10 @@ class ScoreAgent(Service):
 
     async def _score(self, batch: RecordBatch, serving: Serving) -> _Sent:
         parts, recorder, records = self._parts, self._parts.recorder, batch.records
-        recorder.consumed(Role.SCORE, batch.partition.topic, batch.partition.partition, len(records))
+        partition = batch.partition
+        recorder.consumed(Role.SCORE, partition.topic, partition.partition, len(records), read_bytes(records))
+        traces = parts.traces
+        spans = {} if traces is None else traces.scoring(records)
         with recorder.timed("decode"):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
@@ -156,7 +173,8 @@ class ScoreAgent(Service):
                 rejected.setdefault(index, _carries_too_much(size, parts.max_block_bytes))
         kept = [row for row, index in enumerate(events.indexes) if index not in rejected]
         with recorder.timed("encode"):
-            encoded, too_large = self._encode_scored(block, kept)
+            parents = {row: traceparent_of(spans[index]) for row, index in enumerate(events.indexes) if index in spans}
+            encoded, too_large = self._encode_scored(block, kept, parents)
             for row, size in too_large:
                 rejected[events.indexes[row]] = _row_too_large(size, parts.max_block_bytes)
                 kept.remove(row)
@@ -168,6 +186,9 @@ class ScoreAgent(Service):
                 Outgoing(record.key, value, _trace(record) if record.headers else ())
                 for record, value in zip(used, predictions, strict=True)
             ]
+            for place, row in enumerate(kept) if parents else ():
+                if row in parents:
+                    outgoing[place] = _child_of(outgoing[place], parents[row])
         published: Awaitable[object] | None = None
         letters: Awaitable[object] | None = None
         if outgoing:
@@ -176,30 +197,38 @@ class ScoreAgent(Service):
         if rejected:
             letters = await parts.dead_letters.send([(records[index], rejected[index]) for index in sorted(rejected)])
         self._count(served, len(rejected), events.extra_fields)
-        return _Sent(published, letters, [records[events.indexes[row]].timestamp for row in kept], encoded)
+        answered = np.array([record.timestamp for record in used], np.int64)
+        sent = _Sent(published, letters, answered, encoded, perf_counter(), slowest_trace(used, parents, kept))
+        if traces is None or not spans:
+            return sent
+        failed = {index: rejection.code.value for index, rejection in rejected.items()}
+        facts = {"model": block.model, "version": block.version, "position": show(block.state_position)}
+        return replace(sent, end_spans=partial(traces.scored, spans, failed, facts))
 
-    async def _finish(self, batch: RecordBatch, sent: _Sent, learned_ms: list[int]) -> None:
-        parts = self._parts
+    async def _finish(self, batch: RecordBatch, sent: _Sent) -> None:
+        parts, recorder = self._parts, self._parts.recorder
         if sent.predictions is not None:
             await sent.predictions
             failpoints.reached("score.predictions_acknowledged")
+            recorder.produced(parts.predictions_topic, len(sent.answered_ms), perf_counter() - sent.sent_s)
+            now_ms = parts.now_ms()
+            traced = None if sent.traced is None else (now_ms - sent.traced[0], sent.traced[1])
+            recorder.end_to_end(now_ms - sent.answered_ms, traced)
         # Batches of a partition come here in their order, since their predictions are acknowledged in it.
         async with self._in_line:
+            begun_s = perf_counter()
             scored = [
-                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [Outgoing(None, value)])  # 2
-                for partition, value in sent.scored
+                await parts.scored.send(TopicPartition(parts.scored_topic, partition), [outgoing])  # 2
+                for partition, outgoing in sent.scored
             ]
         for delivery in scored:
             await delivery
+        recorder.produced(parts.scored_topic, len(sent.scored), perf_counter() - begun_s)
         if sent.dead_letters is not None:
             await sent.dead_letters
         failpoints.reached("score.scored_acknowledged")
+        sent.end_spans()
         self.source.complete(batch)  # 3
-        now_ms = self._parts.now_ms()
-        self._parts.recorder.produced(self._parts.predictions_topic, len(sent.answered_ms))
-        self._parts.recorder.produced(self._parts.scored_topic, len(sent.scored))
-        self._parts.recorder.end_to_end([now_ms - asked_ms for asked_ms in sent.answered_ms])
-        self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
 
     def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
         return ScoredBlock(
@@ -217,14 +246,18 @@ class ScoreAgent(Service):
         )
 
     def _encode_scored(
-        self, block: ScoredBlock, kept: Sequence[int]
-    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
-        """Return (partition, encoded block) in order, and (row, bytes) of rows that alone are too large."""
+        self, block: ScoredBlock, kept: Sequence[int], parents: Mapping[int, bytes]
+    ) -> tuple[list[tuple[int, Outgoing]], list[tuple[int, int]]]:
+        """Return (partition, block) in order, and (row, bytes) of rows that alone are too large.
+
+        Args:
+            parents: Row → the span that scored it, of those that are traced.
+        """
         homes = partitions_of([block.ids[row].encode() for row in kept], self._parts.scored_partitions)
         rows_of: dict[int, list[int]] = {}
         for row, home in zip(kept, homes, strict=True):
             rows_of.setdefault(home, []).append(row)
-        encoded: list[tuple[int, bytes]] = []
+        encoded: list[tuple[int, Outgoing]] = []
         too_large: list[tuple[int, int]] = []
         for home in sorted(rows_of):
             whole = len(rows_of) == 1 and len(kept) == len(block.ids)
@@ -234,7 +267,9 @@ class ScoreAgent(Service):
                 part, part_rows = lines.pop(), rows.pop()
                 value = encode_scored(part)
                 if len(value) <= self._parts.max_block_bytes:
-                    encoded.append((home, value))
+                    places = enumerate(part_rows) if parents else ()
+                    traced = pack((place, parents[row]) for place, row in places if row in parents)
+                    encoded.append((home, Outgoing(None, value, traced)))
                 elif len(part_rows) == 1:
                     too_large.append((part_rows[0], len(value)))
                 else:
@@ -244,12 +279,24 @@ class ScoreAgent(Service):
                     rows += [part_rows[middle:], part_rows[:middle]]
         return encoded, sorted(too_large)
 
-    def _count(self, served: ScoredBlock, rejected: int, extra_fields: int) -> None:
-        abstained = int(np.isnan(served.served.y_pred).sum())
-        outcomes = {"scored": len(served.ids) - abstained, "abstained": abstained, "rejected": rejected}
-        self._parts.recorder.events({name: count for name, count in outcomes.items() if count})
+    def _count(self, block: ScoredBlock, rejected: int, extra_fields: int) -> None:
+        parts, recorder, y_pred = self._parts, self._parts.recorder, block.served.y_pred
+        abstained = int(np.isnan(y_pred).sum())
+        outcomes = {"scored": len(block.ids) - abstained, "abstained": abstained, "rejected": rejected}
+        recorder.events({name: count for name, count in outcomes.items() if count})
         if extra_fields:
-            self._parts.recorder.unknown_fields(extra_fields)
+            recorder.unknown_fields(extra_fields)
+        if not block.ids:
+            return
+        recorder.serves(block.model, block.version)
+        if parts.target.task is Task.BINARY:
+            recorder.predicted_classes(block.model, ("negative", "positive"), y_pred)
+            recorder.predicted_probabilities(block.model, block.served.proba[:, 0])
+        elif parts.target.task is Task.MULTICLASS:
+            recorder.predicted_classes(block.model, list(map(str, parts.target.classes)), y_pred)
+        if block.x.absent is not None:
+            recorder.features_missing(parts.decoder.contract.names, block.x.absent)
+        parts.freshness.scored(block.times_ms)
 
 
 def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
@@ -288,8 +335,28 @@ def _carries_too_much(size: int, allowed: int) -> Rejection:
     )
 
 
+def _child_of(outgoing: Outgoing, parent: bytes) -> Outgoing:
+    others = [header for header in outgoing.headers if header[0] != TRACEPARENT]
+    return outgoing._replace(headers=[(TRACEPARENT, parent), *others])
+
+
 def _trace(record: Record) -> Headers:
     return [header for header in record.headers if header[0] in _TRACE_HEADERS]
+
+
+def slowest_trace(
+    records: Sequence[Record], parents: Mapping[int, bytes], rows: Sequence[int]
+) -> tuple[int, str] | None:
+    """Return time and trace id of the oldest record whose trace is sampled; None: of none.
+
+    Args:
+        parents: Row → the span that scored it, of those that are traced here; `rows` are those of the records.
+    """
+    found = [(record.timestamp, sampled(record.headers)) for record in records if record.headers]
+    if parents:
+        found += [(record.timestamp, parents.get(row)) for record, row in zip(records, rows, strict=True)]
+    oldest = min(((at_ms, trace) for at_ms, trace in found if trace is not None), default=None)
+    return None if oldest is None else (oldest[0], trace_id_of(oldest[1]))
 
 
 def _row_too_large(size: int, allowed: int) -> Rejection:

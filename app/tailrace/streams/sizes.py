@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tailrace.domain.errors import RecordTooLarge
-from tailrace.streams.log import Headers, Outgoing, TopicPartition
+from tailrace.streams.log import Headers, Outgoing, Record, TopicPartition
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of max.message.bytes."""
@@ -38,3 +38,8 @@ def check_sizes(partition: TopicPartition, records: Sequence[Outgoing], limit_by
 def headers_bytes(headers: Headers) -> int:
     """Return the size of headers, about as the log counts it."""
     return sum(len(name.encode()) + len(value or b"") + 8 for name, value in headers)
+
+
+def read_bytes(records: Sequence[Record]) -> int:
+    """Return the bytes of the keys and values of records as they were read."""
+    return sum(len(record.value or b"") + len(record.key or b"") for record in records)

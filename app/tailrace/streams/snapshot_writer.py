@@ -27,6 +27,7 @@ from tailrace.streams.announcements import Announcements
 from tailrace.streams.snapshot_index import SnapshotIndex
 from tailrace.streams.snapshot_queue import Finished, SnapshotQueue
 from tailrace.telemetry.recorder import Recorder
+from tailrace.telemetry.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class SnapshotWriter:
         may_write: Asked before each one is made known; False: another member does that now.
         clock_ms: Never goes back; for intervals.
         now_ms: The wall clock; informative.
+        traces: Of the examples that wait for a snapshot; None: nothing is traced.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class SnapshotWriter:
         now_ms: Callable[[], int],
         writes: Callable[[], bool] = lambda: True,
         may_write: Callable[[], Awaitable[bool]] | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._is_asked = writes
         self._may_write = may_write
+        self._traces = traces
         self._loop = loop
         self._fold = fold
         self._index = index
@@ -228,6 +232,9 @@ class SnapshotWriter:
         self._recorder.snapshot_done(kind, size_bytes=indexed.stored_bytes, now_ms=self._now_ms())
         self._lanes[kind].indexed = indexed.position
         if kind is Kind.SNAPSHOT:
+            if self._traces is not None:
+                facts = {"snapshot": str(indexed.number)}
+                self._traces.snapshot(indexed.position, 1_000_000 * indexed.created_at_ms, facts)
             self._note(indexed)
             await self._announcements.snapshot(indexed)
 

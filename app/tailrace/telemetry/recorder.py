@@ -6,16 +6,20 @@ Agents call a Recorder once per batch, never per event. One Recorder speaks for 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from time import thread_time
-from typing import Final
+from time import perf_counter, thread_time
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.domain.books import EQUATIONS
 from tailrace.domain.records import Rejection
 from tailrace.domain.snapshots import Kind
-from tailrace.domain.status import Quantiles, Role, RoleState
+from tailrace.domain.status import PartitionStatus, Quantiles, Role, RoleState, ServingStatus
 from tailrace.telemetry import instruments as declared
-from tailrace.telemetry.instruments import Instrument, Instruments
+from tailrace.telemetry.instruments import MOST_PARTITIONS, OTHER, Instrument, Instruments
 
 REMEMBERED_LATENCIES: Final = 4_096
 """Of the last labels: p50 and p99 in `status` are about these."""
@@ -33,55 +37,149 @@ class Recorder:
         self._instruments = instruments
         self._loop = loop
         self._latencies_ms: deque[float] = deque(maxlen=REMEMBERED_LATENCIES)
+        self._settling_since_s: dict[Role, float] = {}
+        self._progress: dict[tuple[Role, str, int], tuple[int, int]] = {}
+        self._shown: dict[tuple[Role, str], frozenset[str]] = {}
+        self._serves: tuple[str, str] | None = None
+        self._renewals = 0
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def role(self, role: Role, state: RoleState) -> None:
-        """Say in which state a role is."""
+        """Say in which state a role is; one that runs at last says how long that took."""
         for other in RoleState:
             self._instruments.set(declared.ROLE_STATE, float(other is state), self._loop, role.value, other.value)
+        if state in {RoleState.STARTING, RoleState.RESTORING}:
+            self._settling_since_s.setdefault(role, perf_counter())
+            return
+        since_s = self._settling_since_s.pop(role, None)
+        if state is RoleState.RUNNING and since_s is not None:
+            took_s = perf_counter() - since_s
+            self._instruments.observe(declared.RESTORE_DURATION, (took_s,), self._loop, role.value)
+            self.restoring(role, 0)
 
-    def rebalanced(self, role: Role) -> None:
-        """Count one assignment."""
+    def restoring(self, role: Role, remaining: int) -> None:
+        """Say how many records a restore has still to fold."""
+        self._instruments.set(declared.RESTORE_REMAINING, remaining, self._loop, role.value)
+
+    def configured(self, *, task: str, contract: str, lineage: str) -> None:
+        """Name what this process is configured to do; of ids the first twelve digits are enough."""
+        self._instruments.set(declared.LOOP_INFO, 1, self._loop, task, contract[:12], lineage[:12])
+
+    def rebalanced(self, role: Role, took_s: float | None = None) -> None:
+        """Count one assignment, and the time since partitions were given up for it, where any were."""
         self._instruments.add(declared.REBALANCES, 1, self._loop, role.value)
         self.counts["rebalances"] += 1
+        if took_s is not None:
+            self._instruments.observe(declared.REBALANCE_DURATION, (took_s,), self._loop, role.value)
 
     # ── records ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def consumed(self, role: Role, topic: str, partition: int, records: int) -> None:
-        """Count records that were read."""
-        self._instruments.add(declared.RECORDS_CONSUMED, records, self._loop, role.value, topic, str(partition))
+    def consumed(self, role: Role, topic: str, partition: int, records: int, size_bytes: int = 0) -> None:
+        """Count records that were read, and the bytes of their keys and values."""
+        name = str(partition) if partition < MOST_PARTITIONS else OTHER
+        self._instruments.add(declared.RECORDS_CONSUMED, records, self._loop, role.value, topic, name)
+        self._instruments.add(declared.BYTES_CONSUMED, size_bytes, self._loop, role.value, topic)
 
-    def produced(self, topic: str, records: int) -> None:
-        """Count records that were acknowledged."""
+    def completed(self, role: Role, records: int, seconds: float) -> None:
+        """Say how long a batch took from being handed over until everything that came of it was acknowledged."""
+        self._instruments.observe(declared.BATCH_DURATION, (seconds,), self._loop, role.value, weight=records)
+
+    def produced(self, topic: str, records: int, seconds: float | None = None) -> None:
+        """Count records that were acknowledged, and how long after they were put in line."""
         self._instruments.add(declared.RECORDS_PRODUCED, records, self._loop, topic)
+        if seconds is not None and records:
+            self._instruments.observe(declared.PRODUCE_DURATION, (seconds,), self._loop, topic)
 
     def committed(self, role: Role, outcome: str, commits: int = 1) -> None:
         """Count commits; outcome is "ok", "refused" or "failed"."""
         self._instruments.add(declared.COMMITS, commits, self._loop, role.value, outcome)
 
-    def lag(self, role: Role, topic: str, partition: int, *, records: int, seconds: float | None) -> None:
-        """Say how far one assigned partition is behind; `seconds` None: not known."""
-        labels = (self._loop, role.value, topic, str(partition))
-        self._instruments.set(declared.LAG_RECORDS, records, *labels)
-        if seconds is None:
-            self._instruments.remove(declared.LAG_SECONDS, *labels)
-        else:
-            self._instruments.set(declared.LAG_SECONDS, seconds, *labels)
+    def producing(self, *, waiting_bytes: int, renewals: int) -> None:
+        """Say what waits to be acknowledged, and how many producers were given up since this process began."""
+        self._instruments.set(declared.PRODUCE_WAITING, waiting_bytes, self._loop)
+        self._instruments.add(declared.PRODUCER_RENEWALS, renewals - self._renewals, self._loop)
+        self._renewals = renewals
+
+    def reading(
+        self,
+        role: Role,
+        partitions: Iterable[PartitionStatus],
+        now_ms: int,
+        *,
+        paused: Mapping[str, int],
+        held: Mapping[str, int],
+    ) -> None:
+        """Say how far this process is in the partitions that it reads for a role; those of before are forgotten.
+
+        Beyond `MOST_PARTITIONS` of a topic they are shown as one: the lags summed, the oldest age, the last progress
+        of the one that stands still longest.
+
+        Args:
+            paused, held: Topic → partitions of which nothing is taken now; batches that are not completed.
+        """
+        by_topic: dict[str, list[PartitionStatus]] = {topic: [] for shown, topic in self._shown if shown is role}
+        for each in partitions:
+            by_topic.setdefault(each.topic, []).append(each)
+        for topic, mine in by_topic.items():
+            for gauge, count in (
+                (declared.ASSIGNED, len(mine)),
+                (declared.PAUSED, paused.get(topic, 0)),
+                (declared.IN_FLIGHT, held.get(topic, 0)),
+            ):
+                self._instruments.set(gauge, count, self._loop, role.value, topic)
+            groups: dict[str, list[PartitionStatus]] = {}
+            for place, each in enumerate(sorted(mine, key=lambda one: one.partition)):
+                groups.setdefault(str(each.partition) if place < MOST_PARTITIONS else OTHER, []).append(each)
+            for name, group in groups.items():
+                self._one_partition(role, topic, name, group, now_ms)
+            for name in self._shown.get((role, topic), frozenset()) - groups.keys():
+                self._forget(role, topic, name)
+            self._shown[role, topic] = frozenset(groups)
+
+    def _one_partition(self, role: Role, topic: str, name: str, group: Sequence[PartitionStatus], now_ms: int) -> None:
+        labels = (self._loop, role.value, topic, name)
+        moved = [self._moved(role, each, now_ms) for each in group]
+        self._instruments.set(declared.LAST_PROGRESS, min(moved) / 1_000, *labels)
+        self._instruments.set(declared.COMPLETED_OFFSET, sum(each.next_offset for each in group), *labels)
+        lags = [each.lag_records for each in group if each.lag_records is not None]
+        ages = [each.lag_seconds for each in group if each.lag_seconds is not None]
+        for gauge, values in ((declared.LAG_RECORDS, lags and [sum(lags)]), (declared.LAG_SECONDS, ages)):
+            if values:
+                self._instruments.set(gauge, max(values), *labels)
+            else:
+                self._instruments.remove(gauge, *labels)
+
+    def _moved(self, role: Role, each: PartitionStatus, now_ms: int) -> int:
+        """Return when a partition last moved; at its end there is nothing to move to."""
+        key = (role, each.topic, each.partition)
+        offset, moved_ms = self._progress.get(key, (-1, 0))
+        if offset != each.next_offset or not each.lag_records:
+            self._progress[key] = (each.next_offset, now_ms)
+            return now_ms
+        return moved_ms
 
     def forget_partition(self, role: Role, topic: str, partition: int) -> None:
         """Drop the gauges of a partition that this process no longer has."""
-        for gauge in (declared.LAG_RECORDS, declared.LAG_SECONDS):
-            self._instruments.remove(gauge, self._loop, role.value, topic, str(partition))
+        self._progress.pop((role, topic, partition), None)
+        self._forget(role, topic, str(partition))
+        self._shown[role, topic] = self._shown.get((role, topic), frozenset()) - {str(partition)}
         if role is Role.JOIN:
             for gauge in (declared.JOIN_WAITING, declared.JOIN_EARLY, declared.JOIN_REMEMBERED):
                 self._instruments.remove(gauge, self._loop, str(partition))
 
+    def _forget(self, role: Role, topic: str, name: str) -> None:
+        for gauge in (declared.LAG_RECORDS, declared.LAG_SECONDS, declared.COMPLETED_OFFSET, declared.LAST_PROGRESS):
+            self._instruments.remove(gauge, self._loop, role.value, topic, name)
+
     def rejected(self, topic: str, rejections: Iterable[Rejection]) -> None:
         """Count records that were put on a dead-letter topic, by their first topic."""
-        for (stage, code), count in Counter((each.stage.value, each.code.value) for each in rejections).items():
+        every = list(rejections)
+        for (stage, code), count in Counter((each.stage.value, each.code.value) for each in every).items():
             self._instruments.add(declared.DEAD_LETTERS, count, self._loop, topic, stage, code)
             self.counts["dead_letters"] += count
+        for feature, count in Counter(each.feature for each in every if each.feature).items():
+            self._instruments.add(declared.FEATURES_REJECTED, count, self._loop, feature)
 
     # ── outcomes ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,6 +198,27 @@ class Recorder:
     def unknown_fields(self, fields: int) -> None:
         """Count fields that the contract does not name."""
         self._instruments.add(declared.UNKNOWN_FIELDS, fields, self._loop)
+
+    def features_missing(self, names: Sequence[str], absent: NDArray[np.bool_]) -> None:
+        """Count accepted events without a feature: rows × features, in the order of `names`."""
+        for name, count in zip(names, absent.sum(axis=0).tolist(), strict=True):
+            if count:
+                self._instruments.add(declared.FEATURES_MISSING, count, self._loop, name)
+
+    def predicted_classes(self, model: str, classes: Sequence[str], y_pred: NDArray[np.float64]) -> None:
+        """Count the predictions of a classifier; NaN: it abstained, which is an outcome of the event."""
+        chosen = y_pred[~np.isnan(y_pred)].astype(np.intp)
+        for name, count in zip(classes, np.bincount(chosen, minlength=len(classes)).tolist(), strict=True):
+            if count:
+                self._instruments.add(declared.PREDICTED_CLASSES, count, self._loop, model, name)
+
+    def predicted_probabilities(self, model: str, probabilities: NDArray[np.float64]) -> None:
+        """Take predicted probabilities of the positive class; NaN is left out."""
+        self._instruments.observe(declared.PREDICTED_PROBABILITY, probabilities, self._loop, model)
+
+    def label_delays(self, seconds: NDArray[np.float64]) -> None:
+        """Take how long after their events labels came; negative: a label that came early counts as 0."""
+        self._instruments.observe(declared.LABEL_DELAY, np.maximum(seconds, 0.0), self._loop)
 
     def join_holds(self, partition: int, *, waiting: int, early: int, remembered: int) -> None:
         """Say what the join of one partition holds in memory."""
@@ -136,6 +255,40 @@ class Recorder:
         """Say up to which offset of the training log the state that a role uses is folded."""
         self._instruments.set(declared.MODEL_POSITION, offset, self._loop, role.value)
 
+    def serves(self, model: str, version: str) -> None:
+        """Name the model that serves in this process."""
+        if self._serves != (model, version):
+            if self._serves is not None:
+                self._instruments.remove(declared.MODEL_INFO, self._loop, *self._serves)
+            self._serves = (model, version)
+            self._instruments.set(declared.MODEL_INFO, 1, self._loop, model, version)
+
+    def serving(self, status: ServingStatus) -> None:
+        """Say how old the serving state is; what is not known is not shown."""
+        for gauge, value in (
+            (declared.SERVING_AGE, status.age_seconds),
+            (declared.SERVING_LAG, status.lag_records),
+            (declared.SERVING_EVENT_TIME_LAG, status.event_time_lag_seconds),
+        ):
+            if value is None:
+                self._instruments.remove(gauge, self._loop)
+            else:
+                self._instruments.set(gauge, value, self._loop)
+
+    def books(self, counters: Mapping[str, Mapping[str, int]]) -> None:
+        """Say what became of the records of the whole log.
+
+        Args:
+            counters: Line of the books → its parts and, under its own name, its total.
+        """
+        for line, counts in counters.items():
+            for part in EQUATIONS[line]:
+                if part in counts:
+                    self._instruments.set(declared.BOOKS, counts[part], self._loop, line, part)
+            if line in counts:  # of the other lines nobody but `tailrace books` knows the total
+                explained = sum(counts.get(part, 0) for part in EQUATIONS[line])
+                self._instruments.set(declared.BOOKS_DIFFERENCE, counts[line] - explained, self._loop, line)
+
     def quality(self, model: str, window: str, metrics: Mapping[str, float], samples: int) -> None:
         """Say the quality of the served predictions; window is "all" or "rolling"."""
         for metric, value in metrics.items():
@@ -147,28 +300,33 @@ class Recorder:
         for metric, value in metrics.items():
             self._instruments.set(declared.MODEL_METRIC_BASELINE, value, self._loop, baseline, metric, window)
 
-    def drifted(self, layer: str = "loss", detector: str = "adwin", signals: int = 1) -> None:
-        """Count drift signals."""
+    def drifted(self, now_ms: int, layer: str = "loss", detector: str = "adwin", signals: int = 1) -> None:
+        """Count drift signals that came now."""
         self._instruments.add(declared.DRIFTS, signals, self._loop, layer, detector)
+        self._instruments.set(declared.LAST_DRIFT, now_ms / 1_000, self._loop, layer)
         self.counts["drifts"] += signals
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def label_to_influence(self, latencies_ms: Iterable[float]) -> None:
+    def label_to_influence(self, latencies_ms: NDArray[Any]) -> None:
         """Take label-to-influence latencies, one per label; negative ones (clocks differ) count as 0."""
-        latencies = [max(latency, 0.0) for latency in latencies_ms]
-        self._latencies_ms.extend(latencies)
-        self._instruments.observe(declared.LABEL_TO_INFLUENCE, (latency / 1_000 for latency in latencies), self._loop)
+        latencies = np.maximum(latencies_ms, 0)
+        self._latencies_ms.extend(latencies.tolist())
+        self._instruments.observe(declared.LABEL_TO_INFLUENCE, latencies / 1_000, self._loop)
 
     def label_to_influence_quantiles(self) -> Quantiles | None:
         """Return p50 and p99 of the last few thousand; None when there was none."""
         return Quantiles.of(self._latencies_ms)
 
-    def end_to_end(self, latencies_ms: Iterable[float]) -> None:
-        """Take latencies from an event's Kafka time to the acknowledgement of its prediction."""
-        self._instruments.observe(
-            declared.END_TO_END, (max(latency, 0.0) / 1_000 for latency in latencies_ms), self._loop
-        )
+    def end_to_end(self, latencies_ms: NDArray[Any], traced: tuple[float, str] | None = None) -> None:
+        """Take latencies from an event's Kafka time to the acknowledgement of its prediction.
+
+        Args:
+            traced: The latency and the trace id of one of them; None: none is traced.
+        """
+        seconds = np.maximum(latencies_ms, 0) / 1_000
+        exemplar = None if traced is None else (traced[1], max(traced[0], 0) / 1_000)
+        self._instruments.observe(declared.END_TO_END, seconds, self._loop, exemplar=exemplar)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Add CPU time to a stage: decode, validate, predict, join, learn, judge, encode, send, snapshot."""
@@ -216,7 +374,7 @@ class Recorder:
         self._instruments.add(declared.SNAPSHOTS_REFUSED, 1, self._loop, reason)
 
     def snapshot_phase(self, phase: str, seconds: float) -> None:
-        """Say how long a phase took: encode, write, index, load."""
+        """Say how long a phase took: encode, write (store and index), load."""
         self._instruments.observe(declared.SNAPSHOT_DURATION, (seconds,), self._loop, phase)
 
     # ── proof ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,6 +421,20 @@ class ProcessRecorder:
     def event_loop_lag(self, seconds: float) -> None:
         """Take how much later than asked the event loop woke up."""
         self._instruments.observe(declared.LOOP_LAG, (seconds,))
+
+    def store_request(self, operation: str, outcome: str, seconds: float) -> None:
+        """Say how long the store took to answer: put, get, list or delete; ok or failed."""
+        self._instruments.observe(declared.STORE_REQUESTS, (seconds,), operation, outcome)
+
+    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one HTTP request and how long it took until its answer began; `route` is the template, not the path."""
+        named = method if method in declared.HTTP_METHODS else OTHER
+        self._instruments.add(declared.HTTP_REQUESTS, 1, named, route, f"{status // 100}xx")
+        self._instruments.observe(declared.HTTP_DURATION, (seconds,), named, route)
+
+    def http_streams(self, route: str, change: int) -> None:
+        """Say that a stream of events began, +1, or ended, -1."""
+        self._instruments.move(declared.HTTP_STREAMS, change, route)
 
     def log_message(self, level: str) -> None:
         """Count one log message; a level of a library's own counts as info."""

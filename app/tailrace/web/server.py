@@ -11,6 +11,7 @@ anything, and nothing is read from a request but its method, path, Accept and `v
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
@@ -110,7 +111,9 @@ def _listed(found: Mapping[str, tuple[bool, str]], *, is_well: bool) -> str:
 def _metrics_page(registry: CollectorRegistry) -> Answer:
     async def page(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        # Some milliseconds, in which scoring goes on.
+        text = await asyncio.to_thread(encode, registry)
+        return Response(text, headers={"content-type": content_type})
 
     return page
 
