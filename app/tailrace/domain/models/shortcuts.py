@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from river import base, compose, linear_model, optim, preprocessing
 
-from tailrace.domain.blocks import Floats
 from tailrace.domain.records import Features, Value
 
 
@@ -117,7 +117,7 @@ class ScaledLearner:
             model._weights.update(dict(zip(names, weights, strict=True)))  # noqa: SLF001
 
 
-def answers_of(model: Any, names: Sequence[str], numbers: Floats) -> list[float] | None:
+def answers_of(model: Any, names: Sequence[str], numbers: NDArray[np.float64]) -> list[float] | None:
     """Return the answers of a linear model behind a scaler to many rows at once; None: there is no shortcut.
 
     Args:
