@@ -10,7 +10,7 @@ SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism clean help
+.PHONY: demo test lint types format coverage dashboards wheel kafka bench simulate faults soak kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -49,6 +49,17 @@ coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest -q tests/domain tests/contracts
 	@$(BIN)/coverage report
 
+# What writes the dashboards is a tool of developers, in an environment of its own; people import the JSON.
+DASHBOARDS := .dashboards
+
+$(DASHBOARDS)/.made: deploy/grafana/requirements.txt
+	@test -x $(DASHBOARDS)/bin/python || $(PYTHON) -m venv $(DASHBOARDS)
+	@$(DASHBOARDS)/bin/python -m pip install --quiet --requirement deploy/grafana/requirements.txt
+	@touch $@
+
+dashboards: $(DASHBOARDS)/.made
+	@$(DASHBOARDS)/bin/python deploy/grafana/generate.py $(ARGS)
+
 OUT ?= dist
 wheel: $(STAMP)
 	@$(BIN)/python -m hatchling build --target wheel --directory $(OUT)
@@ -78,4 +89,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) .dashboards .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
