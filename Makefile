@@ -10,7 +10,7 @@ SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage dashboards wheel kafka bench simulate faults soak kills pythons determinism clean help
+.PHONY: demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench simulate faults soak kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -49,16 +49,33 @@ coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest -q tests/domain tests/contracts
 	@$(BIN)/coverage report
 
-# What writes the dashboards is a tool of developers, in an environment of its own; people import the JSON.
-DASHBOARDS := .dashboards
+# What makes and checks deploy/ are tools of developers, in an environment of their own.
+DEPLOY := .deploy
 
-$(DASHBOARDS)/.made: deploy/grafana/requirements.txt
-	@test -x $(DASHBOARDS)/bin/python || $(PYTHON) -m venv $(DASHBOARDS)
-	@$(DASHBOARDS)/bin/python -m pip install --quiet --requirement deploy/grafana/requirements.txt
+$(DEPLOY)/.made: deploy/requirements.txt
+	@test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --requirement deploy/requirements.txt
 	@touch $@
 
-dashboards: $(DASHBOARDS)/.made
-	@$(DASHBOARDS)/bin/python deploy/grafana/generate.py $(ARGS)
+dashboards: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python deploy/grafana/generate.py $(ARGS)
+
+deployment: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python deploy/grafana/generate.py --check
+	@$(DEPLOY)/bin/hadolint --no-color deploy/Dockerfile
+	@$(DEPLOY)/bin/docker-compose --file deploy/compose.yaml config --quiet
+	@promtool check rules --lint=all deploy/prometheus/rules/*.yml
+	@promtool test rules deploy/prometheus/tests/*.yml
+	@promtool check config deploy/prometheus/prometheus.yml
+	@amtool check-config deploy/prometheus/alertmanager.yml
+
+incident: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m tests.incident $(ARGS)
+
+# Draws all dashboards as the last `make incident ARGS="--keep .incident"` left them.
+pictures: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python -m pip install --quiet "matplotlib>=3.9,<4"
+	@$(DEPLOY)/bin/python deploy/grafana/render.py --data .incident --out .incident
 
 OUT ?= dist
 wheel: $(STAMP)
@@ -89,4 +106,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) .dashboards .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

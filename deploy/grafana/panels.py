@@ -36,6 +36,13 @@ SELECTORS: Final = {
     "@INSTANCE": 'job=~"$job", instance=~"$instance"',
 }
 WIDTH: Final = 24
+NOTHING: Final = models.SpecialValueMap(
+    options=models.DashboardSpecialValueMapOptions(
+        match=models.SpecialValueMatch.NULL_AND_NAN,
+        result=models.ValueMappingResult(text="nothing to tell", color="#808080"),
+    )
+)
+"""Where there is no number, a stat is grey: it must not look as if all were well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +270,7 @@ def _stat(panel: Panel) -> Any:
         .reduce_options(_reduced())
         .color_mode(shapes.BigValueColorMode.BACKGROUND if panel.limits else shapes.BigValueColorMode.VALUE)
         .graph_mode(shapes.BigValueGraphMode.AREA)
+        .mappings([NOTHING])
         .text_mode(shapes.BigValueTextMode.VALUE_AND_NAME)
     )
 

@@ -80,7 +80,9 @@ class Incident:
         for path in (DEPLOYED / "rules").glob("*.yml"):
             (rules / path.name).write_text(hurried(path.read_text()))
         text = (DEPLOYED / "prometheus.yml").read_text().replace("15s", "1s")
-        text = text.replace("alertmanager:9093", f"127.0.0.1:{alertmanager}").replace("tailrace:8321", f"127.0.0.1:{http}")
+        text = text.replace("alertmanager:9093", f"127.0.0.1:{alertmanager}").replace(
+            "tailrace:8321", f"127.0.0.1:{http}"
+        )
         (self.folder / "prometheus.yml").write_text(text)
         text = re.sub(r"http://\S+", f"http://127.0.0.1:{webhook}/", (DEPLOYED / "alertmanager.yml").read_text())
         text = text.replace("group_wait: 30s", "group_wait: 1s").replace("group_interval: 5m", "group_interval: 1s")
@@ -116,10 +118,18 @@ class Incident:
         usual = mood.rate_per_s
 
         def set_(**changes: float | bool) -> Callable[[], None]:
-            return lambda: [setattr(mood, name, value) for name, value in changes.items()] and None
+            def act() -> None:
+                for name, value in changes.items():
+                    setattr(mood, name, value)
+
+            return act
 
         def run_as(*roles: str) -> Callable[[], None]:
-            return lambda: (worker.stop(), worker.start(*roles)) and None
+            def act() -> None:
+                worker.stop()
+                worker.start(*roles)
+
+            return act
 
         return [
             Scene(
@@ -198,7 +208,9 @@ class Incident:
         for uid, board in boards().items():
             for each in board["annotations"]["list"]:
                 try:
-                    self.prometheus.ask("query", query=filled(each["expr"], rate_interval=RATE_INTERVAL, metric="accuracy"))
+                    self.prometheus.ask(
+                        "query", query=filled(each["expr"], rate_interval=RATE_INTERVAL, metric="accuracy")
+                    )
                 except ValueError as refused:
                     wrong.append(f"{uid}, annotation {each['name']}: {refused}")
         return wrong
@@ -209,7 +221,9 @@ def play(incident: Incident) -> list[str]:
     incident.worker.start()
     incident.producers.start()
     wrong: list[str] = []
-    if not incident.watch("before", lambda _: bool(incident.prometheus.series_of("tailrace_ready == 1", incident.begun_s)), 40):
+    if not incident.watch(
+        "before", lambda _: bool(incident.prometheus.series_of("tailrace_ready == 1", incident.begun_s)), 40
+    ):
         return ["the worker did not become ready; see worker.log"]
     incident.watch("before", lambda _: False, WELL_S)
     if not incident.watch("before", lambda firing: not firing - TOLD_ONLY, CALM_WITHIN_S):
@@ -234,9 +248,12 @@ def act(incident: Incident, scene: Scene) -> list[str]:
     seen: set[str] = set()
 
     def enough(names: frozenset[str], least_s: float) -> Callable[[set[str]], bool]:
+        # To be told may take longer than to fire: what is worse must have been resolved, or it inhibits.
+        to_tell = {(name, "firing") for name in names - INHIBITED - TOLD_ONLY}
+
         def ask(firing: set[str]) -> bool:
             seen.update(firing)
-            return names <= seen and time.monotonic() - begun_s >= least_s
+            return names <= seen and to_tell <= incident.webhook.told and time.monotonic() - begun_s >= least_s
 
         return ask
 
@@ -280,6 +297,7 @@ def main() -> int:
     try:
         wrong = play(incident)
     finally:
+        (folder / "ended").write_text(str(time.time()))  # noqa: TID251 - says which time Prometheus' data is of
         incident.stop()
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)

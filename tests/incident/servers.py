@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -35,7 +36,9 @@ class Server:
 
     def __init__(self, words: list[str], folder: Path, port: int) -> None:
         if shutil.which(words[0]) is None:
-            raise SystemExit(f"there is no {words[0]}; install Debian's packages prometheus and prometheus-alertmanager")
+            raise SystemExit(
+                f"there is no {words[0]}; install Debian's packages prometheus and prometheus-alertmanager"
+            )
         self.url = f"http://127.0.0.1:{port}"
         self._log = (folder / f"{words[0]}.log").open("wb")
         self._process = subprocess.Popen(words, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
@@ -63,7 +66,9 @@ class Prometheus(Server):
 
     def __init__(self, folder: Path, port: int) -> None:
         listen = f"--web.listen-address=127.0.0.1:{port}"
-        super().__init__(["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", listen], folder, port)
+        super().__init__(
+            ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", listen], folder, port
+        )
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """Ask the API.
@@ -72,7 +77,9 @@ class Prometheus(Server):
             ValueError: It does not accept the question.
         """
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as got:
+            with urllib.request.urlopen(
+                f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10
+            ) as got:
                 return json.load(got)["data"]
         except urllib.error.HTTPError as refused:
             raise ValueError(f"{parameters.get('query', path)}: {json.load(refused)['error']}") from refused

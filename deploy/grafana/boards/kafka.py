@@ -189,7 +189,7 @@ BOARD = Board(
                     (
                         Query(
                             "{{feature}}",
-                            "topk(10, sum by (feature) (rate(tailrace_feature_rejected_total{@LOOP}[$__rate_interval]))) or vector(0)",
+                            "topk(10, sum by (feature) (rate(tailrace_feature_rejected_total{@LOOP}[$__rate_interval]))) or on () label_replace(vector(0), 'feature', 'none', '', '')",
                         ),
                     ),
                 ),
@@ -237,7 +237,7 @@ BOARD = Board(
                 Panel(
                     "Kafka's acknowledgement",
                     "From putting records in line until Kafka has them, 99 of 100.",
-                    "below 0.1 s.",
+                    "below 0.25 s.",
                     "slow for all topics: the brokers; for one: its partitions or min ISR.",
                     "s",
                     (
@@ -246,7 +246,7 @@ BOARD = Board(
                             "histogram_quantile(0.99, sum by (topic, le) (rate(tailrace_produce_duration_seconds_bucket{@LOOP}[$__rate_interval])))",
                         ),
                     ),
-                    limits=((0.1, YELLOW), (1, RED)),
+                    limits=((0.25, YELLOW), (2, RED)),
                 ),
             ),
         ),
@@ -273,20 +273,30 @@ BOARD = Board(
                     "none",
                     (Query("{{role}}", "max by (role) (increase(tailrace_rebalances_total{@LOOP}[15m]))"),),
                     limits=((4, RED),),
+                    width=6,
                 ),
                 Panel(
-                    "Restores",
-                    "How long a role took from its start until it ran, and what is left to fold.",
-                    "seconds; nothing left.",
-                    "minutes: snapshots are rare or late, a long tail of the log is folded.",
+                    "Restores take",
+                    "How long a role took from its start until it ran.",
+                    "seconds.",
+                    "minutes: snapshots are rare or late, and a long tail of the log is folded.",
                     "s",
                     (
                         Query(
-                            "{{role}} took",
+                            "{{role}}",
                             "max by (role) (tailrace_restore_duration_seconds_sum{@LOOP} / (tailrace_restore_duration_seconds_count{@LOOP} > 0))",
                         ),
-                        Query("{{role}} left", "max by (role) (tailrace_restore_remaining_records{@LOOP})", "short"),
                     ),
+                    width=6,
+                ),
+                Panel(
+                    "Records left to fold",
+                    "What a restore has still before it.",
+                    "0, or falling.",
+                    "it stands: read the log of the process; it waits for Kafka, or for memory.",
+                    "short",
+                    (Query("{{role}}", "max by (role) (tailrace_restore_remaining_records{@LOOP})"),),
+                    width=6,
                 ),
             ),
         ),

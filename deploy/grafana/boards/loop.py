@@ -171,7 +171,7 @@ BOARD = Board(
                         Query(
                             "",
                             'sort_desc(count by (alertname, severity, loop, alertstate) (ALERTS{alertname=~"Tailrace.+"}))'
-                            ' or label_replace(vector(0), "alertname", "nothing", "", "")',
+                            ' or on () label_replace(vector(0), "alertname", "nothing", "", "")',
                         ),
                     ),
                     "table",

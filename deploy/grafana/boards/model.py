@@ -158,7 +158,7 @@ BOARD = Board(
                     (
                         Query(
                             "{{layer}} {{detector}}",
-                            "sum by (layer, detector) (increase(tailrace_drift_events_total{@LOOP}[1h])) or vector(0)",
+                            "sum by (layer, detector) (increase(tailrace_drift_events_total{@LOOP}[1h])) or on () label_replace(vector(0), 'layer', 'none', '', '')",
                         ),
                     ),
                     limits=((1, YELLOW),),
@@ -173,7 +173,7 @@ BOARD = Board(
                         Query(
                             "{{feature}}",
                             "topk(10, sum by (feature) (rate(tailrace_feature_missing_total{@LOOP}[$__rate_interval])))"
-                            ' / scalar(sum(rate(tailrace_events_total{outcome=~"scored|abstained", @LOOP}[$__rate_interval]))) or vector(0)',
+                            ' / scalar(sum(rate(tailrace_events_total{outcome=~"scored|abstained", @LOOP}[$__rate_interval]))) or on () label_replace(vector(0), "feature", "none", "", "")',
                         ),
                     ),
                 ),
@@ -198,6 +198,7 @@ BOARD = Board(
                     "two versions for long: a process does not take the new one; restart it.",
                     "none",
                     (Query("{{model}} {{version}}", "sum by (model, version) (tailrace_model_info{@LOOP})"),),
+                    width=6,
                 ),
                 Panel(
                     "Decisions",
@@ -211,21 +212,31 @@ BOARD = Board(
                         ),
                         Query("commands refused", "sum(tailrace_commands_refused_total{@LOOP}) or vector(0)"),
                     ),
+                    width=6,
                 ),
                 Panel(
-                    "Size and time of snapshots",
-                    "Bytes of the last one of each kind, and how long encoding and writing take at worst.",
-                    "small and flat; encoding below 0.1 s, since learning waits for it.",
+                    "Size of snapshots",
+                    "Bytes of the last one of each kind.",
+                    "small and flat.",
                     "growth: the model grows without bound; see docs/models.md.",
                     "bytes",
+                    (Query("{{kind}}", "max by (kind) (tailrace_snapshot_bytes{@LOOP})"),),
+                    width=6,
+                ),
+                Panel(
+                    "Snapshots take",
+                    "99 of 100 of each phase; learning waits while one is encoded.",
+                    "encoding below 0.1 s.",
+                    "a lighter model, rarer snapshots, or a follower that takes them (`snapshots.by`).",
+                    "s",
                     (
-                        Query("{{kind}}", "max by (kind) (tailrace_snapshot_bytes{@LOOP})"),
                         Query(
-                            "{{phase}} takes",
+                            "{{phase}}",
                             "histogram_quantile(0.99, sum by (phase, le) (rate(tailrace_snapshot_duration_seconds_bucket{@LOOP}[$__rate_interval])))",
-                            "s",
                         ),
                     ),
+                    limits=((0.1, YELLOW), (1, RED)),
+                    width=6,
                 ),
             ),
         ),

@@ -93,7 +93,7 @@ BOARD = Board(
                 Panel(
                     "HTTP answers take",
                     "99 of 100, by route.",
-                    "below 0.1 s.",
+                    "below 0.25 s.",
                     "slow with a busy event loop: see above.",
                     "s",
                     (
@@ -102,7 +102,7 @@ BOARD = Board(
                             "histogram_quantile(0.99, sum by (route, le) (rate(tailrace_http_request_duration_seconds_bucket{@INSTANCE}[$__rate_interval])))",
                         ),
                     ),
-                    limits=((0.1, YELLOW), (1, RED)),
+                    limits=((0.25, YELLOW), (2, RED)),
                 ),
                 Panel(
                     "The store takes",
@@ -132,13 +132,13 @@ BOARD = Board(
                     (
                         Query(
                             "{{level}}",
-                            "60 * sum by (level) (rate(tailrace_log_messages_total{@INSTANCE}[$__rate_interval])) or vector(0)",
+                            "60 * sum by (level) (rate(tailrace_log_messages_total{@INSTANCE}[$__rate_interval])) or on () label_replace(vector(0), 'level', 'none', '', '')",
                         ),
                     ),
                     "stack",
                 ),
                 Panel(
-                    "Starts",
+                    "How long processes have run",
                     "How long a process has run.",
                     "hours and days.",
                     "minutes, again and again: it restarts; read its last words.",
