@@ -28,7 +28,9 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import dates
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 DASHBOARDS: Final = Path(__file__).resolve().parent / "dashboards"
 COLOURS: Final = {"green": "#56a64b", "yellow": "#f2cc0c", "red": "#e02f44", "blue": "#3274d9"}
@@ -45,6 +47,8 @@ LINES: Final = (
     "#705da0",
 )
 STEPS: Final = 240
+MARKS_APART_S: Final = 5.0
+PALETTE: Final = 96
 NOTHING: Final = "#808080"
 CELL_INCHES: Final = (0.62, 0.36)
 Series = tuple[str, list[tuple[float, float]]]
@@ -56,6 +60,17 @@ class Source:
     def __init__(self, url: str, begin_s: float, end_s: float, variables: dict[str, str]) -> None:
         self._url, self.begin_s, self.end_s = url, begin_s, end_s
         self._variables = variables
+        self.marks: list[tuple[float, str]] = []
+
+    def mark(self, annotations: list[dict[str, Any]]) -> None:
+        """Remember when the annotations of a dashboard begin."""
+        for each in annotations:
+            for _, points in self.ask(each, is_instant=False):
+                before = -math.inf
+                for at, _ in points:
+                    if at - before > MARKS_APART_S:
+                        self.marks.append((at, each["iconColor"]))
+                    before = at
 
     def ask(
         self, target: dict[str, Any], *, is_instant: bool
@@ -184,8 +199,8 @@ def draw_lines(axes: Any, panel: dict[str, Any], source: Source) -> None:
     axes.set_ylim(defaults.get("min", low), high)
     axes.set_xlim(datetime.fromtimestamp(source.begin_s, UTC), datetime.fromtimestamp(source.end_s, UTC))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
-    axes.xaxis.set_major_formatter(mpl.dates.DateFormatter("%H:%M:%S"))
-    axes.xaxis.set_major_locator(mpl.dates.AutoDateLocator(minticks=2, maxticks=6))
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
+    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=6))
     axes.tick_params(labelsize=6.5)
     axes.grid(alpha=0.25)
     if series:
@@ -238,8 +253,8 @@ def draw_heat(axes: Any, panel: dict[str, Any], source: Source) -> None:
         moments = [datetime.fromtimestamp(at, UTC) for at in times]
         axes.pcolormesh(moments, range(len(rows)), rows, cmap="Oranges", shading="nearest")
         axes.set_yticks(range(len(rows)), ["≤ " + shown(edge, unit) for edge, _ in rising], fontsize=6)
-        axes.xaxis.set_major_formatter(mpl.dates.DateFormatter("%H:%M:%S"))
-        axes.xaxis.set_major_locator(mpl.dates.AutoDateLocator(minticks=2, maxticks=6))
+        axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
+        axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=6))
         axes.tick_params(axis="x", labelsize=6.5)
 
 
@@ -255,8 +270,8 @@ def draw_states(axes: Any, panel: dict[str, Any], source: Source) -> None:
     axes.set_yticks(range(len(series)), [legend for legend, _ in series], fontsize=7)
     axes.set_ylim(-0.7, max(len(series) - 0.3, 0.7))
     axes.set_xlim(datetime.fromtimestamp(source.begin_s, UTC), datetime.fromtimestamp(source.end_s, UTC))
-    axes.xaxis.set_major_formatter(mpl.dates.DateFormatter("%H:%M:%S"))
-    axes.xaxis.set_major_locator(mpl.dates.AutoDateLocator(minticks=2, maxticks=6))
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
+    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=6))
     axes.tick_params(axis="x", labelsize=6.5)
 
 
@@ -285,6 +300,8 @@ DRAWN: Final = {
 
 def draw(board: dict[str, Any], source: Source, path: Path) -> None:
     """Draw a whole dashboard into a PNG."""
+    source.marks.clear()
+    source.mark(board["annotations"]["list"])
     cell_x, cell_y = CELL_INCHES
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     figure = plt.figure(figsize=(24 * cell_x, (height + 1) * cell_y), facecolor="white")
@@ -319,6 +336,8 @@ def draw(board: dict[str, Any], source: Source, path: Path) -> None:
         DRAWN[panel["type"]](axes, panel, source)
     figure.savefig(path, dpi=80)
     plt.close(figure)
+    # A picture of lines and plain colours loses nothing by a palette, and becomes a third of the size.
+    Image.open(path).convert("RGB").quantize(PALETTE).save(path, optimize=True)
 
 
 @contextmanager
@@ -367,8 +386,8 @@ def main() -> None:
             end_s,
         )
     ):
-        end_s -= asked.before
-        source = Source(url, end_s - asked.seconds, end_s, values)
+        until_s = end_s - asked.before
+        source = Source(url, until_s - asked.seconds, until_s, values)
         for uid in asked.board or [path.stem for path in sorted(DASHBOARDS.glob("*.json"))]:
             draw(json.loads((DASHBOARDS / f"{uid}.json").read_text()), source, asked.out / f"{uid}.png")
 

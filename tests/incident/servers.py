@@ -93,7 +93,7 @@ class Prometheus(Server):
         now_s = time.time()  # noqa: TID251 - Prometheus is asked for the present
         asked = self.ask("query_range", query=expr, start=since_s, end=now_s, step=1)
         values = [[float(value) for _, value in series["values"]] for series in asked["result"]]
-        return [kept for each in values if (kept := [value for value in each if value == value])]
+        return [kept for each in values if (kept := [value for value in each if not math.isnan(value)])]
 
 
 class Alertmanager(Server):
