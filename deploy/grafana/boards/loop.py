@@ -46,7 +46,7 @@ BOARD = Board(
                     "0.",
                     "open the table at the bottom; every alert names its page in docs/runbooks.",
                     "none",
-                    (Query("firing", 'count(ALERTS{alertname=~"Tailrace.+", alertstate="firing"}) or vector(0)'),),
+                    (Query("firing", 'count(count by (alertname, severity, job, loop) (ALERTS{alertname=~"Tailrace.+", alertstate="firing"})) or vector(0)'),),
                     "stat",
                     ((1, YELLOW), (3, RED)),
                     width=5,
