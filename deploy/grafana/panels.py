@@ -36,6 +36,9 @@ SELECTORS: Final = {
     "@INSTANCE": 'job=~"$job", instance=~"$instance"',
 }
 WIDTH: Final = 24
+BY_LIMIT: Final = frozenset({"stat", "bars", "states"})
+"""Kinds whose colour says which limit is passed; that of a line says which series it is."""
+
 NOTHING: Final = models.SpecialValueMap(
     options=models.DashboardSpecialValueMapOptions(
         match=models.SpecialValueMatch.NULL_AND_NAN,
@@ -226,6 +229,9 @@ def _panel(panel: Panel) -> Any:
         .thresholds(_thresholds(panel.limits, panel.low))
         .targets([_target(panel, number, query) for number, query in enumerate(panel.queries)])
     )
+    if panel.kind != "heat":
+        mode = models.FieldColorModeId.THRESHOLDS if panel.kind in BY_LIMIT else models.FieldColorModeId.PALETTE_CLASSIC
+        made = made.color_scheme(dashboard.FieldColor().mode(mode))
     if panel.least is not None and panel.kind != "heat":
         made = made.min(panel.least)
     if panel.most is not None and panel.kind != "heat":
@@ -261,7 +267,7 @@ def _target(panel: Panel, number: int, query: Query) -> Any:
 
 
 def _reduced() -> Any:
-    return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
+    return common.ReduceDataOptions().calcs(["last"]).fields("").values(False)
 
 
 def _stat(panel: Panel) -> Any:
@@ -299,12 +305,16 @@ def _bars(_: Panel) -> Any:
 
 def _table(panel: Panel) -> Any:
     order = {name: number for number, name in enumerate(panel.only)}
-    organised = {"includeByName": dict.fromkeys(panel.only, True), "indexByName": order}
     return (
         table.Panel()
         .show_header(True)
-        .with_transformation(models.DataTransformerConfig(id_val="organize", options=organised))
+        .with_transformation(_transformation("filterFieldsByName", include={"names": list(panel.only)}))
+        .with_transformation(_transformation("organize", indexByName=order))
     )
+
+
+def _transformation(name: str, **options: Any) -> models.DataTransformerConfig:
+    return models.DataTransformerConfig(id_val=name, options=options)
 
 
 def _heat(panel: Panel) -> Any:

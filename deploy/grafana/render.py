@@ -277,7 +277,7 @@ def draw_states(axes: Any, panel: dict[str, Any], source: Source) -> None:
 
 def draw_table(axes: Any, panel: dict[str, Any], source: Source) -> None:
     """Draw the rows of a table."""
-    order = panel["transformations"][0]["options"]["indexByName"]
+    order = panel["transformations"][-1]["options"]["indexByName"]
     columns = sorted(order, key=order.__getitem__)
     rows = [labels for target in panel["targets"] for labels, _ in source.ask(target, is_instant=True)][:10]
     axes.set_axis_off()

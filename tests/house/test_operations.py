@@ -33,11 +33,13 @@ RULES = [
 ]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
 PAGES = {path.stem: path.read_text() for path in sorted(RUNBOOKS.glob("*.md"))}
 BOARDS = boards()
 PANELS = [
     pytest.param(panel, id=f"{uid}: {panel['title']}") for uid, board in BOARDS.items() for panel in panels(board)
 ]
+APP = build_app()
 PLACEHOLDERS = {"CODE": "late", "NAME": "blue-1", "…": "score", "{{": "", "$labels.code": "late", "}}": ""}
 
 
@@ -68,9 +70,8 @@ def commands_in(text: str) -> Iterator[str]:
 def check_command(command: str) -> None:
     """Parse a command as `tailrace` would; a missing positional argument is the reader's to give."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
-    app = build_app()
     with contextlib.suppress(MissingArgumentError):
-        app.parse_args([word for word in words if word], exit_on_error=False, print_error=False)
+        APP.parse_args([word for word in words if word], exit_on_error=False, print_error=False)
 
 
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,3 +201,41 @@ def assert_nothing_overlaps(board) -> None:
 
 def test_the_loop_fits_on_one_screen():
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS["tailrace-loop"]["panels"]) <= 20
+
+
+# ── compose and image ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_compose_mounts_is_there():
+    for service in COMPOSE["services"].values():
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            if source.startswith("."):
+                assert (ROOT / "deploy" / source).exists(), source
+            else:
+                assert source in COMPOSE["volumes"] or "${" in source, source
+
+
+def test_compose_listens_on_loopback_alone_and_names_versions():
+    for service in COMPOSE["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]) if "image" in service else "build" in service
+
+
+def test_tailrace_runs_without_root_and_writes_nowhere_but_where_it_must():
+    service = COMPOSE["services"]["tailrace"]
+    image = (ROOT / "deploy/Dockerfile").read_text()
+
+    assert service["read_only"]
+    assert ["ALL"] == service["cap_drop"]
+    assert image.index("USER 10001") < image.index("ENTRYPOINT")
+    check_command(re.sub(r"^\$\{LOOP_COMMAND:-(.*)\}$", r"tailrace \1", service["command"]))
+
+
+def test_compose_scrapes_where_tailrace_listens():
+    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    name, _, port = target.partition(":")
+
+    assert "tailrace" in job["job_name"]
+    assert f"--http 0.0.0.0:{port}" in COMPOSE["services"][name]["command"]

@@ -9,8 +9,8 @@ FIRST = Panel(
     "The time from a label's arrival until a state that has learned it serves, for half of the labels and for 99 of 100;"
     " and the share of the errors of the best trivial model that the served predictions do not make.",
     "p99 below 10 s, and errors avoided above 0 % (green).",
-    "if the time is red, see which panel below turned with it: freshness (publication), books (join) or rates"
-    " (learning); if errors avoided is red, the model is worse than a guess: look at Model quality and drift, and go"
+    "a red time: see which panel below turned with it: freshness (publication), books (join) or rates"
+    " (learning); red errors avoided: the model is worse than a guess: look at Model quality and drift, and go"
     " back to an older state.",
     "s",
     (
@@ -46,7 +46,12 @@ BOARD = Board(
                     "0.",
                     "open the table at the bottom; every alert names its page in docs/runbooks.",
                     "none",
-                    (Query("firing", 'count(count by (alertname, severity, job, loop) (ALERTS{alertname=~"Tailrace.+", alertstate="firing"})) or vector(0)'),),
+                    (
+                        Query(
+                            "firing",
+                            'count(count by (alertname, severity, job, loop) (ALERTS{alertname=~"Tailrace.+", alertstate="firing"})) or vector(0)',
+                        ),
+                    ),
                     "stat",
                     ((1, YELLOW), (3, RED)),
                     width=5,
@@ -57,7 +62,7 @@ BOARD = Board(
                     "For how long the training log has held records that the state that answers does not contain; the"
                     " oldest of all processes that score.",
                     "below 5 s; it is 0 most of the time.",
-                    "if it grows, scorers do not get new states: run `tailrace status`, it names the process and why.",
+                    "it grows: scorers do not get new states; run `tailrace status`, it names the process and why.",
                     "s",
                     (Query("oldest serving state", "max(tailrace_serving_state_age_seconds{@LOOP})"),),
                     "stat",
@@ -90,7 +95,7 @@ BOARD = Board(
                     " (always the most frequent answer, or the last one).",
                     "the model's line is clearly on the better side of every baseline: above for accuracy and roc_auc,"
                     " below for all others.",
-                    "if it crosses a baseline, doing nothing would be as good: see Model quality and drift for what"
+                    "it crosses a baseline: doing nothing would be as good; see Model quality and drift for what"
                     " changed.",
                     "none",
                     (
@@ -132,7 +137,7 @@ BOARD = Board(
                     "Events, answers, labels, examples",
                     "How much comes in and becomes of it.",
                     "scored follows events, learned follows labels, each a moment later.",
-                    "if a line falls to 0 while the one before it goes on, that step stands still: `tailrace status`.",
+                    "a line at 0 while the one before it goes on is a step that stands still: `tailrace status`.",
                     "cps",
                     (
                         Query(
@@ -148,8 +153,8 @@ BOARD = Board(
                     "Books",
                     "What became of all events and labels up to the learner's position, and what nothing explains.",
                     "`unexplained` is 0; most is joined and learned.",
-                    "if something is unexplained, run `tailrace books`, which recomputes the books from the topics; if"
-                    " late, orphaned or dropped have grown, see the labels in Model quality and drift.",
+                    "something is unexplained: run `tailrace books`, which recomputes the books from the topics;"
+                    " late, orphaned or dropped have grown: see the labels in Model quality and drift.",
                     "short",
                     (
                         Query("unexplained", "sum(abs(tailrace_books_difference_records{@LOOP}))"),
@@ -164,7 +169,7 @@ BOARD = Board(
                 Panel(
                     "What is the matter",
                     "The alerts of Tailrace that fire or are about to.",
-                    "an empty table.",
+                    "one row that says: nothing.",
                     "the page docs/runbooks/<name>.md says what it means and what to do.",
                     "none",
                     (

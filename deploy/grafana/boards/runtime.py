@@ -31,8 +31,8 @@ BOARD = Board(
                 Panel(
                     "Where CPU goes",
                     "CPU time by stage.",
-                    "predict and learn on top.",
-                    "encode on top: the model is slow to snapshot; decode: records are large.",
+                    "the same shares as last week.",
+                    "encode grew: the model is slow to snapshot; decode: records became larger; learn: the model became heavier.",
                     "percentunit",
                     (
                         Query(
