@@ -6,7 +6,9 @@ A real worker on an embedded log is scraped by a real Prometheus with the commit
     2. every query of every panel of every dashboard has given numbers; every annotation can be parsed;
     3. every alert that a scene provokes fired, and was told as firing, where no other alert inhibits it;
     4. when all is well again no alert fires, and whatever was told as firing was told as resolved.
-Ends with 1 when one of these fails. Takes about three minutes.
+The scenes are real: processes are frozen, stores taken away, labels confused. What no loop can be made to do on demand,
+such as to come to another digest, a second process tells through the product's own recorder (`teller`).
+Ends with 1 when one of the four fails. Takes about three and a half minutes.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.incident import teller
 from tests.incident.boards import boards, filled, queries
 from tests.incident.hurry import hurried
 from tests.incident.loop import Producers, Worker
 from tests.incident.servers import Alertmanager, Prometheus, Webhook, free_ports
+from tests.incident.teller import Teller
 
 DEPLOYED: Final = Path(__file__).resolve().parents[2] / "deploy/prometheus"
 RATE_INTERVAL: Final = "8s"
@@ -34,7 +38,15 @@ CALM_WITHIN_S: Final = 60.0
 WELL_S: Final = 22.0
 """How long the loop runs before anything happens; as long as the longest window that needs a past."""
 
-INHIBITED: Final = frozenset({"TailraceProcessSilent"})
+INHIBITED: Final = frozenset(
+    {
+        "TailraceProcessSilent",
+        "TailraceLagHigh",
+        "TailraceScoringBehind",
+        "TailraceScoringHindered",
+        "TailraceLearningBehind",
+    }
+)
 """Fire while something worse does, and are then not told."""
 
 TOLD_ONLY: Final = frozenset({"TailraceDrift"})
@@ -64,25 +76,25 @@ class Incident:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        http, prometheus, alertmanager, webhook = free_ports(4)
+        http, told, prometheus, alertmanager, webhook = free_ports(5)
         self.worker = Worker(folder, f"127.0.0.1:{http}")
         self.producers = Producers(folder)
-        self._write(http, alertmanager, webhook)
+        self._write([http, told], alertmanager, webhook)
+        self.teller = Teller(told)
         self.webhook = Webhook(webhook)
         self.alertmanager = Alertmanager(folder, alertmanager)
         self.prometheus = Prometheus(folder, prometheus)
         self.begun_s = time.time()  # noqa: TID251 - Prometheus dates by it
         self.fired: dict[str, str] = {}
 
-    def _write(self, http: int, alertmanager: int, webhook: int) -> None:
+    def _write(self, told_at: list[int], alertmanager: int, webhook: int) -> None:
         rules = self.folder / "rules"
         rules.mkdir(exist_ok=True)
         for path in (DEPLOYED / "rules").glob("*.yml"):
             (rules / path.name).write_text(hurried(path.read_text()))
         text = (DEPLOYED / "prometheus.yml").read_text().replace("15s", "1s")
-        text = text.replace("alertmanager:9093", f"127.0.0.1:{alertmanager}").replace(
-            "tailrace:8321", f"127.0.0.1:{http}"
-        )
+        targets = ", ".join(f'"127.0.0.1:{port}"' for port in told_at)
+        text = text.replace("alertmanager:9093", f"127.0.0.1:{alertmanager}").replace('"tailrace:8321"', targets)
         (self.folder / "prometheus.yml").write_text(text)
         text = re.sub(r"http://\S+", f"http://127.0.0.1:{webhook}/", (DEPLOYED / "alertmanager.yml").read_text())
         text = text.replace("group_wait: 30s", "group_wait: 1s").replace("group_interval: 5m", "group_interval: 1s")
@@ -92,7 +104,7 @@ class Incident:
         """End everything."""
         self.producers.stop()
         self.worker.stop()
-        for each in (self.prometheus, self.alertmanager, self.webhook):
+        for each in (self.prometheus, self.alertmanager, self.webhook, self.teller):
             each.stop()
 
     def watch(self, title: str, until: Callable[[set[str]], bool], within_s: float) -> bool:
@@ -172,6 +184,13 @@ class Incident:
             ),
             Scene("nobody scores", run_as("join", "learn"), run_as(), frozenset({"TailraceScoringStopped"})),
             Scene("no events come", set_(rate_per_s=0.0), set_(rate_per_s=usual), frozenset({"TailraceNoInput"})),
+            Scene(
+                "a second process tells of what no loop can be made to do",
+                self.teller.begin,
+                self.teller.end,
+                teller.ALERTS,
+                after=teller.AFTERWARDS,
+            ),
         ]
 
     def _take_store(self) -> None:
@@ -302,7 +321,10 @@ def main() -> int:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     asked = len(queries(rate_interval=RATE_INTERVAL, metric="accuracy"))
-    say(f"{len(incident.fired)} alerts fired and resolved, {asked} queries asked, {time.monotonic() - begun_s:.0f} s")
+    rules = sum(path.read_text().count("- alert: ") for path in (DEPLOYED / "rules").glob("*.yml"))
+    say(
+        f"{len(incident.fired)} alerts of {rules} rules fired and resolved, {asked} queries asked, {time.monotonic() - begun_s:.0f} s"
+    )
     for line in wrong:
         say(f"WRONG {line}")
     return 1 if wrong else 0

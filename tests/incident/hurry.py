@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-WINDOWS: Final = {"5m": "12s", "15m": "14s", "30m": "16s", "1h": "18s", "6h": "25s", "7d": "40s"}
+WINDOWS: Final = {"5m": "12s", "15m": "14s", "30m": "16s", "1h": "18s", "6h": "20s", "7d": "40s"}
 """What is looked back over."""
 
 PATIENCE: Final = {"2m": "1s", "5m": "2s", "10m": "2s", "15m": "2s", "30m": "3s", "1h": "3s"}

@@ -248,6 +248,30 @@ BOARD = Board(
                     ),
                     limits=((0.25, YELLOW), (2, RED)),
                 ),
+                Panel(
+                    "Put in line and not acknowledged",
+                    "Bytes that Kafka has not confirmed yet.",
+                    "some hundred kB at most, and back to 0.",
+                    "a climb: the brokers are slow or away; sending waits for them, nothing is lost.",
+                    "bytes",
+                    (Query("{{loop}}", "sum by (loop) (tailrace_produce_waiting_bytes{@LOOP})"),),
+                    width=12,
+                ),
+                Panel(
+                    "Producers given up",
+                    "In 15 minutes: a send failed or was late, and was made again by a new producer.",
+                    "0.",
+                    "again and again: `tailrace doctor`; talk to whoever runs the brokers.",
+                    "none",
+                    (
+                        Query(
+                            "{{loop}}",
+                            "sum by (loop) (increase(tailrace_producer_renewals_total{@LOOP}[15m])) or on () vector(0)",
+                        ),
+                    ),
+                    limits=((1, YELLOW),),
+                    width=12,
+                ),
             ),
         ),
         (
