@@ -18,6 +18,7 @@ LIMITS: Final = {
     "TailraceScoringStalled": ("> 60", "> 3"),
     "TailraceJoiningStalled": ("> 60", "> 3"),
     "TailraceLearningStalled": ("> 60", "> 3"),
+    "TailraceFollowingStalled": ("> 60", "> 3"),
     "TailraceLagHigh": ("> 300", "> 3"),
     "TailraceScoringHindered": ("> 30", "> 2"),
     "TailraceSnapshotLate": ("> 300", "> 9"),
