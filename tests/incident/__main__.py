@@ -21,9 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.incident import teller
 from tests.incident.boards import boards, filled, queries
@@ -32,6 +33,7 @@ from tests.incident.loop import Producers, Worker
 from tests.incident.servers import Alertmanager, Prometheus, Webhook, free_ports
 from tests.incident.teller import Teller
 
+S = TypeVar("S", Teller, Webhook, Alertmanager, Prometheus)
 DEPLOYED: Final = Path(__file__).resolve().parents[2] / "deploy/prometheus"
 RATE_INTERVAL: Final = "8s"
 CALM_WITHIN_S: Final = 60.0
@@ -58,8 +60,10 @@ class Scene:
     """Something that goes wrong.
 
     Attributes:
-        fires: Alerts that must fire before it is undone, or within `within_s` after it if `after` is set.
+        fires: Alerts that must fire, and be told, before it is undone.
         lasts_s: How long it lasts at least.
+        within_s: How long they are waited for.
+        after: Alerts that must fire when it is undone.
     """
 
     title: str
@@ -80,12 +84,14 @@ class Incident:
         self.worker = Worker(folder, f"127.0.0.1:{http}")
         self.producers = Producers(folder)
         self._write([http, told], alertmanager, webhook)
-        self.teller = Teller(told)
-        self.webhook = Webhook(webhook)
-        self.alertmanager = Alertmanager(folder, alertmanager)
-        self.prometheus = Prometheus(folder, prometheus)
         self.begun_s = time.time()  # noqa: TID251 - Prometheus dates by it
         self.fired: dict[str, str] = {}
+        with ExitStack() as starting:  # whoever has started is stopped when a later one does not
+            self.teller = _started(starting, Teller(told))
+            self.webhook = _started(starting, Webhook(webhook))
+            _started(starting, Alertmanager(folder, alertmanager))
+            self.prometheus = _started(starting, Prometheus(folder, prometheus))
+            self._stack = starting.pop_all()
 
     def _write(self, told_at: list[int], alertmanager: int, webhook: int) -> None:
         rules = self.folder / "rules"
@@ -102,10 +108,9 @@ class Incident:
 
     def stop(self) -> None:
         """End everything."""
-        self.producers.stop()
-        self.worker.stop()
-        for each in (self.prometheus, self.alertmanager, self.webhook, self.teller):
-            each.stop()
+        with self._stack:
+            self.producers.stop()
+            self.worker.stop()
 
     def watch(self, title: str, until: Callable[[set[str]], bool], within_s: float) -> bool:
         """Look at what fires until a condition holds; false when the time is over."""
@@ -235,6 +240,11 @@ class Incident:
         return wrong
 
 
+def _started(stack: ExitStack, server: S) -> S:
+    stack.callback(server.stop)
+    return server
+
+
 def play(incident: Incident) -> list[str]:
     """Play it; return what was not as required."""
     incident.worker.start()
@@ -320,6 +330,7 @@ def main() -> int:
     folder = (options.keep or Path(tempfile.mkdtemp(prefix="tailrace-incident-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     begun_s = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is stopped then, too
     incident = Incident(folder)
     try:
         wrong = play(incident)

@@ -100,7 +100,8 @@ class Producers(threading.Thread):
     def stop(self) -> None:
         """End it."""
         self._ending.set()
-        self.join(STOP_WITHIN_S)
+        if self.is_alive():
+            self.join(STOP_WITHIN_S)
 
     async def _send_on(self) -> None:
         settings = load(self._folder / "tailrace.toml")
