@@ -12,7 +12,8 @@ SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism compiled million clean help
+.PHONY: demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench simulate faults soak kills \
+  pythons determinism compiled million clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -65,6 +66,34 @@ compiled: $(FAST)/.made
 million: $(FAST)/.made
 	@PYTHONPATH=. $(FAST)/bin/python -m tests.contracts.million --examples $(EXAMPLES) $(ARGS)
 
+# What makes and checks deploy/ are tools of developers, in an environment of their own.
+DEPLOY := .deploy
+
+$(DEPLOY)/.made: deploy/requirements.txt
+	@test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --requirement deploy/requirements.txt
+	@touch $@
+
+dashboards: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python deploy/grafana/generate.py $(ARGS)
+
+deployment: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python deploy/grafana/generate.py --check
+	@$(DEPLOY)/bin/hadolint --no-color deploy/Dockerfile
+	@$(DEPLOY)/bin/docker-compose --file deploy/compose.yaml config --quiet
+	@promtool check rules --lint=all deploy/prometheus/rules/*.yml
+	@promtool test rules deploy/prometheus/tests/*.yml
+	@promtool check config deploy/prometheus/prometheus.yml
+	@amtool check-config deploy/prometheus/alertmanager.yml
+
+incident: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m tests.incident $(ARGS)
+
+# Draws all dashboards as the last `make incident ARGS="--keep .incident"` left them.
+pictures: $(DEPLOY)/.made
+	@$(DEPLOY)/bin/python -m pip install --quiet "matplotlib>=3.9,<4"
+	@$(DEPLOY)/bin/python deploy/grafana/render.py --data .incident --out .incident
+
 OUT ?= dist
 wheel: $(STAMP)
 	@$(BIN)/python -m hatchling build --target wheel --directory $(OUT)
@@ -94,4 +123,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(FAST) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) $(FAST) .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

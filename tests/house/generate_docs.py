@@ -93,14 +93,16 @@ def conditions() -> str:
         "",
         "`tailrace status` begins with one sentence: what is the matter, why, what it means for who reads predictions, and what to do. It",
         "is about the worst of the findings below it; among equally bad ones, the one that stands first here, because it explains",
-        "or outweighs the others. Its code (`headline.code` in `tailrace status -o json`) is a promise.",
+        "or outweighs the others. Its code (`headline.code` in `tailrace status -o json`) is a promise, and the name of the page of the",
+        "[runbook](runbooks/README.md) about it.",
         "",
         "| code | meaning | what to do |",
         "|---|---|---|",
     ]
     for code in Condition:
         meaning, action = headlines.ADVICE[code]
-        lines.append(f"| `{code.value}` | {_cell(meaning)} | {_cell(action[0].upper() + action[1:])}. |")
+        page = f"[`{code.value}`](runbooks/{code.value}.md)" if code is not Condition.ALL_WELL else f"`{code.value}`"
+        lines.append(f"| {page} | {_cell(meaning)} | {_cell(action[0].upper() + action[1:])}. |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,241 @@
+"""What ops people are given: rules, dashboards and runbooks name only what is there, and leave nothing unexplained."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cyclopts import MissingArgumentError
+from tests.incident.boards import boards, panels
+from tests.incident.hurry import hurried
+
+from tailrace.cli import build_app
+from tailrace.domain.headlines import ADVICE
+from tailrace.domain.status import Condition
+from tailrace.telemetry import instruments
+from tailrace.telemetry.instruments import Type
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "deploy/prometheus"
+RUNBOOKS = ROOT / "docs/runbooks"
+RULES = [
+    rule
+    for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+PAGES = {path.stem: path.read_text() for path in sorted(RUNBOOKS.glob("*.md"))}
+BOARDS = boards()
+PANELS = [
+    pytest.param(panel, id=f"{uid}: {panel['title']}") for uid, board in BOARDS.items() for panel in panels(board)
+]
+APP = build_app()
+PLACEHOLDERS = {"CODE": "late", "NAME": "blue-1", "…": "score", "{{": "", "$labels.code": "late", "}}": ""}
+
+
+def code_of(alert: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", alert.removeprefix("Tailrace")).lower()
+
+
+def exposed() -> set[str]:
+    """Every name that /metrics can have."""
+    names = set()
+    for each in instruments.ALL:
+        suffixes = ("_bucket", "_sum", "_count") if each.type is Type.HISTOGRAM else ("",)
+        names |= {each.name + suffix for suffix in suffixes}
+    return names
+
+
+def names_in(promql: str) -> set[str]:
+    """Names of ours in a query: recorded ones have colons."""
+    return set(re.findall(r"(?<![\w:])(?:[a-z_]+:)?tailrace_\w+(?::\w+)?", promql))
+
+
+def commands_in(text: str) -> Iterator[str]:
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        yield from (line for line in block.splitlines() if line.startswith("tailrace "))
+    yield from re.findall(r"`(tailrace [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def check_command(command: str) -> None:
+    """Parse a command as `tailrace` would; a missing positional argument is the reader's to give."""
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
+    with contextlib.suppress(MissingArgumentError):
+        APP.parse_args([word for word in words if word], exit_on_error=False, print_error=False)
+
+
+# ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert", rule.get("record")))
+def test_a_rule_names_only_instruments_and_rules_that_are_there(rule):
+    assert names_in(rule["expr"]) <= exposed() | RECORDED
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_says_how_bad_it_is_what_it_means_and_what_to_do(alert: str):
+    rule = ALERTS[alert]
+
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert {"summary", "description", "runbook_url", "dashboard_url"} == set(rule["annotations"])
+    assert f"docs/runbooks/{code_of(alert)}.md" == rule["annotations"]["runbook_url"]
+    assert rule["annotations"]["dashboard_url"].removeprefix("/d/") in BOARDS
+    for command in commands_in(rule["annotations"]["description"]):
+        check_command(command)
+
+
+@pytest.mark.parametrize("alert", [name for name in ALERTS if code_of(name) in set(Condition)])
+def test_an_alert_about_a_condition_of_status_speaks_as_status_does(alert: str):
+    advice = ADVICE[Condition(code_of(alert))]
+
+    assert advice.action[1:] in ALERTS[alert]["annotations"]["description"]
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(alert: str):
+    cases = Counter(
+        bool(query["exp_samples"])
+        for path in (PROMETHEUS / "tests").glob("*.yml")
+        for case in yaml.safe_load(path.read_text())["tests"]
+        for query in case["promql_expr_test"]
+        if f'"{alert}"' in query["expr"]
+    )
+
+    assert cases[True]
+    assert cases[False]
+
+
+def test_the_incident_knows_every_duration_and_limit_that_it_shortens():
+    for path in (PROMETHEUS / "rules").glob("*.yml"):
+        assert not re.findall(r"(?:\[|offset |for: )\d+[mhd]", hurried(path.read_text()))
+
+
+# ── runbooks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_alert_and_every_condition_has_a_page_and_no_page_is_about_nothing():
+    assert {code_of(alert) for alert in ALERTS} | {each.value for each in Condition} - {"all_well"} == set(PAGES) - {
+        "README"
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_there(page: str):
+    for command in commands_in(PAGES[page]):
+        check_command(command)
+
+
+def test_a_command_that_is_not_there_is_noticed():
+    for command in ("tailrace statsu", "tailrace status --watchful", "tailrace dlq list --code nonsense"):
+        with pytest.raises(Exception, match="."):
+            check_command(command)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_query_of_a_page_names_what_is_there_and_every_link_leads_somewhere(page: str):
+    for block in re.findall(r"```promql\n(.*?)```", PAGES[page], re.DOTALL):
+        assert names_in(block) <= exposed() | RECORDED
+    for target in re.findall(r"\]\(([^)#\s]+)\)", PAGES[page]):
+        assert (RUNBOOKS / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {"README"}))
+def test_a_page_says_who_notices_where_to_look_and_when_to_call(page: str):
+    for words in ("**Who notices.** ", "## Look first", "## Likely causes", "## Call somebody when"):
+        assert words in PAGES[page]
+
+
+# ── dashboards ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_has_a_unit_legends_and_says_what_is_good_and_what_to_do(panel):
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert re.fullmatch(r".+\. Good: .+ If not: .+", panel["description"], re.DOTALL)
+    assert all(target["legendFormat"] for target in panel["targets"] if panel["type"] != "table")
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    for command in commands_in(panel["description"]):
+        check_command(command)
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_asks_only_for_what_is_there(panel):
+    for target in panel["targets"]:
+        assert names_in(target["expr"]) <= exposed() | RECORDED
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboard_can_be_imported_anywhere(uid: str):
+    board, text = BOARDS[uid], json.dumps(BOARDS[uid])
+    defined = {each["name"] for each in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval", "__all"}
+    ids = [panel["id"] for panel in board["panels"]]
+    sources = {json.dumps(panel.get("datasource")) for panel in panels(board)}
+
+    assert uid == board["uid"]
+    assert used <= defined
+    assert len(ids) == len(set(ids))
+    assert {'{"type": "prometheus", "uid": "${datasource}"}'} == sources
+    assert_nothing_overlaps(board)
+
+
+def assert_nothing_overlaps(board) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+def test_the_loop_fits_on_one_screen():
+    assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS["tailrace-loop"]["panels"]) <= 20
+
+
+# ── compose and image ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_compose_mounts_is_there():
+    for service in COMPOSE["services"].values():
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            if source.startswith("."):
+                assert (ROOT / "deploy" / source).exists(), source
+            else:
+                assert source in COMPOSE["volumes"] or "${" in source, source
+
+
+def test_compose_listens_on_loopback_alone_and_names_versions():
+    for service in COMPOSE["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]) if "image" in service else "build" in service
+
+
+def test_tailrace_runs_without_root_and_writes_nowhere_but_where_it_must():
+    service = COMPOSE["services"]["tailrace"]
+    image = (ROOT / "deploy/Dockerfile").read_text()
+
+    assert service["read_only"]
+    assert ["ALL"] == service["cap_drop"]
+    assert image.index("USER 10001") < image.index("ENTRYPOINT")
+    check_command(re.sub(r"^\$\{LOOP_COMMAND:-(.*)\}$", r"tailrace \1", service["command"]))
+
+
+def test_compose_scrapes_where_tailrace_listens():
+    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    name, _, port = target.partition(":")
+
+    assert "tailrace" in job["job_name"]
+    assert f"--http 0.0.0.0:{port}" in COMPOSE["services"][name]["command"]
