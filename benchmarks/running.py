@@ -227,7 +227,12 @@ def our_tasks(contender: Contender, config: Path, count: int) -> list[Task]:
         Task(
             count=count,
             folder=str(config.parent),
-            options={"config": str(config), "roles": list(roles), "is_share": contender.fills_late},
+            options={
+                "config": str(config),
+                "roles": list(roles),
+                "is_share": contender.fills_late,
+                **contender.options,
+            },
         )
         for roles in contender.parts
     ]

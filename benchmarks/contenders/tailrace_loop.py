@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import protocol
 from benchmarks.protocol import Measured, Task
+from benchmarks.sampling import Samples
 from tailrace.domain.status import Role
 from tailrace.main import Process, RunningLoop
 from tailrace.main.loops import ALL_ROLES
@@ -22,12 +23,18 @@ _BEGIN_WITHIN_S = 240.0
 
 
 class Run:
-    """One process of ours, from its first record on."""
+    """One process of ours, from its first record on.
+
+    Attributes:
+        sampled: Package → CPU seconds, where `options.is_sampled` asks for it.
+    """
 
     def __init__(self, task: Task) -> None:
         roles = task.options.get("roles")
         self.roles = tuple(map(Role, roles)) if roles else ALL_ROLES
+        self.sampled: dict[str, float] = {}
         self._task = task
+        self._samples = Samples() if task.options.get("is_sampled") else None
         self._process = Process(load(Path(task.options["config"])), roles=self.roles, prepare_topics=True)
 
     async def measure(self) -> Measured:
@@ -50,9 +57,13 @@ class Run:
                     await self._until(lambda: all(is_ready for is_ready, _ in process.readiness().values()))
                 protocol.say({"is": protocol.READY})
             begun_s, begun_cpu_s = await self._begun(line)
+            if self._samples is not None:
+                self._samples.begin()
             if is_alone:
                 await self._until(lambda: self._is_handled(loop))
                 ended_s, used_s = protocol.now_s(), protocol.cpu_s() - begun_cpu_s
+                if self._samples is not None:
+                    self.sampled = self._samples.end(used_s)
                 protocol.say_handled()
                 await line
             else:
@@ -72,7 +83,7 @@ class Run:
         async with asyncio.timeout(_BEGIN_WITHIN_S if self._task.count else None):
             while True:
                 moment = protocol.now_s(), protocol.cpu_s()
-                if line.done() or any(self._samples("tailrace_consumed_records_total", "topic").values()):
+                if line.done() or any(self._counters("tailrace_consumed_records_total", "topic").values()):
                     return moment
                 await asyncio.sleep(_POLL_S)
 
@@ -89,7 +100,7 @@ class Run:
         if counts["events_scored"] < count:
             return False
         # Counted when the scored blocks of a batch are acknowledged too.
-        sent = self._samples("tailrace_produced_records_total", "topic").get(loop.domain.topics.predictions, 0.0)
+        sent = self._counters("tailrace_produced_records_total", "topic").get(loop.domain.topics.predictions, 0.0)
         return sent >= count
 
     def _measured(self, loop: RunningLoop, begun_s: float, ended_s: float, used_s: float) -> Measured:
@@ -97,12 +108,12 @@ class Run:
         live = loop.models.live
         figures = live.quality.figures() if live is not None else ()
         log_loss = next((each.value for each in figures if (each.metric, each.window) == ("log_loss", "all")), None)
-        stages = self._samples("tailrace_stage_seconds_total", "stage")
+        stages = self.sampled or self._counters("tailrace_stage_seconds_total", "stage")
         learned = counts["learned"] if not counts["dead_letters"] else -counts["dead_letters"]
         scored = counts["events_scored"]
         return Measured(begun_s, ended_s, used_s, scored, learned, log_loss=log_loss, stages=stages)
 
-    def _samples(self, name: str, label: str) -> dict[str, float]:
+    def _counters(self, name: str, label: str) -> dict[str, float]:
         found: dict[str, float] = {}
         for metric in self._process.instruments.registry.collect():
             for sample in metric.samples:
