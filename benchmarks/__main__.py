@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import results
+from benchmarks import report
 from benchmarks.broker import broker, kafka_version, launcher, say
 from benchmarks.figures import Figures
-from benchmarks.results import Setting
+from benchmarks.report import Setting
 from benchmarks.rounds import Plan, Rounds
 from benchmarks.targets import verdicts
 
@@ -41,9 +41,9 @@ def main() -> int:
     figures = rounds.figures
     setting = Setting(asked.events, asked.rounds, rounds.event_bytes, kafka_version(), asked.remark)
     found = verdicts(figures, is_quick=asked.quick)
-    print(results.report(setting, figures, found))
+    print(report.text(setting, figures, found))
     if not asked.quick:
-        results.write(asked.out, setting, figures, found)
+        report.write(asked.out, setting, figures, found)
         say(f"written to {asked.out}")
     missed = [verdict for verdict in found if verdict.met is False]
     for verdict in missed:
@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_parts, default=_PARTS, help=f"of {', '.join(_PARTS)}; all without it")
     parser.add_argument("--events", type=int, help=f"events, and as many labels (default {_FULL})")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 3)")
-    parser.add_argument("--out", type=Path, default=results.FOLDER, help="where the results are written")
+    parser.add_argument("--out", type=Path, default=report.FOLDER, help="where the results are written")
     parser.add_argument("--remark", default="", help="a sentence about the machine, for the report")
     asked = parser.parse_args()
     asked.events = asked.events or (_QUICK if asked.quick else _FULL)

@@ -29,9 +29,10 @@ class Loop:
 
     Attributes:
         features: Name → type, in TOML.
-        labels: Further keys of the labels, in TOML.
+        event_keys, label_keys: Further keys of the events and of the labels, in TOML.
         compiled: Of the champion; only written where this version knows it.
         more: Further lines of the loop.
+        files: Name → content of what lies beside the configuration.
     """
 
     bootstrap: str
@@ -45,9 +46,12 @@ class Loop:
     event_keys: str = ""
     compiled: str = UNMODIFIED
     more: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write it into an empty folder; return the file."""
+        for name, content in self.files.items():
+            (folder / name).write_text(content)
         path = folder / "tailrace.toml"
         path.write_text(self.text())
         return path

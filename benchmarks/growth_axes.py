@@ -11,7 +11,7 @@ class Axis:
 
     Attributes:
         points: What is measured, smallest first.
-        limit: Of the most costly point over the least; of memory: bytes an event over the second half.
+        limit: Of the most costly point over the least.
     """
 
     name: str
@@ -27,6 +27,6 @@ PARTITIONS = Axis("partitions", "CPU per event from 1 to 64 partitions, most ove
 WAITING = Axis(
     "waiting", "CPU per event from 0 to 10^6 waiting events, most over least", (0, 10_000, 100_000, 1_000_000), 1.1
 )
-MEMORY = Axis("memory", "memory after the first half of the events, most over its start", (), 1.1)
+MEMORY = Axis("memory", "memory at the last point of the events over the one before", (), 1.1)
 
 AXES = (EVENTS, PARTITIONS, WAITING, MEMORY)

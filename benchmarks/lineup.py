@@ -50,6 +50,8 @@ class Contender:
         learns: Whether labels are learned at all.
         fills_late: The topics are filled when all of its processes are ready: one of them would be done before the
             others have come.
+        options: Of `protocol.Task`.
+        loop: Of ours: what differs in `configuration.Loop`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Contender:
     learns: bool = True
     fills_late: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    loop: dict[str, Any] = field(default_factory=dict)
 
 
 _OURS = ("aiokafka", "faust-streaming", "river")

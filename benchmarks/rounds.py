@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import orjson
+
 from benchmarks import latency, lineup
-from benchmarks.broker import say
+from benchmarks.broker import REPOSITORY, say
 from benchmarks.configuration import COMPILED, UNMODIFIED, compiling
 from benchmarks.environments import OURS, InstallError, python_of, versions_of
 from benchmarks.figures import Figures
@@ -57,6 +59,7 @@ class Rounds:
 
     async def run(self, bootstrap: str) -> None:
         """Run every part, round by round."""
+        self.figures.growth = _grown()
         contenders = self._able(lineup.QUICK if self.plan.is_quick else lineup.LINEUP)
         scenarios = [each for each in latency.SCENARIOS if self._is_able(each.name, each.contender)]
         if "loops" in self.plan.parts:
@@ -170,3 +173,9 @@ def _influence(found: latency.Latency) -> str:
     if found.influence_p99_ms is None:
         return ""
     return f", label to influence p50 {found.influence_p50_ms:.1f} ms, p99 {found.influence_p99_ms:.1f} ms"
+
+
+def _grown() -> dict[str, float]:
+    """Return what the last `make bench-growth` found; nothing where there was none."""
+    kept = REPOSITORY / "benchmarks" / "results" / "growth.json"
+    return orjson.loads(kept.read_bytes())["grown"] if kept.exists() else {}

@@ -194,7 +194,7 @@ async def _ours(contender: Contender, bootstrap: str, inputs: Inputs, folder: Pa
     if contender.fills_late:
         inputs = replace(inputs, events=f"{name}-events", labels=f"{name}-labels")
         await create(bootstrap, inputs.events, inputs.labels, partitions=inputs.partitions)
-    loop = Loop(bootstrap, name, inputs.events, inputs.labels, compiled=contender.compiled)
+    loop = Loop(bootstrap, name, inputs.events, inputs.labels, compiled=contender.compiled, **contender.loop)
     config = loop.write(folder)
     tasks = our_tasks(contender, config, inputs.count)
     async with contextlib.AsyncExitStack() as stack:

@@ -7,9 +7,10 @@ time, which says when the last one was written.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -21,6 +22,7 @@ from tailrace.wire.partitioner import partitions_of
 
 LABEL_DELAY_MS = 1_000
 _BATCH_BYTES = 256 << 10
+_POURED_AT_ONCE = 100_000
 _FETCH_BYTES = 8 << 20
 _LOOK_S = 0.02
 
@@ -64,29 +66,46 @@ async def delete(bootstrap: str, *names: str) -> None:
         await admin.close()
 
 
-async def fill(bootstrap: str, name: str, count: int, partitions: int) -> Inputs:
-    """Create two topics and put everything into them."""
+async def fill(bootstrap: str, name: str, count: int, partitions: int, **how: Any) -> Inputs:
+    """Create two topics and put everything into them; further arguments are those of `pour`."""
     made = Inputs(f"{name}-events", f"{name}-labels", count, partitions)
     await create(bootstrap, made.events, made.labels, partitions=partitions)
-    return await pour(bootstrap, made)
+    return await pour(bootstrap, made, **how)
 
 
-async def pour(bootstrap: str, inputs: Inputs) -> Inputs:
-    """Put every example into two topics that exist; return them with the size of an event."""
-    count, partitions = inputs.count, inputs.partitions
-    begin_ms = time.time_ns() // 1_000_000 - count - LABEL_DELAY_MS
-    made = list(examples(count))
-    keys = [example.id.encode() for example in made]
-    homes = partitions_of(keys, partitions)
-    events = [event_of(example, begin_ms + number) for number, example in enumerate(made)]
-    labels = [label_of(example) for example in made]
+async def pour(
+    bootstrap: str,
+    inputs: Inputs,
+    made: Iterable[Example] | None = None,
+    *,
+    step_ms: int = 1,
+    form: Form | None = None,
+    is_labelled: bool = True,
+) -> Inputs:
+    """Put examples into two topics that exist; return them with the size of an event.
+
+    Args:
+        made: `inputs.count` of them; without it the usual ones.
+        step_ms: Between two events, in event time; the last one is now.
+        is_labelled: Whether their labels come too.
+    """
+    form = form or JSON
+    begin_ms = time.time_ns() // 1_000_000 - inputs.count * step_ms - LABEL_DELAY_MS
+    left, first, size_bytes = iter(examples(inputs.count) if made is None else made), 0, 0
     async with Pourer(bootstrap) as pourer:
-        for partition in range(partitions):
-            rows = [row for row in range(count) if homes[row] == partition]
-            await pourer.send(inputs.events, partition, [(begin_ms + row, keys[row], events[row]) for row in rows])
-            late = begin_ms + LABEL_DELAY_MS
-            await pourer.send(inputs.labels, partition, [(late + row, keys[row], labels[row]) for row in rows])
-    return Inputs(inputs.events, inputs.labels, count, partitions, sum(map(len, events)) / count)
+        while rows := list(itertools.islice(left, _POURED_AT_ONCE)):
+            keys = [row.id.encode() for row in rows]
+            times_ms = [begin_ms + (first + number) * step_ms for number in range(len(rows))]
+            homes = partitions_of(keys, inputs.partitions)
+            events = [form.event(row, at_ms) for row, at_ms in zip(rows, times_ms, strict=True)]
+            for home in range(inputs.partitions):
+                at = [number for number in range(len(rows)) if homes[number] == home]
+                await pourer.send(inputs.events, home, [(times_ms[each], keys[each], events[each]) for each in at])
+                if is_labelled:
+                    late = [(times_ms[each] + LABEL_DELAY_MS, keys[each], form.label(rows[each])) for each in at]
+                    await pourer.send(inputs.labels, home, late)
+            first, size_bytes = first + len(rows), size_bytes + sum(map(len, events))
+    return replace(inputs, count=first, event_bytes=size_bytes / max(1, first))
 
 
 class Pourer:
@@ -125,7 +144,18 @@ def event_of(example: Example, at_ms: int) -> bytes:
 
 def label_of(example: Example) -> bytes:
     """Return a label as it lies in the topic."""
-    return b'{"id":"%s","y":%s}' % (example.id.encode(), b"true" if example.y else b"false")
+    return b'{"id":"%s","y":%s}' % (example.id.encode(), orjson.dumps(example.y))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an event and a label are written."""
+
+    event: Callable[[Example, int], bytes]
+    label: Callable[[Example], bytes]
+
+
+JSON = Form(event_of, label_of)
 
 
 class Answers(NamedTuple):

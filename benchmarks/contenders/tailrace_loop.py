@@ -56,6 +56,9 @@ class Run:
                 async with asyncio.timeout(_START_WITHIN_S):
                     await self._until(lambda: all(is_ready for is_ready, _ in process.readiness().values()))
                 protocol.say({"is": protocol.READY})
+            if task.options.get("is_behind"):  # what comes before this line is not measured
+                await line
+                line = asyncio.ensure_future(asyncio.to_thread(protocol.await_line))
             begun_s, begun_cpu_s = await self._begun(line)
             if self._samples is not None:
                 self._samples.begin()

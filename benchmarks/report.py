@@ -58,12 +58,12 @@ def write(folder: Path, setting: Setting, figures: Figures, verdicts: Sequence[V
     latest = folder / "latest.json"
     latest.write_bytes(orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     picture = _draw(latest, folder / "picture.svg")
-    (folder / "results.md").write_text(report(setting, figures, verdicts, picture=picture))
+    (folder / "results.md").write_text(text(setting, figures, verdicts, picture=picture))
 
 
-def report(setting: Setting, figures: Figures, verdicts: Sequence[Verdict], *, picture: bool = False) -> str:
+def text(setting: Setting, figures: Figures, verdicts: Sequence[Verdict], *, picture: bool = False) -> str:
     """Return the report as Markdown."""
-    lines = ["# Results", "", *_circumstances(setting), ""]
+    lines = ["# Results", "", *circumstances(setting), ""]
     if picture:
         lines += ["![CPU per event of every contender](picture.svg)", ""]
     lines += ["## Targets", "", *targets_table(verdicts), ""]
@@ -78,7 +78,8 @@ def report(setting: Setting, figures: Figures, verdicts: Sequence[Verdict], *, p
     return "\n".join(lines)
 
 
-def _circumstances(setting: Setting) -> list[str]:
+def circumstances(setting: Setting) -> list[str]:
+    """Return what was run, and where."""
     machine = setting.machine()
     kind = machine["system"].partition(", ")[2]
     said = (
