@@ -60,20 +60,21 @@ class Rounds:
     async def run(self, bootstrap: str) -> None:
         """Run every part, round by round."""
         self.figures.growth = _grown()
-        contenders = self._able(lineup.QUICK if self.plan.is_quick else lineup.LINEUP)
-        scenarios = [each for each in latency.SCENARIOS if self._is_able(each.name, each.contender)]
-        if "loops" in self.plan.parts:
+        asks_loops = "loops" in self.plan.parts
+        contenders = self._able(() if not asks_loops else lineup.QUICK if self.plan.is_quick else lineup.LINEUP)
+        asks_latency = "latency" in self.plan.parts and not self.plan.is_quick
+        asked = latency.SCENARIOS if asks_latency else ()
+        scenarios = [each for each in asked if self._is_able(each.name, each.contender)]
+        if asks_loops:
             await self._prepare(bootstrap, contenders)
         for number in range(1, self.plan.rounds + 1):
             say(f"round {number} of {self.plan.rounds}")
-            if "loops" in self.plan.parts:
-                for contender in contenders:
-                    await self._loop(contender, bootstrap)
+            for contender in contenders:
+                await self._loop(contender, bootstrap)
             if "refold" in self.plan.parts:
                 await self._refolds()
-            if "latency" in self.plan.parts and not self.plan.is_quick:
-                for scenario in scenarios:
-                    await self._latency(scenario, bootstrap)
+            for scenario in scenarios:
+                await self._latency(scenario, bootstrap)
 
     def _able(self, contenders: Sequence[Contender]) -> list[Contender]:
         able = [contender for contender in contenders if self._is_able(contender.name, contender)]
