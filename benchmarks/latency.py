@@ -57,8 +57,8 @@ class Scenario:
     name: str
     contender: Contender
     rate: float | None = RATE
-    seconds: float = 20.0
-    warm_s: float = 5.0
+    seconds: float = 15.0
+    warm_s: float = 4.0
     wide: bool = False
     before: int = 0
     snapshots: str = ""
@@ -83,8 +83,16 @@ class Latency:
 
 
 _BY_NAME = {contender.name: contender for contender in lineup.LINEUP}
+_FOLLOWED = replace(_BY_NAME[lineup.LOOP], parts=(("score", "join", "learn"), ("follow",)))
+"""All roles in one process, and beside it another one that takes the snapshots."""
+
 HALF = "at half the greatest rate"
-LARGE, LARGE_STILL = "10 MB state, a snapshot every second", "10 MB state, no snapshot"
+LARGE, LARGE_STILL = "10 MB state, a follower writes it every second", "10 MB state, nobody writes it"
+
+
+def _snapshots(every: str) -> str:
+    return f'by = "follower"\npublish = "1h"\nevery = "{every}"'
+
 
 SCENARIOS = (
     *(
@@ -100,8 +108,8 @@ SCENARIOS = (
         )
     ),
     Scenario(HALF, _BY_NAME[lineup.LOOP], rate=None),
-    Scenario(LARGE_STILL, _BY_NAME[lineup.APART], wide=True, before=20_000, snapshots='every = "1h"\npublish = "1h"'),
-    Scenario(LARGE, _BY_NAME[lineup.APART], wide=True, before=20_000, snapshots='every = "1s"\npublish = "1h"'),
+    Scenario(LARGE_STILL, _FOLLOWED, wide=True, before=20_000, snapshots=_snapshots(every="1h")),
+    Scenario(LARGE, _FOLLOWED, wide=True, before=20_000, snapshots=_snapshots(every="1s")),
 )
 
 _WORDS = 700_000

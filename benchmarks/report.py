@@ -157,6 +157,8 @@ def _stages(figures: Figures) -> list[str]:
         for name in (lineup.LOOP, lineup.LOOP_COMPILED)
     }
     columns = {name: _by_stage(runs) for name, runs in found.items() if runs}
+    if not columns:
+        return []
     stages = list(dict.fromkeys(stage for column in columns.values() for stage in column))
     lines = [_row("CPU us/event by stage", *columns), _rule(1 + len(columns))]
     rows = [(stage, *(f"{column.get(stage, 0.0):.1f}" for column in columns.values())) for stage in stages]
