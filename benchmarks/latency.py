@@ -71,6 +71,7 @@ class Latency:
     Attributes:
         answered: Of `sent`.
         influence_p50_ms, influence_p99_ms: None where no state is named.
+        snapshot_bytes: The largest file in the store at the end.
     """
 
     rate: float
@@ -80,6 +81,7 @@ class Latency:
     p99_ms: float
     influence_p50_ms: float | None = None
     influence_p99_ms: float | None = None
+    snapshot_bytes: int = 0
 
 
 _BY_NAME = {contender.name: contender for contender in lineup.LINEUP}
@@ -148,7 +150,7 @@ async def measure(scenario: Scenario, bootstrap: str, rate: float) -> Latency:
             await _probe(load)
             rows = _read(load)
             learned = await _learned(bootstrap, f"{name}.training") if scenario.contender.parts else {}
-        return evaluate(rate, rows["rows"], rows["first"], learned)
+        return replace(evaluate(rate, rows["rows"], rows["first"], learned), snapshot_bytes=_largest(place))
 
 
 async def _start(
@@ -207,6 +209,11 @@ async def _probe(load: Load) -> None:
 
 def _read(load: Load) -> dict[str, Any]:
     return orjson.loads(Path(load.out).read_bytes())
+
+
+def _largest(place: Path) -> int:
+    sizes = (file.stat().st_size for file in (place / "snapshots").rglob("*") if file.is_file())
+    return max(sizes, default=0)
 
 
 def _values() -> Iterator[bytes]:

@@ -184,13 +184,14 @@ def _latencies(figures: Figures) -> list[str]:
             "p50 ms min / median / max",
             "p99 ms min / median / max",
             "label to influence p50 / p99 ms",
+            "largest snapshot MB",
         ),
-        _rule(6),
+        _rule(7),
     ]
     for name, found in figures.latencies.items():
         runs = [run for run in found if run is not None]
         if not runs:
-            lines.append(_row(name, "", f"failed: {figures.failures[name]}", "", "", ""))
+            lines.append(_row(name, "", f"failed: {figures.failures[name]}", "", "", "", ""))
             continue
         influence = ""
         if all(run.influence_p99_ms is not None for run in runs):
@@ -203,6 +204,7 @@ def _latencies(figures: Figures) -> list[str]:
                 _spread([run.p50_ms for run in runs], "{:.1f}"),
                 _spread([run.p99_ms for run in runs], "{:.1f}"),
                 influence,
+                f"{max(run.snapshot_bytes for run in runs) / 1e6:.1f}" if runs[0].snapshot_bytes else "",
             )
         )
     return lines
