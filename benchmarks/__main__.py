@@ -31,7 +31,7 @@ def main() -> int:
     """Run everything that is asked for; return the exit code."""
     asked = _arguments()
     launch = launcher()
-    rounds = Rounds(Plan(asked.events, asked.rounds, asked.only, is_quick=asked.quick), Figures())
+    rounds = Rounds(Plan(asked.events, asked.rounds, asked.only, asked.among, is_quick=asked.quick), Figures())
     try:
         with broker(launch) as bootstrap:
             asyncio.run(rounds.run(bootstrap))
@@ -60,6 +60,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--strict", action="store_true", help="end with 1 when a target is missed")
     parser.add_argument("--only", type=_parts, default=_PARTS, help=f"of {', '.join(_PARTS)}; all without it")
+    parser.add_argument(
+        "--among", default="", metavar="WORDS", help="contenders and scenarios whose name has these words"
+    )
     parser.add_argument("--events", type=int, help=f"events, and as many labels (default {_FULL})")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 3)")
     parser.add_argument("--out", type=Path, default=report.FOLDER, help="where the results are written")

@@ -35,12 +35,14 @@ class Plan:
 
     Attributes:
         parts: Of "loops", "latency", "refold".
+        among: Words that a contender or scenario must have in its name.
     """
 
     events: int
     rounds: int
     parts: Sequence[str]
-    is_quick: bool
+    among: str = ""
+    is_quick: bool = False
 
 
 @dataclass
@@ -61,9 +63,10 @@ class Rounds:
         """Run every part, round by round."""
         self.figures.growth = _grown()
         asks_loops = "loops" in self.plan.parts
-        contenders = self._able(() if not asks_loops else lineup.QUICK if self.plan.is_quick else lineup.LINEUP)
+        everybody = lineup.QUICK if self.plan.is_quick else lineup.LINEUP
+        contenders = self._able([each for each in everybody if asks_loops and self.plan.among in each.name])
         asks_latency = "latency" in self.plan.parts and not self.plan.is_quick
-        asked = latency.SCENARIOS if asks_latency else ()
+        asked = [each for each in latency.SCENARIOS if asks_latency and self.plan.among in each.name]
         scenarios = [each for each in asked if self._is_able(each.name, each.contender)]
         if asks_loops:
             await self._prepare(bootstrap, contenders)
@@ -101,8 +104,8 @@ class Rounds:
                 self._inputs[count, partitions] = made
                 self.event_bytes = made.event_bytes
         say("warming up the broker")
-        ours = next(contender for contender in contenders if contender.parts)
-        await run(ours, bootstrap, self._inputs[self._key(ours)], self._within_s(self.plan.events))
+        if (first := next((each for each in contenders if self._key(each) in self._inputs), None)) is not None:
+            await run(first, bootstrap, self._inputs[self._key(first)], self._within_s(self.plan.events))
 
     def _key(self, contender: Contender) -> tuple[int, int]:
         count = max(1, self.plan.events // _SHORT) if contender.is_short else self.plan.events

@@ -14,7 +14,7 @@ from benchmarks.protocol import Task
 class StateLoop(PeerLoop):
     """The same loop with the join in the State of the record's key."""
 
-    def scored(self, event, state):
+    def take_event(self, event, state):
         event_id, x = split(event)
         self.begin()
         p = self._predict(x)[True]
@@ -27,7 +27,7 @@ class StateLoop(PeerLoop):
             self.learn(x, p, y=y)
         return {"id": event_id, "p": p}
 
-    def labelled(self, label, state):
+    def take_label(self, label, state):
         self.begin()
         held = state.get("x")
         if held is None:
@@ -54,9 +54,9 @@ def main(task: Task) -> None:
 
     def step(value, state):
         if "y" in value:
-            loop.labelled(value, state)
+            loop.take_label(value, state)
             return None
-        return loop.scored(value, state)
+        return loop.take_event(value, state)
 
     both = app.dataframe(events).concat(app.dataframe(labels)).apply(step, stateful=True)
     both.filter(lambda prediction: prediction is not None).to_topic(predictions)

@@ -127,7 +127,7 @@ class Run:
 
 def main(task: Task) -> None:
     """Run it once."""
-    configure("warning", "console")
+    configure("error", "console")
     calm_collector()  # as `tailrace run` does
     run = Run(task)
     asyncio.run(run.measure()).say()
