@@ -57,8 +57,8 @@ class Scenario:
     name: str
     contender: Contender
     rate: float | None = RATE
-    seconds: float = 15.0
-    warm_s: float = 4.0
+    seconds: float = 10.0
+    warm_s: float = 3.0
     wide: bool = False
     before: int = 0
     snapshots: str = ""
@@ -116,7 +116,7 @@ SCENARIOS = (
 
 _WORDS = 700_000
 _WIDE_FEATURES = tuple(f"w{number:02}" for number in range(60))
-_WIDE_MODEL = "FeatureHasher(n_features=1048576, seed=1) | LogisticRegression()"
+_WIDE_MODEL = "FeatureHasher(n_features=4194304, seed=1) | LogisticRegression()"
 
 
 async def measure(scenario: Scenario, bootstrap: str, rate: float) -> Latency:
