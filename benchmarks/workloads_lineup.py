@@ -98,8 +98,8 @@ def _name(key: Any) -> str:
 
 
 def _kinds(dataset: Any) -> dict[str, str]:
-    x, _ = next(iter(dataset))
-    return {_name(key): '"integer"' if type(value) is int else '"number"' for key, value in x.items()}
+    rows = [x for x, _ in dataset]
+    return {_name(key): '"integer"' if all(type(x[key]) is int for x in rows) else '"number"' for key in rows[0]}
 
 
 def _classes(names: list[Any]) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Run:
         counts, count = loop.recorder.counts, self._task.count
         if Role.LEARN in self.roles and counts["learned"] < count:
             return False
+        if Role.JOIN in self.roles and counts["labels_joined"] < count:
+            return False
         if Role.SCORE not in self.roles:
             return True
         if counts["events_scored"] < count:
