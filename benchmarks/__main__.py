@@ -31,20 +31,26 @@ def main() -> int:
     """Run everything that is asked for; return the exit code."""
     asked = _arguments()
     launch = launcher()
-    rounds = Rounds(Plan(asked.events, asked.rounds, asked.only, asked.among, is_quick=asked.quick), Figures())
+    figures = Figures()
+    rounds = Rounds(Plan(asked.events, asked.rounds, asked.only, asked.among, is_quick=asked.quick), figures)
+
+    def setting(done: int) -> Setting:
+        return Setting(asked.events, done, rounds.event_bytes, kafka_version(), asked.remark)
+
+    def keep(done: int) -> None:
+        # After every round: a run that is interrupted leaves what it found.
+        if not asked.quick:
+            report.write(asked.out, setting(done), figures, verdicts(figures, is_quick=False))
+            say(f"written to {asked.out}")
+
     try:
         with broker(launch) as bootstrap:
-            asyncio.run(rounds.run(bootstrap))
+            asyncio.run(rounds.run(bootstrap, keep))
     except launch.LaunchError as problem:
         say(str(problem))
         return 4
-    figures = rounds.figures
-    setting = Setting(asked.events, asked.rounds, rounds.event_bytes, kafka_version(), asked.remark)
     found = verdicts(figures, is_quick=asked.quick)
-    print(report.text(setting, figures, found))
-    if not asked.quick:
-        report.write(asked.out, setting, figures, found)
-        say(f"written to {asked.out}")
+    print(report.text(setting(asked.rounds), figures, found))
     missed = [verdict for verdict in found if verdict.met is False]
     for verdict in missed:
         say(f"missed: {verdict.name}: {verdict.value:.3g}; the target is {verdict.bound} {verdict.limit:g}")

@@ -59,8 +59,8 @@ class Rounds:
     event_bytes: float = 0.0
     _inputs: dict[tuple[int, int], Inputs] = field(default_factory=dict)
 
-    async def run(self, bootstrap: str) -> None:
-        """Run every part, round by round."""
+    async def run(self, bootstrap: str, after: Callable[[int], None]) -> None:
+        """Run every part, round by round; `after` is told the number of each round that is over."""
         self.figures.growth = _grown()
         asks_loops = "loops" in self.plan.parts
         everybody = lineup.QUICK if self.plan.is_quick else lineup.LINEUP
@@ -78,6 +78,7 @@ class Rounds:
                 await self._refolds()
             for scenario in scenarios:
                 await self._latency(scenario, bootstrap)
+            after(number)
 
     def _able(self, contenders: Sequence[Contender]) -> list[Contender]:
         able = [contender for contender in contenders if self._is_able(contender.name, contender)]
