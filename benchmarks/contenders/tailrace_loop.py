@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class Run:
             return False
         if Role.SCORE not in self.roles:
             return True
-        if counts["events_scored"] < count:
+        if _scored(counts) < count:
             return False
         # Counted when the scored blocks of a batch are acknowledged too.
         sent = self._counters("tailrace_produced_records_total", "topic").get(loop.domain.topics.predictions, 0.0)
@@ -115,8 +116,7 @@ class Run:
         log_loss = next((each.value for each in figures if (each.metric, each.window) == ("log_loss", "all")), None)
         stages = self.sampled or self._counters("tailrace_stage_seconds_total", "stage")
         learned = counts["learned"] if not counts["dead_letters"] else -counts["dead_letters"]
-        scored = counts["events_scored"]
-        return Measured(begun_s, ended_s, used_s, scored, learned, log_loss=log_loss, stages=stages)
+        return Measured(begun_s, ended_s, used_s, _scored(counts), learned, log_loss=log_loss, stages=stages)
 
     def _counters(self, name: str, label: str) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -125,6 +125,11 @@ class Run:
                 if sample.name == name:
                     found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sample.value
         return found
+
+
+def _scored(counts: Counter[str]) -> int:
+    # A model that knows nothing yet may abstain: the event is answered and learned all the same.
+    return counts["events_scored"] + counts["events_abstained"]
 
 
 def main(task: Task) -> None:
