@@ -13,7 +13,7 @@ from benchmarks.protocol import Task
 
 
 async def main(task: Task) -> None:
-    broker = KafkaBroker(task.bootstrap, linger_ms=task.linger_ms, logger=None)
+    broker = KafkaBroker(task.bootstrap, logger=None)  # every publish is awaited: to linger would only slow it down
     loop = PeerLoop(task)
 
     @broker.subscriber(task.events, group_id=f"{task.group}-events", auto_offset_reset="earliest")
