@@ -260,7 +260,15 @@ def _of_run(run: Outcome | None) -> dict[str, Any] | None:
         "events": run.count,
         "rate": run.rate,
         "cpu_us": run.cpu_us,
-        "cpu_us_by_process": [run.cpu_us_of(part) for part in range(len(run.parts))],
+        "processes": [
+            {
+                "begun_s": part.begun_s - min(each.begun_s for each in run.parts),
+                "ended_s": part.ended_s - min(each.begun_s for each in run.parts),
+                "cpu_us": run.cpu_us_of(number),
+                "memory_bytes": part.memory_bytes,
+            }
+            for number, part in enumerate(run.parts)
+        ],
         "memory_bytes": run.memory_bytes,
         "log_loss": run.log_loss,
         "is_balanced": run.is_balanced,
