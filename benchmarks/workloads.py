@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=_EVENTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="workloads whose name has these words; writes no files")
+    parser.add_argument("--sizing", action="store_true", help="the constants of `tailrace size` alone")
     parser.add_argument("--remark", default="", help="a sentence about the machine, for the report")
     asked = parser.parse_args()
     launch = launcher()
@@ -70,6 +71,10 @@ def main() -> int:
         say(str(problem))
         return 4
     setting = Setting(asked.events, asked.rounds, 0.0, kafka_version(), asked.remark)
+    if asked.sizing:
+        print(orjson.dumps(roles, option=orjson.OPT_INDENT_2).decode())
+        _write("sizing.json", {"machine": setting.machine(), "remark": asked.remark, "roles": roles})
+        return 0
     text = "\n".join(["# Workloads", "", *report.circumstances(setting)[1:], "", *_table(rows, failures), ""])
     print(text)
     if not asked.only:
@@ -89,7 +94,7 @@ async def _measure(
 ) -> tuple[list[Row], dict[str, str], dict[str, dict[str, float]]]:
     rows, failures = [], {}
     for workload in WORKLOADS:
-        if asked.only not in workload.name:
+        if asked.sizing or asked.only not in workload.name:
             continue
         try:
             row = await _row(bootstrap, workload, asked)
