@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks import lineup
 from benchmarks.figures import Figures, NotMeasured
 from benchmarks.latency import Latency
 from benchmarks.protocol import Measured
 from benchmarks.report import Setting, text
 from benchmarks.running import Outcome
 from benchmarks.targets import AT_LEAST, AT_MOST, TARGETS, Target, verdicts
+
+from benchmarks import lineup
 
 COUNT = 1_000
 
