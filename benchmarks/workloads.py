@@ -149,7 +149,7 @@ async def sized(bootstrap: str, asked: argparse.Namespace) -> dict[str, dict[str
     costs: dict[int, dict[str, float]] = {}
     for features, name in _SIZED.items():
         workload = BY_NAME[name]
-        count = workload.count(asked.events)
+        count = asked.events
         inputs = await fill(bootstrap, f"sizing-{uuid4().hex[:8]}", count, 1, made=workload.make(count))
         runs = [await apart_run(_contender(workload), bootstrap, inputs) for _ in range(asked.rounds)]
         model = _model_cost(workload, features)
