@@ -12,8 +12,8 @@ SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench simulate faults soak kills \
-  pythons determinism compiled million clean help
+.PHONY: demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench bench-growth bench-workloads micro profile \
+  simulate faults soak kills pythons determinism compiled million clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -104,6 +104,18 @@ kafka: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-growth: $(STAMP)
+	@$(BIN)/python -m benchmarks.growth $(ARGS)
+
+bench-workloads: $(STAMP)
+	@$(BIN)/python -m benchmarks.workloads $(ARGS)
+
+micro: $(STAMP)
+	@$(BIN)/python -m benchmarks.micro $(ARGS)
+
+profile: $(STAMP)
+	@$(BIN)/python -m benchmarks.profile $(ARGS)
+
 simulate: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
@@ -123,4 +135,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(FAST) .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) $(FAST) .bench .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

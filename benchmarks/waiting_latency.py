@@ -23,8 +23,8 @@ from statistics import median
 import numpy as np
 import orjson
 
+from benchmarks.examples import FEATURES
 from benchmarks.waiting_room import LOOP, STEP_MS, Worker, fill, id_of, say, tailrace, write_config
-from benchmarks.workload import FEATURES
 from tailrace import opening
 from tailrace.settings import load
 from tailrace.streams.log import Outgoing, Sink, TopicPartition

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from benchmarks.workload import FEATURES, MODEL
+from benchmarks.examples import FEATURES, MODEL
 from tailrace import opening
 from tailrace.domain.blocks import ScoredBlock, Served, XColumns
 from tailrace.settings import free_port, load

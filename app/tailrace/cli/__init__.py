@@ -32,6 +32,7 @@ GROUPS: Final = (
     "snapshots",
     "doctor",
     "check",
+    "size",
     "init",
     "keys",
     "topics",

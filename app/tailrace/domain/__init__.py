@@ -4,7 +4,7 @@ Functions return outcomes; the agents carry them out. Whatever must be asked for
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
     errors, positions, times
-    records, drift, snapshots, proof
+    records, drift, snapshots, proof, sizing
     categories, status
     branches
     blocks, models, ownership, pointers, verdicts
@@ -24,7 +24,7 @@ from typing import Final
 
 LEVELS: Final = (
     frozenset({"errors", "positions", "times"}),
-    frozenset({"records", "drift", "snapshots", "proof"}),
+    frozenset({"records", "drift", "snapshots", "proof", "sizing"}),
     frozenset({"categories", "status"}),
     frozenset({"branches"}),
     frozenset({"blocks", "models", "ownership", "pointers", "verdicts"}),
