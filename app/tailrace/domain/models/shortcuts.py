@@ -112,9 +112,8 @@ class ScaledLearner:
             weights = [weight - rate * (gradient * part) for weight, part in zip(weights, scaled, strict=True)]
             iterations += 1
             self.learned += 1
-        if self.learned:
-            model.intercept, optimizer.n_iterations = intercept, iterations
-            model._weights.update(dict(zip(names, weights, strict=True)))  # noqa: SLF001
+        model.intercept, optimizer.n_iterations = intercept, iterations
+        model._weights.update(dict(zip(names, weights, strict=True)))  # noqa: SLF001
 
 
 def answers_of(model: Any, names: Sequence[str], numbers: NDArray[np.float64]) -> list[float] | None:
@@ -169,4 +168,5 @@ def is_linear(step: Any) -> bool:
 
 
 def _has_weights(model: Any, names: Sequence[str]) -> bool:
-    return set(names) <= model._weights.to_dict().keys()  # type: ignore[no-any-return]  # noqa: SLF001 - River's own
+    weights = model._weights  # noqa: SLF001
+    return all(name in weights for name in names)
