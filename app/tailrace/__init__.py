@@ -5,7 +5,7 @@ The map of the package. Floors, and what each room is for:
     floor 3   main       composition root: settings → objects → worker        settings   tailrace.toml + environment
               cli        one file per command group                            demo       what `tailrace demo` shows
               inspection status, books, verify from the topics alone           opening    settings → log, store
-    floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
+    floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes, metrics, the API
     floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments and logs
     floor 0   domain     decides and does nothing: pure and deterministic
 
@@ -53,13 +53,13 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "cryptography": frozenset({"stores"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
     "rocksdict": frozenset({"stores"}),
-    "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),
+    "structlog": frozenset({"telemetry", "streams", "main", "inspection", "web", "cli", "demo"}),
     "faust": frozenset({"streams", "main"}),
     "mode": frozenset({"streams", "main"}),
     "aiokafka": frozenset({"streams"}),
     "starlette": frozenset({"web"}),
     "uvicorn": frozenset({"streams"}),
-    "pydantic": frozenset({"settings"}),
+    "pydantic": frozenset({"settings", "web"}),
     "cyclopts": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
 }

@@ -98,7 +98,7 @@ def _print_lines(pictures: Iterable[Picture]) -> None:
 def described(picture: Picture) -> dict[str, Any]:
     """Return everything as plain values."""
     status_ = picture.status
-    plain = to_plain(status_)
+    plain = {"sentence": picture.sentence, **to_plain(status_)}
     if status_.model is not None:
         plain["model"]["position_shown"] = show(status_.model.position)
     plain["snapshot_age_seconds"] = snapshot_age_s(status_)

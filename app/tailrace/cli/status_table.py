@@ -58,6 +58,7 @@ def rendered(pictures: Iterable[Picture]) -> RenderableType:
 def _parts(picture: Picture) -> Iterator[RenderableType]:
     found = picture.status
     yield Text.assemble("loop ", (found.loop, "bold"), "  ", _verdict(found.verdict))
+    yield Text(picture.sentence)
     findings = _table("about", "verdict", "why")
     for finding in found.findings:
         findings.add_row(finding.about, _verdict(finding.verdict), finding.reason)

@@ -225,6 +225,99 @@ class LoopStatus:
         return worst(finding.verdict for finding in self.findings)
 
 
+BEHIND_S: Final = 5.0
+"""Less is what work on batches and heartbeats takes, and is called keeping up."""
+
+_DOING: Final[Mapping[Role, str]] = {Role.SCORE: "Scoring", Role.JOIN: "Joining", Role.LEARN: "Learning"}
+
+
+def in_one_sentence(status: LoopStatus, behind_s: Mapping[Role, float], state_age_s: float | None) -> str:
+    """Return the picture as one sentence that a person can act on: what is behind and why, what serves, what to do.
+
+    Args:
+        behind_s: Role → age of the oldest record that it has not done; a role without such records may be missing.
+        state_age_s: For how long there has been something in the log that the serving state does not hold; None: no
+            state serves.
+    """
+    if not status.members:
+        return "Nothing runs: no process was heard in the last minute; do start one with `tailrace run`."
+    role = _slowest(status, behind_s)
+    finding = _worst_about(status, role) if role is not None else _worst_of_all(status)
+    said = [_of_work(role, behind_s, finding), _of_state(state_age_s)]
+    if role is None and finding is not None:
+        said.append(f"but {finding.about}: {_parted(finding.reason)[0]}")
+    if finding is not None:
+        said.append(f"do {_advice(role, finding)}")
+    return f"{'; '.join(said)}."
+
+
+def _slowest(status: LoopStatus, behind_s: Mapping[Role, float]) -> Role | None:
+    """Return the role to speak of: the one that fares worst, then the one that is furthest behind; None: all keep up."""
+
+    def rank(role: Role) -> tuple[int, float]:
+        found = _worst_about(status, role)
+        return (0 if found is None else list(Verdict).index(found.verdict)), behind_s.get(role, 0.0)
+
+    role = max(_DOING, key=rank)
+    bad, seconds = rank(role)
+    return role if bad or seconds >= BEHIND_S else None
+
+
+def _worst_about(status: LoopStatus, role: Role) -> Finding | None:
+    """Return the worst finding about a role or one of its partitions that is not well; findings are worst first."""
+    return next(
+        (
+            each
+            for each in status.findings
+            if each.verdict is not Verdict.OK and each.about.partition(" ")[0] == role.value
+        ),
+        None,
+    )
+
+
+def _worst_of_all(status: LoopStatus) -> Finding | None:
+    return next((each for each in status.findings if each.verdict is not Verdict.OK), None)
+
+
+def _of_work(role: Role | None, behind_s: Mapping[Role, float], finding: Finding | None) -> str:
+    if role is None:
+        return "Scoring, joining and learning keep up"
+    seconds = behind_s.get(role, 0.0)
+    how_far = f"is {seconds:.0f} s behind" if seconds >= BEHIND_S else "has no backlog, and needs a look"
+    return f"{_DOING[role]} {how_far} because {_because(finding)}"
+
+
+def _because(finding: Finding | None) -> str:
+    return "there is more to do than was done yet" if finding is None else _parted(finding.reason)[0]
+
+
+def _of_state(state_age_s: float | None) -> str:
+    if state_age_s is None:
+        return "no process serves predictions"
+    if state_age_s < 1:
+        return "predictions are served from a state that is up to date"
+    return f"predictions are served from a state {state_age_s:.0f} s old"
+
+
+def _advice(role: Role | None, finding: Finding) -> str:
+    own = _parted(finding.reason)[1]
+    if own:
+        return own
+    if role is None:
+        return "look at `tailrace status`, which shows where"
+    if finding.reason.startswith(("falls behind", "nobody reads")):
+        return f"start one more process with `tailrace run --role {role}`"
+    if finding.reason.startswith(tuple(state.value for state in RoleState if state is not RoleState.FAILED)):
+        return "wait, and if this lasts look at `tailrace doctor`"
+    return "look at `tailrace doctor`, then at the log of that process"
+
+
+def _parted(reason: str) -> tuple[str, str]:
+    """Return what a reason says and what it advises, which stands behind a semicolon."""
+    said, _, advised = reason.partition("; ")
+    return said, advised
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst of some verdicts; of none it is OK."""
     return max(verdicts, key=list(Verdict).index, default=Verdict.OK)

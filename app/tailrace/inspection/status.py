@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.positions import offset_of
 from tailrace.domain.snapshots import Manifest, only_branch_of
 from tailrace.domain.status import (
     LoopStatus,
@@ -22,6 +23,7 @@ from tailrace.domain.status import (
     RoleStatus,
     SnapshotStatus,
     Verdict,
+    in_one_sentence,
 )
 from tailrace.domain.verdicts import GONE_MS, SILENT_MS, LagSample, LagWindowState, picture
 from tailrace.inspection.manifests import newest_snapshot
@@ -68,15 +70,33 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A loop at one moment."""
+    """A loop at one moment.
+
+    Attributes:
+        state_age_s: For how long the log has held something that the serving state does not; None: none serves.
+    """
 
     status: LoopStatus
     progress: tuple[Progress, ...]
     groups: Mapping[Role, str]
+    state_age_s: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The picture in one sentence."""
+        behind_s: dict[Role, float] = {}
+        for each in self.progress:
+            behind_s[each.role] = max(behind_s.get(each.role, 0.0), each.lag_seconds or 0.0)
+        return in_one_sentence(self.status, behind_s, self.state_age_s)
 
 
-async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: int) -> Picture:
+async def picture_of(
+    reading: Reading, name: str, loop: LoopSettings, now_ms: int, heartbeats_read: int = HEARTBEATS_READ
+) -> Picture:
     """Look at one loop.
+
+    Args:
+        heartbeats_read: Records of the status topic that are looked at, from its end.
 
     Raises:
         LogError: A topic of it does not exist.
@@ -84,7 +104,7 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
     topics = topics_of(name, loop)
     inputs = inputs_of(topics)
     held = {topic: await reading.ranges(topic) for of_role in inputs.values() for topic in of_role}
-    members = _with_verdicts(await heartbeats(reading, topics), now_ms)
+    members = _with_verdicts(await heartbeats(reading, topics, heartbeats_read), now_ms)
     expected = {role: {topic: len(held[topic]) for topic in of_role} for role, of_role in inputs.items()}
     if reading.settings.snapshots.by == "follower":
         expected[Role.FOLLOW] = {}
@@ -99,7 +119,22 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
             for partition, offsets in held[topic].items():
                 one = _progress(role, partition, offsets, committed.get(partition), status)
                 progress.append(await _with_age(reading, one, offsets, now_ms))
-    return Picture(status, tuple(progress), groups)
+    return Picture(status, tuple(progress), groups, await _state_age_s(reading, topics, status))
+
+
+async def _state_age_s(reading: Reading, topics: LoopTopics, status: LoopStatus) -> float | None:
+    """Return the age of the first record of the log that the serving state does not hold; 0 where it holds all."""
+    serving = [
+        member.model.position
+        for member in status.members
+        if member.model is not None and any(each.role is Role.SCORE for each in member.roles)
+    ]
+    if not serving:
+        return None
+    ((partition, held),) = (await reading.ranges(topics.training)).items()
+    start = max(held.start, offset_of(min(serving)))
+    oldest = await reading.first_record(partition, Range(start, held.end)) if start < held.end else None
+    return 0.0 if oldest is None else max(0, status.time_ms - oldest.timestamp) / 1_000
 
 
 def inputs_of(topics: LoopTopics) -> dict[Role, tuple[str, ...]]:
@@ -116,11 +151,13 @@ def group_of(loop: str, role: Role) -> str:
     return f"tailrace.{loop}.{role.value}"
 
 
-async def heartbeats(reading: Reading, topics: LoopTopics) -> list[list[MemberStatus]]:
-    """Return the heartbeats that are still there, per member that has not left, oldest first."""
+async def heartbeats(
+    reading: Reading, topics: LoopTopics, most: int = HEARTBEATS_READ
+) -> list[list[MemberStatus]]:
+    """Return the heartbeats that are still there, per member that has not left, oldest first; at most the newest."""
     ((partition, held),) = (await reading.ranges(topics.status)).items()
     heard: dict[str, list[MemberStatus]] = {}
-    async for record in reading.records(partition, Range(max(held.start, held.end - HEARTBEATS_READ), held.end)):
+    async for record in reading.records(partition, Range(max(held.start, held.end - most), held.end)):
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
             heard.pop(key, None)

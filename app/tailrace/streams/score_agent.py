@@ -23,9 +23,9 @@ from mode import Service
 from tailrace.domain.blocks import ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.records import Code, Rejection, Stage
-from tailrace.domain.scoring import score
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
+from tailrace.streams.answers import ask, block_of
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
 from tailrace.streams.log import Headers, Outgoing, Record, RecordBatch, Sink, Source, TopicPartition
@@ -33,7 +33,7 @@ from tailrace.streams.role import RoleReport
 from tailrace.streams.sizes import headers_bytes
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_scored
-from tailrace.wire.json_codec import EventBatch, EventDecoder
+from tailrace.wire.json_codec import EventDecoder
 from tailrace.wire.partitioner import partitions_of
 from tailrace.wire.prediction_codec import PredictionEncoder
 
@@ -147,8 +147,8 @@ class ScoreAgent(Service):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
         with recorder.timed("predict"):
-            scores = score(serving.model, events.rows, parts.target, serving.categories)
-        block = self._block(batch, events, scores.served, serving)
+            scores = ask(serving, events, parts.target)
+        block = block_of(batch.partition.partition, records, events, scores.served, serving, parts.decoder.contract.id)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection
         for index in events.indexes:
@@ -200,21 +200,6 @@ class ScoreAgent(Service):
         self._parts.recorder.produced(self._parts.scored_topic, len(sent.scored))
         self._parts.recorder.end_to_end([now_ms - asked_ms for asked_ms in sent.answered_ms])
         self._parts.recorder.label_to_influence([now_ms - broker_ms for broker_ms in learned_ms])
-
-    def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
-        return ScoredBlock(
-            contract_id=self._parts.decoder.contract.id,
-            log_id=serving.log_id,
-            model=serving.name,
-            version=serving.version[:12],
-            state_position=serving.position,
-            source_partition=batch.partition.partition,
-            source_offsets=np.array([batch.records[index].offset for index in events.indexes], np.int64),
-            ids=events.ids,
-            times_ms=np.array(events.times_ms, np.int64),
-            served=served,
-            x=events.x,
-        )
 
     def _encode_scored(
         self, block: ScoredBlock, kept: Sequence[int]

@@ -71,6 +71,7 @@ LABEL_OUTCOMES: Final = _closed(
 CPU_STAGES: Final = _closed("decode", "validate", "predict", "join", "learn", "judge", "encode", "send", "snapshot")
 SNAPSHOT_PHASES: Final = _closed("encode", "write", "index", "load")
 WINDOWS: Final = _closed("all", "rolling")
+HTTP_METHODS: Final = _closed("GET", "POST")
 LOG_LEVELS: Final = _closed("debug", "info", "warning", "error", "critical")
 CODES: Final = frozenset(code.value for code in Code)
 REJECTION_STAGES: Final = frozenset(stage.value for stage in Stage)
@@ -254,6 +255,17 @@ LOG_MESSAGES: Final = Instrument(
     "tailrace_log_messages_total", Type.COUNTER, "Log messages by level, suppressed repeats included.",
     ("level",), {"level": LOG_LEVELS},
 )  # fmt: skip
+HTTP_REQUESTS: Final = Instrument(
+    "tailrace_http_requests_total", Type.COUNTER,
+    "Requests to operations of the API, by route as /openapi.json names it, and status.",
+    ("method", "route", "status"), {"method": HTTP_METHODS},
+)  # fmt: skip
+HTTP_DURATION: Final = Instrument(
+    "tailrace_http_request_duration_seconds", Type.HISTOGRAM,
+    "Time from a request's head to the answer's; of a stream to its beginning.",
+    ("method", "route"), {"method": HTTP_METHODS}, buckets=LATENCY_BUCKETS_S,
+)  # fmt: skip
+HTTP_STREAMS: Final = Instrument("tailrace_http_streams_active", Type.GAUGE, "Streams of the API that are open.")
 
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Instrument))
 """Every instrument, in the order of declaration."""

@@ -267,3 +267,12 @@ class ProcessRecorder:
     def log_message(self, level: str) -> None:
         """Count one log message; a level of a library's own counts as info."""
         self._instruments.add(declared.LOG_MESSAGES, 1, level if level in declared.LOG_LEVELS else "info")
+
+    def http(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Take one request to an operation of the API; the route is its template, which has no names in it."""
+        self._instruments.add(declared.HTTP_REQUESTS, 1, method, route, str(status))
+        self._instruments.observe(declared.HTTP_DURATION, (seconds,), method, route)
+
+    def http_streams(self, count: int) -> None:
+        """Say how many streams are open."""
+        self._instruments.set(declared.HTTP_STREAMS, count)
