@@ -36,7 +36,7 @@ def test_an_unknown_key_shows_the_known_ones_and_the_nearest():
     problem = problem_of(make_toml(top='htpp = ""'))
 
     assert (
-        'htpp: found no setting of this name; allowed: log, http, kafka, loops, snapshots, keys, verify; did you mean "http"?'
+        'htpp: found no setting of this name; allowed: log, http, kafka, loops, snapshots, keys, api, verify; did you mean "http"?'
         == problem
     )
 

@@ -31,6 +31,8 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     """Use every label value that a loop with 8 partitions can have."""
     process.build({"version": "1", "python": "3.11"})
     process.ready(is_ready=True)
+    process.http("GET", "/v1/status", 200, 0.1)
+    process.http_streams(1)
     process.event_loop_lag(0.01)
     for level in declared.LOG_LEVELS:
         process.log_message(level)

@@ -46,7 +46,9 @@ def create(
     ],
     expires: Annotated[
         str | None,
-        Parameter(help="When it counts no more: a span such as 90d, or a date or time as in RFC 3339. Without it: never."),
+        Parameter(
+            help="When it counts no more: a span such as 90d, or a date or time as in RFC 3339. Without it: never."
+        ),
     ] = None,
     comment: Annotated[str, Parameter(help="For people: who has it.")] = "",
     config: ConfigFile = None,

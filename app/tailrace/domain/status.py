@@ -252,7 +252,7 @@ def in_one_sentence(status: LoopStatus, behind_s: Mapping[Role, float], state_ag
 
 
 def _slowest(status: LoopStatus, behind_s: Mapping[Role, float]) -> Role | None:
-    """Return the role to speak of: the one that fares worst, then the one that is furthest behind; None: all keep up."""
+    """Return the role that fares worst, of those the one that is furthest behind; None: all keep up."""
 
     def rank(role: Role) -> tuple[int, float]:
         found = _worst_about(status, role)

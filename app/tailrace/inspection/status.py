@@ -151,9 +151,7 @@ def group_of(loop: str, role: Role) -> str:
     return f"tailrace.{loop}.{role.value}"
 
 
-async def heartbeats(
-    reading: Reading, topics: LoopTopics, most: int = HEARTBEATS_READ
-) -> list[list[MemberStatus]]:
+async def heartbeats(reading: Reading, topics: LoopTopics, most: int = HEARTBEATS_READ) -> list[list[MemberStatus]]:
     """Return the heartbeats that are still there, per member that has not left, oldest first; at most the newest."""
     ((partition, held),) = (await reading.ranges(topics.status)).items()
     heard: dict[str, list[MemberStatus]] = {}

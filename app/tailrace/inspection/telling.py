@@ -18,7 +18,6 @@ from tailrace.inspection.manifests import snapshots_of
 from tailrace.inspection.reading import Reading, rfc3339_of
 from tailrace.inspection.status import Picture, heartbeats, picture_of
 from tailrace.opening import open_store
-from tailrace.settings import LoopSettings
 from tailrace.stores import snapshot_file
 from tailrace.streams.log import Range, Record, TopicPartition
 from tailrace.wire.prediction_codec import decode_prediction

@@ -226,7 +226,9 @@ class LoopBackend:
         of_side = settings.events if side == "events" else settings.labels
         topic = topics.events if side == "events" else topics.labels
         if of_side.format != "json":
-            raise ProblemError(problems.NOT_WRITABLE, f"{side} of {name} are {of_side.format}; only JSON is written here")
+            raise ProblemError(
+                problems.NOT_WRITABLE, f"{side} of {name} are {of_side.format}; only JSON is written here"
+            )
         given = [_Given(encoded(record), now_ms()) for record in records]
         ids = self._checked(side, name, given)
 

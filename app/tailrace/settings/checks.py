@@ -117,7 +117,7 @@ def of_http(settings: Settings) -> Iterator[Problem]:
         return
     allowed = (
         "a loopback address such as 127.0.0.1:8321; or api.tls_cert_file and api.tls_key_file; or "
-        "api.behind_tls_proxy = true where a proxy ends TLS; or api.enabled = false, which leaves the probes and metrics"
+        "api.behind_tls_proxy = true where a proxy ends TLS; or api.enabled = false, which leaves probes and metrics"
     )
     yield Problem("http", f"{settings.http}, which other machines can reach, without TLS", allowed)
 

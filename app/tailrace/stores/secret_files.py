@@ -1,7 +1,7 @@
 """Files of a folder of secrets: read with a bound and only where others cannot get at them, replaced as a whole.
 
-    1. What is read is a plain file, no larger than allowed, with permissions as strict as asked for.
-    2. A file is replaced as a whole, under a lock, with the mode it is to have from its first byte on.
+1. What is read is a plain file, no larger than allowed, with permissions as strict as asked for.
+2. A file is replaced as a whole, under a lock, with the mode it is to have from its first byte on.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from tailrace.domain.errors import SettingsError
 from tailrace.stores.key_folder import parse_time, show_time
 from tailrace.stores.secret_files import OTHERS_MAY_ANYTHING, Seen, locked, read, replace_file, seen_of, words
 
-TOKEN_FILE: Final = "tokens.json"
-MAX_TOKEN_FILE_BYTES: Final = 1 << 20
+FILE: Final = "tokens.json"
+MAX_FILE_BYTES: Final = 1 << 20
 
 _VERSION: Final = 1
 _FIELDS: Final = frozenset({"id", "sha256", "last_four", "scopes", "created", "expires", "revoked", "comment"})
@@ -42,7 +42,7 @@ class TokenFile:
     """The tokens as they are now."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / TOKEN_FILE
+        self.path = folder / FILE
         self._seen: Seen | None = None
         self._list = TokenList()
 
@@ -51,7 +51,7 @@ class TokenFile:
         try:
             seen = seen_of(self.path.stat())
             if seen != self._seen:
-                content = read(self.path, MAX_TOKEN_FILE_BYTES, OTHERS_MAY_ANYTHING)
+                content = read(self.path, MAX_FILE_BYTES, OTHERS_MAY_ANYTHING)
                 self._list, self._seen = TokenList(_parsed(content)), seen
         except FileNotFoundError:
             self._list, self._seen = TokenList(), None
@@ -90,7 +90,7 @@ class TokenFile:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Token]]:
-        with locked(self.path.parent, f"{TOKEN_FILE}.lock"):
+        with locked(self.path.parent, f"{FILE}.lock"):
             found = self.current()
             if found.problem:
                 raise SettingsError([f"{found.problem}; repair it, or remove it and make your tokens again"])
@@ -136,11 +136,9 @@ def _token_of(entry: Any, number: int) -> Token:
     if not isinstance(entry, dict) or entry.keys() != _FIELDS or type(entry["revoked"]) is not bool:
         raise ValueError(f"an entry {number} that does not have the fields of a token")
     try:
-        if len(bytes.fromhex(entry["sha256"])) != SECRET_BYTES:
-            raise ValueError("no SHA-256")
         return Token(
             id=str(entry["id"]),
-            digest=str(entry["sha256"]).lower(),
+            digest=bytes.fromhex(entry["sha256"]).hex(),
             last_four=str(entry["last_four"]),
             scopes=frozenset(map(Scope, entry["scopes"])),
             created_ms=parse_time(entry["created"]),

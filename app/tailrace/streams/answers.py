@@ -141,9 +141,7 @@ class Answerer:
             x = serving.categories.view(decoded.rows[row])
             reasons = self._reasons(serving, x) if with_reasons and index not in rejected else None
             found[index] = Answered(prediction, None, reasons)
-        return [
-            Answered(None, rejected[index]) if index in rejected else found[index] for index in range(len(events))
-        ]
+        return [Answered(None, rejected[index]) if index in rejected else found[index] for index in range(len(events))]
 
     def _reasons(self, serving: Serving, x: Features) -> Explanation | None:
         try:

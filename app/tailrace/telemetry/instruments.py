@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from math import inf
 from typing import Final
 
@@ -72,6 +73,7 @@ CPU_STAGES: Final = _closed("decode", "validate", "predict", "join", "learn", "j
 SNAPSHOT_PHASES: Final = _closed("encode", "write", "index", "load")
 WINDOWS: Final = _closed("all", "rolling")
 HTTP_METHODS: Final = _closed("GET", "POST")
+HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
 LOG_LEVELS: Final = _closed("debug", "info", "warning", "error", "critical")
 CODES: Final = frozenset(code.value for code in Code)
 REJECTION_STAGES: Final = frozenset(stage.value for stage in Stage)
@@ -258,14 +260,14 @@ LOG_MESSAGES: Final = Instrument(
 HTTP_REQUESTS: Final = Instrument(
     "tailrace_http_requests_total", Type.COUNTER,
     "Requests to operations of the API, by route as /openapi.json names it, and status.",
-    ("method", "route", "status"), {"method": HTTP_METHODS},
+    ("method", "route", "status"), {"method": HTTP_METHODS, "status": HTTP_STATUSES},
 )  # fmt: skip
 HTTP_DURATION: Final = Instrument(
     "tailrace_http_request_duration_seconds", Type.HISTOGRAM,
     "Time from a request's head to the answer's; of a stream to its beginning.",
     ("method", "route"), {"method": HTTP_METHODS}, buckets=LATENCY_BUCKETS_S,
 )  # fmt: skip
-HTTP_STREAMS: Final = Instrument("tailrace_http_streams_active", Type.GAUGE, "Streams of the API that are open.")
+HTTP_STREAMS: Final = Instrument("tailrace_http_active_streams", Type.GAUGE, "Streams of the API that are open.")
 
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Instrument))
 """Every instrument, in the order of declaration."""

@@ -251,7 +251,9 @@ async def body_of(request: Request, operation: Operation, limits: Limits) -> bod
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSON or "content-encoding" in request.headers:
         raise ProblemError(
-            problems.UNSUPPORTED_MEDIA_TYPE, f"found a body that is not plain {JSON}; allowed: only that", headers=_CLOSE
+            problems.UNSUPPORTED_MEDIA_TYPE,
+            f"found a body that is not plain {JSON}; allowed: only that",
+            headers=_CLOSE,
         )
     content = await _read(request, limits)
     try:

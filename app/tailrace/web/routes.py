@@ -98,8 +98,8 @@ OPERATIONS: Final = (
         "status",
         Scope.READ,
         "What runs, how far it is behind and why",
-        "Begins with one sentence for a person. Read from the log alone, at most once a second, so every process of the "
-        "fleet gives the same answer.",
+        "Begins with one sentence for a person. Read from the log alone, at most once a second, so every process "
+        "of the fleet gives the same answer.",
         answer=bodies.StatusAnswer,
         problems=_OF_LOG,
     ),
@@ -162,9 +162,7 @@ OPERATIONS: Final = (
         "The signed file as it was stored: verify the signature before anything of it is read, as `tailrace.client` "
         "does. A state may hold values of features.",
         parameters=(
-            Parameter(
-                "number", "integer", "Of the snapshot; without it the newest one.", minimum=1, maximum=2**53 - 1
-            ),
+            Parameter("number", "integer", "Of the snapshot; without it the newest one.", minimum=1, maximum=2**53 - 1),
         ),
         media_type=OCTETS,
         problems=(*_OF_MODEL, problems.NO_SNAPSHOT, *_OF_LOG),
@@ -178,9 +176,7 @@ OPERATIONS: Final = (
         "With baselines and the number of labels behind each value; reaches as far back as the heartbeats on the topic "
         "of status do.",
         parameters=(
-            Parameter(
-                "step", "integer", "Seconds between two points at least.", minimum=1, maximum=86_400, default=10
-            ),
+            Parameter("step", "integer", "Seconds between two points at least.", minimum=1, maximum=86_400, default=10),
         ),
         answer=bodies.QualityAnswer,
         problems=(*_OF_MODEL, *_OF_LOG),
@@ -236,7 +232,7 @@ OPERATIONS: Final = (
         "events",
         Scope.READ,
         "Predictions and what happens to models, as they come",
-        "Server-sent events: `prediction` as on its topic, `model-event` for promotions, drift, snapshots and the like. "
+        "Server-sent events: `prediction` as on its topic, `model-event` for promotions, drift, snapshots and so on. "
         "A comment every 15 s keeps the connection open. Every event has an id; a client that comes back with "
         "Last-Event-ID misses nothing that the log still holds. `gap` tells of what it holds no more. The server ends "
         "the stream when it stops: come back.",
