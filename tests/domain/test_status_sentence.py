@@ -20,9 +20,8 @@ def say(*findings: Finding, state_age_s: float | None = 0.2, **behind_s: float) 
 def test_a_loop_that_keeps_up_asks_for_nothing():
     fine = Finding("learn", Verdict.OK, "1 of 1 running")
 
-    assert (
-        "Scoring, joining and learning keep up; predictions are served from a state that is up to date."
-        == say(fine, learn=4.9, state_age_s=0.9)
+    assert "Scoring, joining and learning keep up; predictions are served from a state that is up to date." == say(
+        fine, learn=4.9, state_age_s=0.9
     )
 
 
@@ -52,25 +51,36 @@ def test_what_fares_worst_is_spoken_of_before_what_is_furthest_behind():
 
 
 def test_a_backlog_without_a_finding_needs_nothing():
-    assert (
-        "Joining is 6 s behind because there is more to do than was done yet; no process serves predictions."
-        == say(join=6.0, state_age_s=None)
+    assert "Joining is 6 s behind because there is more to do than was done yet; no process serves predictions." == say(
+        join=6.0, state_age_s=None
     )
 
 
 @pytest.mark.parametrize(
     ("reason", "advice"),
     [
-        ("restoring: reads the log", "wait, and if this lasts look at `tailrace doctor`"),
-        ("stalled: no progress for 12 s, 7 records behind", "look at `tailrace doctor`, then at the log of that process"),
+        (
+            "stalled: no progress for 12 s, 7 records behind",
+            "look at `tailrace doctor`, then at the log of that process",
+        ),
         ("nobody reads pages partition 1", "start one more process with `tailrace run --role learn`"),
     ],
 )
 def test_the_advice_fits_the_reason(reason: str, advice: str):
     said = say(Finding("learn", Verdict.WARN, reason))
 
-    assert said.startswith(f"Learning has no backlog, and needs a look because {reason};")
+    assert said.startswith(f"Learning has no backlog, and yet: {reason};")
     assert said.endswith(f"; do {advice}.")
+
+
+@pytest.mark.parametrize("reason", ["starting", "restoring: reads the log"])
+def test_what_has_just_begun_is_waited_for(reason: str):
+    said = say(Finding("learn", Verdict.WARN, reason), state_age_s=None)
+
+    assert (
+        f"Learning is {reason}; no process serves predictions; do wait, and if this lasts look at `tailrace doctor`."
+        == said
+    )
 
 
 def test_a_model_that_is_worse_than_a_trivial_one_is_told_although_all_keep_up():

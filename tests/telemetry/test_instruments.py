@@ -13,10 +13,33 @@ from tailrace.domain.errors import ContractError
 from tailrace.telemetry import instruments as declared
 from tailrace.telemetry.instruments import ALL, Instrument, Instruments, Type
 
-UNITS = {"seconds", "bytes", "records", "events", "labels", "ids", "samples", "snapshots", "offset", "info", "ratio", "streams"}
+UNITS = {
+    "seconds",
+    "bytes",
+    "records",
+    "events",
+    "labels",
+    "ids",
+    "samples",
+    "snapshots",
+    "offset",
+    "info",
+    "ratio",
+    "streams",
+}
 WITHOUT_UNIT = {"tailrace_ready", "tailrace_role_state", "tailrace_model_metric", "tailrace_model_metric_baseline"}
 BAD_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|percent)(_|$)")
-CONFIGURED = {"loop", "topic", "partition", "model", "metric", "baseline", "reason", "route", *declared.BUILD_INFO.labels}
+CONFIGURED = {
+    "loop",
+    "topic",
+    "partition",
+    "model",
+    "metric",
+    "baseline",
+    "reason",
+    "route",
+    *declared.BUILD_INFO.labels,
+}
 """Labels whose values come from the configuration or from the code, and are few."""
 
 

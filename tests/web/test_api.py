@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.routing import Route
-from tests.web.api_builders import ALL, FakeBackend, Site, make_token, text_of, unavailable
+from tests.web.api_builders import ALL, Answer, FakeBackend, Site, make_token, text_of, unavailable
 
 from tailrace.domain.access import Scope
 from tailrace.telemetry.instruments import Instruments
@@ -25,6 +25,10 @@ BODIES: dict[str, Any] = {
     "write_labels": {"labels": [{"page_id": "p1", "y": True}]},
 }
 SCOPED = [operation for operation in OPERATIONS if operation.scope is not None]
+
+
+def problem_of(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.code
 
 
 def path_of(operation: Operation) -> str:
@@ -83,15 +87,17 @@ def test_every_route_answers_a_token_of_its_own_scope_alone():
 
 def test_without_an_api_there_is_none():
     site = Site()
-    site.app = build(lambda: {}, lambda: {}, Instruments().registry)
+    site.app = build(dict, dict, Instruments().registry)
 
     assert 404 == site.ask("GET", "/v1/status").status
 
 
-@pytest.mark.parametrize("path", ["/v1/", "/v1/x", "/v1/models/../../etc/passwd", "/v1/models/phishing:learn", "/v1/status/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/", "/v1/x", "/v1/models/../../etc/passwd", "/v1/models/phishing:learn", "/v1/status/"]
+)
 def test_what_is_not_there_is_told_to_nobody_without_a_token(path: str):
-    assert (401, "unauthorized") == (lambda answer: (answer.status, answer.code))(Site().ask("GET", path, token=None))
-    assert (404, "not_found") == (lambda answer: (answer.status, answer.code))(Site().ask("GET", path))
+    assert (401, "unauthorized") == problem_of(Site().ask("GET", path, token=None))
+    assert (404, "not_found") == problem_of(Site().ask("GET", path))
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
@@ -189,7 +195,7 @@ def test_a_body_that_does_not_come_is_not_waited_for():
 
 def test_there_are_so_many_streams_and_requests_at_once():
     site = Site(limits=Limits(max_streams=0, max_at_once=1))
-    assert (503, "busy") == (lambda answer: (answer.status, answer.code))(site.ask("GET", "/v1/events"))
+    assert (503, "busy") == problem_of(site.ask("GET", "/v1/events"))
     assert 200 == site.ask("GET", "/v1/status").status
 
     site = Site(limits=Limits(max_at_once=0))
@@ -384,7 +390,9 @@ def test_a_stream_names_its_events_and_where_to_go_on():
 def test_a_quiet_stream_says_that_it_lives():
     site = Site()
 
-    class Slow(tuple):
+    class Slow(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
         def __iter__(self):
             for _ in range(4):
                 site.now_s += 10

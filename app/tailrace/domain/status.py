@@ -283,12 +283,14 @@ def _of_work(role: Role | None, behind_s: Mapping[Role, float], finding: Finding
     if role is None:
         return "Scoring, joining and learning keep up"
     seconds = behind_s.get(role, 0.0)
-    how_far = f"is {seconds:.0f} s behind" if seconds >= BEHIND_S else "has no backlog, and needs a look"
-    return f"{_DOING[role]} {how_far} because {_because(finding)}"
+    why = "there is more to do than was done yet" if finding is None else _parted(finding.reason)[0]
+    if seconds >= BEHIND_S:
+        return f"{_DOING[role]} is {seconds:.0f} s behind because {why}"
+    return f"{_DOING[role]} is {why}" if _is_settling(why) else f"{_DOING[role]} has no backlog, and yet: {why}"
 
 
-def _because(finding: Finding | None) -> str:
-    return "there is more to do than was done yet" if finding is None else _parted(finding.reason)[0]
+def _is_settling(reason: str) -> bool:
+    return reason.partition(":")[0] in {state.value for state in RoleState} - {RoleState.FAILED.value}
 
 
 def _of_state(state_age_s: float | None) -> str:
@@ -307,7 +309,7 @@ def _advice(role: Role | None, finding: Finding) -> str:
         return "look at `tailrace status`, which shows where"
     if finding.reason.startswith(("falls behind", "nobody reads")):
         return f"start one more process with `tailrace run --role {role}`"
-    if finding.reason.startswith(tuple(state.value for state in RoleState if state is not RoleState.FAILED)):
+    if _is_settling(finding.reason):
         return "wait, and if this lasts look at `tailrace doctor`"
     return "look at `tailrace doctor`, then at the log of that process"
 
