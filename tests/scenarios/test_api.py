@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import http.client
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ async def test_a_stream_resumes_without_a_gap_and_without_a_repetition(at: Serve
 
     def listen(client: Client, last_id: str | None, count: int) -> list[Any]:
         stream = client.events(types=["prediction"], last_id=last_id)
-        return [event for event, _ in zip(stream, range(count), strict=False)]
+        return list(islice(stream, count))
 
     listening = asyncio.create_task(at.ask(lambda client: listen(client, "0.0/0", 10)))
     await at.scenario.user.events(*events[:10])

@@ -19,6 +19,9 @@ from tailrace.domain.errors import SettingsError, TailraceError
 
 Plain: TypeAlias = dict[str, Any]
 
+_QUIET_S: Final = 45.0
+"""A stream says at least every 15 s that it lives."""
+
 _URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?")
 
 
@@ -70,6 +73,7 @@ class Connection:
                 [f"url: found {url!r}, over which everyone on the way reads the token; allowed: https, or this machine"]
             )
         self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
         headers = {"user-agent": f"tailrace-client/{tailrace.__version__}", "accept": "application/json"}
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
@@ -113,7 +117,9 @@ class Connection:
     @contextmanager
     def lines(self, path: str, headers: Mapping[str, str], **parameters: Any) -> Iterator[Iterator[str]]:
         """Open a stream and give its lines as they come; raises like `get`."""
-        answer = self._request("GET", path, fields=_given(parameters), headers=headers, preload_content=False)
+        quiet = Timeout(connect=self._timeout_s, read=_QUIET_S)
+        asked = _given(parameters)
+        answer = self._request("GET", path, fields=asked, headers=headers, preload_content=False, timeout=quiet)
         try:
             yield _lines(answer)
         finally:
