@@ -68,18 +68,20 @@ class Glass(Service):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._own_loop = asyncio.new_event_loop()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="tailrace-api", daemon=True)
         self._through: Through | None = None
 
     async def on_start(self) -> None:
         """Start the thread."""
+        self._own_loop = asyncio.new_event_loop()
         self._thread.start()
 
     async def on_stop(self) -> None:
         """Let go of the log and end the thread, if that can be done soon."""
         with suppress(TimeoutError, LogUnavailable):
             await self.ask(Through.close, within_s=_STOP_WITHIN_S)
+        assert self._own_loop is not None, "what was started is stopped"
         self._own_loop.call_soon_threadsafe(self._own_loop.stop)
         await asyncio.to_thread(self._thread.join, _STOP_WITHIN_S)
 
@@ -96,17 +98,22 @@ class Glass(Service):
             async with asyncio.timeout(within_s):
                 return await question(self._through)
 
+        assert self._own_loop is not None, "started before who asks"
         try:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer(), self._own_loop))
         except TimeoutError as cause:
             raise LogUnavailable(f"the log gave no answer for {within_s:.0f} s; ask again") from cause
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._own_loop)
+        loop = self._own_loop
+        assert loop is not None, "made before the thread starts"
+        asyncio.set_event_loop(loop)
         try:
-            self._own_loop.run_forever()
-            for task in asyncio.all_tasks(self._own_loop):
+            loop.run_forever()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
                 task.cancel()
-            self._own_loop.run_until_complete(self._own_loop.shutdown_asyncgens())
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            self._own_loop.close()
+            loop.close()
