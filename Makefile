@@ -10,7 +10,10 @@ SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism clean help
+API_VENV ?= .venv-api
+API_STAMP := $(API_VENV)/.made
+
+.PHONY: api demo test lint types format coverage wheel kafka bench simulate faults soak kills pythons determinism clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -33,6 +36,16 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+$(API_STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(API_VENV), once …" >&2
+	@test -x $(API_VENV)/bin/python || $(PYTHON) -m venv $(API_VENV)
+	@$(API_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(API_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group api
+	@touch $(API_STAMP)
+
+api: $(API_STAMP)
+	@REQUIRE_API_TOOLS=1 $(API_VENV)/bin/python -m pytest tests/web/test_schemathesis.py tests/client $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check app tests benchmarks deploy
@@ -78,4 +91,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) $(API_VENV) .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

@@ -39,7 +39,7 @@ class Predictions(Sequence[Plain]):
             SettingsError: pandas is not installed.
         """
         pandas = _pandas()
-        frame = pandas.DataFrame([_flat(row) for row in self._rows])
+        frame = pandas.DataFrame([_flat(row) for row in reversed(self._rows)])
         if frame.empty:
             return frame
         frame["event_time"] = pandas.to_datetime(frame["event_time"], utc=True, format="ISO8601")
@@ -100,6 +100,7 @@ class Quality(Sequence[Plain]):
             axes.plot(chosen["time"], chosen[name], label=name.removeprefix("baseline_"), linestyle="--", linewidth=1)
         axes.set_title(f"{self.model}: {metric} ({window}), {int(chosen['samples'].iloc[-1]):,} labels")
         axes.set_xlabel("time")
+        axes.figure.autofmt_xdate()
         axes.legend(frameon=False)
         return axes
 
