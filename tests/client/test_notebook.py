@@ -91,7 +91,11 @@ async def test_every_cell_shows_what_the_text_says(tmp_path: Path):
 def test_the_document_shows_what_its_cells_say():
     document = nbformat.read(DOCUMENT, as_version=4)
 
-    assert not [cell.source for cell in document.cells if cell.cell_type == "code" and "predict" in cell.source and not cell.outputs]
+    assert not [
+        cell.source
+        for cell in document.cells
+        if cell.cell_type == "code" and "predict" in cell.source and not cell.outputs
+    ]
     assert "tailrace_" not in DOCUMENT.read_text()
 
 

@@ -24,7 +24,7 @@ from tailrace.telemetry.recorder import ProcessRecorder
 from tailrace.web import bodies, openapi, problems
 from tailrace.web.backend import Backend, Plain, StreamEvent
 from tailrace.web.guard import Guard, body_of, parameters_of
-from tailrace.web.problems import ProblemError
+from tailrace.web.problems import ProblemError, harmless
 from tailrace.web.routes import EVENT_STREAM, JSON, LAST_EVENT_ID, OCTETS, OPERATIONS, Operation
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ class Api:
                 found.stack.push_async_exit(stack.pop_all())  # it goes on when this function has returned
             if isinstance(found, Response):
                 return found
-            return Response(orjson.dumps(found), operation.success, media_type=JSON)
+            return Response(harmless(orjson.dumps(found)), operation.success, media_type=JSON)
 
     def refuse(self, request: Request, status: int) -> Response:
         """Answer a request under /v1 that no operation is for; who has no token does not learn what there is."""
@@ -235,7 +235,8 @@ class Api:
             now = self._clock()
             if event.name:
                 said = now
-                yield b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.name.encode(), event.data)
+                head = f"id: {event.id}\nevent: {event.name}\ndata: ".encode()
+                yield head + harmless(event.data) + b"\n\n"
             elif now - said >= PING_S:
                 said = now
                 yield b": still here\n\n"

@@ -164,6 +164,11 @@ KINDS: Final = (
 """Every kind, by status."""
 
 
+def harmless(content: bytes) -> bytes:
+    """Return the same JSON without a character that means something in HTML, wherever somebody may paste it."""
+    return content.replace(b"<", rb"\u003c").replace(b">", rb"\u003e").replace(b"&", rb"\u0026")
+
+
 class ProblemError(Exception):
     """Ends a request with a problem.
 
@@ -203,4 +208,4 @@ class ProblemError(Exception):
         }
         if self.errors:
             problem["errors"] = list(self.errors)
-        return Response(orjson.dumps(problem), self.kind.status.value, self.headers, MEDIA_TYPE)
+        return Response(harmless(orjson.dumps(problem)), self.kind.status.value, self.headers, MEDIA_TYPE)

@@ -45,6 +45,8 @@ SECURITY_HEADERS: Final = {
 
 API: Final = "/v1/"
 
+MOST_HEAD_BYTES: Final = 16 * 1024
+
 _METHODS: Final = ["GET"]  # Starlette adds HEAD.
 
 
@@ -150,13 +152,20 @@ def _problem_response(status_code: int, headers: Mapping[str, str] | None = None
 
 _DETAILS: Final = {
     HTTPStatus.NOT_FOUND: "There is no such page; there are /livez, /readyz, /startupz and /metrics.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The head of the request is larger than 16 KiB; send fewer headers.",
     HTTPStatus.METHOD_NOT_ALLOWED: "Only GET and HEAD are answered.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The answer could not be made; the log of this process says why.",
 }
 
 
+_TOO_LARGE: Final = _problem_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {"connection": "close"})
+
+
 class _SecurityHeaders:
-    """Puts the same headers on every answer, those about failures included: it stands around the application."""
+    """Puts the same headers on every answer, those about failures included: it stands around the application.
+
+    A head that is too large, which the server under it may have read in one piece, goes no further.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -167,4 +176,6 @@ class _SecurityHeaders:
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"])
+        answer = self._app if size <= MOST_HEAD_BYTES else _TOO_LARGE
+        await answer(scope, receive, send_with_headers)
