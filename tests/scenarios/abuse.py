@@ -253,7 +253,7 @@ def bad_heads(address: str, token: str, loop: str) -> int:
     return len(asked)
 
 
-def slow_ones(address: str, token: str, loop: str, *, connections: int, head_within_s: float) -> int:
+def slow_ones(address: str, token: str, loop: str, *, connections: int, most: int, head_within_s: float) -> int:
     """Lines that never finish a request cost nothing to those that do, and are cut."""
     del loop
     with ExitStack() as stack:
@@ -262,6 +262,9 @@ def slow_ones(address: str, token: str, loop: str, *, connections: int, head_wit
             line = stack.enter_context(connect(address))
             line.sendall(b"GET /v1/status HTTP/1.1\r\nHost: loc"[: 1 + number % 30])
             lines.append(line)
+        time.sleep(0.2)  # for those that the process has not yet seen
+        still = len(lines) - sum(map(_is_cut, lines))
+        assert still <= most + 1, f"{still} lines are open, of {most} that there may be"
         body = stack.enter_context(connect(address))
         body.sendall(request("POST", "/v1/events", token, b"", content_length="1000"))
         begun = time.monotonic()
@@ -287,7 +290,7 @@ def _drip(line: socket.socket) -> None:
 
 
 def _is_cut(line: socket.socket) -> bool:
-    line.settimeout(0.05)
+    line.settimeout(0.01)
     try:
         return not line.recv(1)
     except TimeoutError:
@@ -342,5 +345,5 @@ def all_of_them(address: str, token: str, loop: str, **bounds: Any) -> Iterator[
         yield abuse.__name__, abuse(address, token, loop)
     yield "many_streams", many_streams(address, token, loop, most=bounds["streams"])
     time.sleep(1.0)
-    slow = {"connections": bounds["connections"], "head_within_s": bounds["head_within_s"]}
+    slow = {"connections": bounds["connections"], "most": bounds["most"], "head_within_s": bounds["head_within_s"]}
     yield "slow_ones", slow_ones(address, token, loop, **slow)

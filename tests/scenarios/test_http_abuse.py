@@ -16,12 +16,13 @@ from tests.scenarios.harness import now_ms, pairs, until
 from tailrace.streams import http_server
 
 STREAMS = 4
+CONNECTIONS = 40
 
 
 @pytest.fixture
 async def at(embedded_form: LogForm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 60)
-    monkeypatch.setattr(http_server, "HEAD_WITHIN_S", 3.0)
+    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", CONNECTIONS)
+    monkeypatch.setattr(http_server, "HEAD_WITHIN_S", 5.0)
     async with served(embedded_form, tmp_path, api={"max_streams": STREAMS, "rate": 1_000}) as made:
         yield made
 
@@ -46,7 +47,7 @@ async def test_strangers_disturb_nobody(at: Served, capfd: pytest.CaptureFixture
     sent: list[str] = []
     stalls: list[float] = [0.0]
     beside = [asyncio.create_task(keep_sending(at, sent)), asyncio.create_task(longest_stall_s(stalls))]
-    bounds: dict[str, Any] = {"streams": STREAMS, "connections": 120, "head_within_s": 4.0}
+    bounds: dict[str, Any] = {"streams": STREAMS, "connections": 120, "most": CONNECTIONS, "head_within_s": 6.0}
 
     done = await asyncio.to_thread(lambda: dict(abuse.all_of_them(at.address, at.token, at.name, **bounds)))
 

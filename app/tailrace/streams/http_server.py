@@ -95,7 +95,9 @@ class PatientProtocol(H11Protocol):
 def _drop_idlest(connections: Any) -> None:
     idle = [each for each in connections if getattr(each, "idle_since_s", None) is not None]
     if idle:
-        min(idle, key=lambda each: each.idle_since_s).transport.abort()
+        idlest = min(idle, key=lambda each: each.idle_since_s)
+        connections.discard(idlest)  # now: many may come before the loop tells this one that it is lost
+        idlest.transport.abort()
 
 
 def options_of(tls: Tls | None) -> dict[str, Any]:
