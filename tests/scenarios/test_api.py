@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import http.client
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from tests.scenarios.harness import Scenario, now_ms, pairs, until
 from tailrace.client import ApiError, Client, Unreachable
 from tailrace.domain.access import Scope
 from tailrace.domain.errors import SettingsError, SnapshotRefused
+from tailrace.domain.positions import parse
 from tailrace.domain.scoring import score
+from tailrace.domain.status import Role
 from tailrace.main import Process
 from tailrace.stores.key_folder import KeyFolder
 from tailrace.stores.signing import Purpose
@@ -268,6 +271,33 @@ async def test_a_snapshot_that_no_trusted_key_has_signed_is_not_read(embedded: S
 
     assert "unknown_key" == refused.value.reason
     assert "no_snapshot" == missing.value.code
+
+
+async def test_a_process_may_serve_the_api_alone_with_what_others_published(embedded: Served):
+    at = embedded
+    await teach(at)
+    address = free_address()
+    alone = Process(at.scenario.settings.model_copy(update={"http": address}), roles=(Role.API,), prepare_topics=False)
+    await alone.start()
+    try:
+        there = replace(at, address=address)
+
+        async def up_to_date() -> bool:
+            try:
+                described = await there.ask(lambda client: client.describe(at.name))
+            except Unreachable:
+                return False
+            serving = described["serving"]
+            return serving is not None and parse(serving["position"]) >= at.scenario.loop_of(at.process).models.highest
+
+        await until(up_to_date, "the newest state is served there too")
+        instances = [{"a": 1.0, "b": -2.0}]
+        here = await at.ask(lambda client: client.predict(at.name, instances))
+        found = await there.ask(lambda client: client.predict(at.name, instances))
+        assert here[0]["proba"] == found[0]["proba"]
+        assert all(is_ready for is_ready, _ in alone.readiness().values())
+    finally:
+        await alone.stop()
 
 
 # ── where it listens ────────────────────────────────────────────────────────────────────────────────────────────────
