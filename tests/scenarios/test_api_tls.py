@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.log_forms import LogForm
-from tests.scenarios.api_ground import Served, served
+from tests.scenarios.api_ground import Served, free_address, served
+from tests.scenarios.harness import Scenario, until
 
 from tailrace.client import Client, Unreachable
+from tailrace.main import Process
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -72,3 +74,28 @@ async def test_tls_is_of_version_1_2_or_newer(at: Served):
             return safe.version()
 
     assert await asyncio.to_thread(shake) in {"TLSv1.2", "TLSv1.3"}
+
+
+@pytest.mark.parametrize("damage", ["missing", "other key", "no PEM"])
+async def test_a_certificate_that_cannot_be_used_is_said_at_the_start(
+    embedded_form: LogForm, tmp_path: Path, damage: str
+):
+    certificate, key = make_certificate(tmp_path)
+    if damage == "missing":
+        certificate.unlink()
+    elif damage == "no PEM":
+        key.write_text("hello")
+    else:
+        (tmp_path / "other").mkdir()
+        key.write_bytes(make_certificate(tmp_path / "other")[1].read_bytes())
+    tls = {"tls_cert_file": "api.crt", "tls_key_file": "api.key"}
+    scenario = await Scenario.make(embedded_form, tmp_path, http=free_address(), api=tls)
+    process = Process(scenario.settings, prepare_topics=False)
+    try:
+        await process.start()
+        await until(lambda: process.failure is not None, "the process has refused")
+        assert "api.tls_cert_file" in str(process.failure)
+        assert "allowed: PEM files" in str(process.failure)
+    finally:
+        await process.stop()
+        await scenario.close()

@@ -70,9 +70,7 @@ def run(
     roles = tuple(dict.fromkeys(Role(each) for each in role)) if role else None
     settings = _settings(config, http)
     if roles and Role.API in roles and not (settings.http and settings.api.enabled):
-        raise UsageError(
-            "--role api: found no API to serve; allowed: an address in http, and api.enabled = true"
-        )
+        raise UsageError("--role api: found no API to serve; allowed: an address in http, and api.enabled = true")
     for line in banner(settings, roles or _ALL, config):
         talk(line)
     from tailrace import main  # noqa: PLC0415 - loads River, Faust and the client of Kafka

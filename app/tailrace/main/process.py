@@ -107,12 +107,11 @@ class Process(Service):
             glass = Glass(self.settings)
             await self.add_runtime_dependency(glass)
             api = self._api(glass)
+        tls = _tls_of(self.settings)
         liveness = server.beating(lambda: self._beat_s, time.monotonic)
         pages = server.build(self.readiness, liveness, self.instruments.registry, api)
         # Before anything is waited for: an orchestrator must see that the process lives.
-        await self.add_runtime_dependency(
-            workers.make_host(f"tailrace-{self.member}-web", http, pages, _tls_of(self.settings))
-        )
+        await self.add_runtime_dependency(workers.make_host(f"tailrace-{self.member}-web", http, pages, tls))
         opened = open_log(self.settings)
         self._address = opened.address
         self._waiting = f"{opened.address} is asked and has not answered yet"
@@ -250,8 +249,19 @@ class Process(Service):
 
 
 def _tls_of(settings: Settings) -> Tls | None:
+    """Return the certificate and key that `http` is served with; None: it is served without TLS.
+
+    Raises:
+        SettingsError: They cannot be used.
+    """
     certificate, key = settings.api.tls_cert_file, settings.api.tls_key_file
-    return None if certificate is None or key is None else Tls(certificate, key)
+    if certificate is None or key is None:
+        return None
+    tls = Tls(certificate, key)
+    if problem := tls.problem():
+        allowed = "PEM files of a certificate, its chain with it, and of its key without a passphrase"
+        raise SettingsError([f"api.tls_cert_file, api.tls_key_file: found {problem}; allowed: {allowed}"])
+    return tls
 
 
 def run(

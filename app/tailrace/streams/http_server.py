@@ -32,6 +32,15 @@ class Tls:
     certificate: Path
     key: Path
 
+    def problem(self) -> str:
+        """Return why they cannot be used, "" when they can; the words hold nothing of the key."""
+        try:
+            # A passphrase of nothing: without one, OpenSSL would ask at the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password=lambda: "")
+        except OSError as problem:
+            return f"{self.certificate}, {self.key}: {problem.strerror or type(problem).__name__}"
+        return ""
+
 
 class PatientProtocol(H11Protocol):
     """A connection of HTTP/1.1 with deadlines."""
