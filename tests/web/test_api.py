@@ -385,6 +385,21 @@ def test_a_stream_names_its_events_and_where_to_go_on():
         == answer.body.decode()
     )
     assert (1, 0) == (site.backend.closed, site.guard.streams)
+    assert "tailrace_http_active_streams 0.0" in site.ask("GET", "/metrics", token=None).body.decode()
+
+
+def test_a_stream_ends_where_the_log_cannot_be_read_on():
+    class Broken(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            yield StreamEvent("prediction", "1/0", b"{}")
+            raise unavailable()
+
+    site = Site(FakeBackend(events=Broken()))
+
+    assert site.ask("GET", "/v1/events").body.endswith(b"data: {}\n\n")
+    assert (1, 0) == (site.backend.closed, site.guard.streams)
 
 
 def test_a_quiet_stream_says_that_it_lives():

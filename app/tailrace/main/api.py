@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import structlog
 
 from tailrace.domain.access import Token
-from tailrace.domain.errors import RecordTooLarge, SnapshotRefused
+from tailrace.domain.errors import LogUnavailable, RecordTooLarge, SnapshotRefused
 from tailrace.domain.explanation import Explanation
 from tailrace.domain.features import FeatureSpec
 from tailrace.domain.positions import show
@@ -205,7 +205,8 @@ class LoopBackend:
         try:
             yield self._events(tail)
         finally:
-            await self._glass.ask(lambda _: tail.close())
+            with suppress(LogUnavailable):
+                await self._glass.ask(lambda _: tail.close())
 
     async def _events(self, tail: Tail) -> AsyncIterator[StreamEvent]:
         async def take(_through: Through) -> list[Told]:

@@ -222,6 +222,7 @@ class Api:
         """Open a stream."""
         asked = call.parameters
         stack = AsyncExitStack()
+        stack.callback(lambda: self._recorder.http_streams(self._guard.streams))  # the last that is done
         events = await stack.enter_async_context(
             self._backend.stream(self._loop(asked["loop"]), asked["types"], asked[LAST_EVENT_ID.name])
         )
@@ -231,7 +232,7 @@ class Api:
         self._recorder.http_streams(self._guard.streams)
         yield b"retry: 1000\n\n"
         said = self._clock()
-        async for event in events:
+        async for event in _until_trouble(events):
             now = self._clock()
             if event.name:
                 said = now
@@ -240,6 +241,15 @@ class Api:
             elif now - said >= PING_S:
                 said = now
                 yield b": still here\n\n"
+
+
+async def _until_trouble(events: AsyncIterator[StreamEvent]) -> AsyncIterator[StreamEvent]:
+    """Yield events; where the log cannot be read on, the stream ends, and the client comes back."""
+    try:
+        async for event in events:
+            yield event
+    except TailraceError as problem:
+        log.warning("a stream has ended early", why=str(problem))
 
 
 class _Stream(StreamingResponse):
