@@ -34,6 +34,7 @@ GROUPS: Final = (
     "check",
     "init",
     "keys",
+    "tokens",
     "topics",
     "events",
     "labels",

@@ -3,7 +3,7 @@
 Functions return outcomes; the agents carry them out. Whatever must be asked for (records to replay, a snapshot) is
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
-    errors, positions, times
+    access, errors, positions, times
     records, drift, snapshots, proof
     categories, status
     branches
@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 LEVELS: Final = (
-    frozenset({"errors", "positions", "times"}),
+    frozenset({"access", "errors", "positions", "times"}),
     frozenset({"records", "drift", "snapshots", "proof"}),
     frozenset({"categories", "status"}),
     frozenset({"branches"}),
