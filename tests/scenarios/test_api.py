@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from river import compose
 from tests.log_forms import LogForm
 from tests.scenarios.api_ground import Served, free_address, make_token, served
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
@@ -22,7 +23,7 @@ from tailrace.domain.errors import SettingsError, SnapshotRefused
 from tailrace.domain.positions import parse
 from tailrace.domain.scoring import score
 from tailrace.domain.status import Role
-from tailrace.main import Process
+from tailrace.main import Process, compiling
 from tailrace.stores.key_folder import KeyFolder
 from tailrace.stores.signing import Purpose
 
@@ -251,6 +252,29 @@ async def test_a_model_is_rebuilt_from_a_snapshot_and_answers_as_the_one_that_se
 
     target = at.scenario.domain.target
     assert [answer["proba"] for answer in answers] == score(model, instances, target).served.proba[:, 0].tolist()
+
+
+async def test_a_compiled_model_is_rebuilt_as_rivers_and_only_over_the_contract_that_was_signed(
+    embedded_form: LogForm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(compiling, "find_spec", lambda _: object())  # without numba: the same kernels, slowly
+    champion = {"model": "StandardScaler() | LogisticRegression()", "compiled": "auto"}
+    async with served(embedded_form, tmp_path, champion=champion) as at:
+        await teach(at)
+        await snapshot_after(at, 60)
+        instances = [{"a": float(index), "b": -1.0} for index in range(20)]
+        trusted = [tmp_path / "keys" / "learner.pub"]
+
+        model = await at.ask(lambda client: client.model(f"{at.name}@champion"), trusted=trusted)
+        answers = await at.ask(lambda client: client.predict(at.name, instances))
+        described = await at.ask(lambda client: client.describe(at.name))
+        monkeypatch.setattr(Client, "describe", lambda *_: described | {"negative": False})
+        with pytest.raises(SnapshotRefused, match="another contract"):
+            await at.ask(lambda client: client.model(f"{at.name}@champion"), trusted=trusted)
+
+    assert isinstance(model, compose.Pipeline)
+    served_proba = [answer["proba"] for answer in answers]
+    assert served_proba == pytest.approx([model.predict_proba_one(x)[True] for x in instances], rel=1e-9)
 
 
 async def test_a_snapshot_that_no_trusted_key_has_signed_is_not_read(embedded: Served, tmp_path: Path):

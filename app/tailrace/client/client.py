@@ -178,7 +178,10 @@ class Client:
         trust = rebuilding.trust_of(self._trusted)
         content, headers = self._connection.get_bytes(f"/v1/models/{match['name']}/snapshot", number=match["number"])
         lineage = headers.get("x-tailrace-lineage", "")
-        return rebuilding.rebuild(content, lineage, trust, time.time_ns() // 1_000_000, functions or {})
+        now_ms = time.time_ns() // 1_000_000
+        return rebuilding.rebuild(
+            content, lineage, trust, now_ms, functions or {}, lambda: self.describe(match["name"])
+        )
 
     def _write(self, side: str, records: Iterable[Mapping[str, Any]], loop: str | None) -> list[Plain]:
         written: list[Plain] = []

@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tailrace.domain.branches import BranchState, differences, part_name
-from tailrace.domain.errors import CodecError, ExpressionError, SettingsError, SnapshotRefused
+from tailrace.domain.branches import Branch, BranchState, Codec, differences, part_name
+from tailrace.domain.compiling import compiled_kit
+from tailrace.domain.contract import FeatureContract, TargetContract
+from tailrace.domain.errors import CodecError, ContractError, ExpressionError, SettingsError, SnapshotRefused
+from tailrace.domain.features import FeatureSpec
+from tailrace.domain.models.fused import as_river
 from tailrace.domain.models.spec import ModelSpec, branch_of
+from tailrace.domain.records import Task
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.state import read_directory
 from tailrace.stores import snapshot_file
@@ -47,7 +52,12 @@ def trust_of(files: Iterable[Path]) -> TrustList:
 
 
 def rebuild(
-    content: bytes, lineage: str, trust: TrustList, at_ms: int, functions: Mapping[str, Callable[[], Any]]
+    content: bytes,
+    lineage: str,
+    trust: TrustList,
+    at_ms: int,
+    functions: Mapping[str, Callable[[], Any]],
+    describe: Callable[[], Mapping[str, Any]],
 ) -> Any:
     """Return the model that serves according to a snapshot.
 
@@ -55,6 +65,7 @@ def rebuild(
         lineage: Of the loop, as the API told it.
         at_ms: Now: the key must be valid.
         functions: What a `module:function` of a model's text stands for; nothing is imported by name.
+        describe: Returns the loop as the API describes it; asked where the model is a compiled one.
 
     Raises:
         SnapshotRefused: One step refused, or the model is of other libraries or code than are here.
@@ -81,11 +92,30 @@ def rebuild(
         cpu_class=platform.machine(),
         start=theirs.start,
         drop=theirs.filter,
+        is_compiled=theirs.is_compiled,
     )
     if mine != theirs:
         differing = "; ".join(differences(theirs, mine))
         raise SnapshotRefused("branch", f"the model cannot be rebuilt here: {differing}. Install the same versions")
+    codec = _compiled_codec(theirs, spec, describe()) if theirs.is_compiled else spec.codec()
     try:
-        return BranchState.load(spec.codec().decode(bodies[part_name(champion)]), champion).model
+        return as_river(BranchState.load(codec.decode(bodies[part_name(champion)]), champion).model)
     except (KeyError, TypeError, ValueError) as cause:
         raise CodecError("the state of the branch cannot be read; it is of another version") from cause
+
+
+def _compiled_codec(branch: Branch, spec: ModelSpec, described: Mapping[str, Any]) -> Codec:
+    """Return the codec of a compiled branch, whose columns are those of the contract."""
+    try:
+        target = TargetContract(
+            Task(described["task"]), described["positive"], described["negative"], tuple(described["classes"])
+        )
+        features = tuple(FeatureSpec(**each | {"values": tuple(each["values"])}) for each in described["features"])
+        contract = FeatureContract(features, target.canonical)
+    except (ContractError, KeyError, TypeError, ValueError) as cause:
+        raise SnapshotRefused("branch", "the contract of the loop cannot be read; it is of another version") from cause
+    # The signature covers the id, and the id the contract: what the API said is what the model was taught by.
+    kit = None if contract.id != branch.contract_id else compiled_kit(branch, spec, contract, target)
+    if kit is None:
+        raise SnapshotRefused("branch", "the loop has another contract now than when the snapshot was taken")
+    return kit.codec

@@ -12,7 +12,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     state
     features, erasure
     contract
-    scoring, learning
+    scoring, learning, compiling
     explanation, rehearsal
 
 `LEVELS` says the same to a test.
@@ -32,7 +32,7 @@ LEVELS: Final = (
     frozenset({"state"}),
     frozenset({"features", "erasure"}),
     frozenset({"contract"}),
-    frozenset({"scoring", "learning"}),
+    frozenset({"scoring", "learning", "compiling"}),
     frozenset({"explanation", "rehearsal"}),
 )
 """Modules and folders of the domain by level; arrows point from a later to an earlier one."""

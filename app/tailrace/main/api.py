@@ -97,6 +97,7 @@ class LoopBackend:
             "features": [_feature(each) for each in domain.contract.features],
             "classes": list(domain.target.classes),
             "positive": domain.target.positive,
+            "negative": domain.target.negative,
             "event_id": settings.events.id,
             "event_time": settings.events.time,
             "label_id": settings.labels.id,

@@ -138,14 +138,14 @@ class Answerer:
             del prediction["prediction_id"], prediction["event_time"]
             if find(events[index], self._decoder.fields.id) is None:
                 prediction["event_id"] = None
-            x = serving.categories.view(decoded.rows[row])
-            reasons = self._reasons(serving, x) if with_reasons and index not in rejected else None
+            is_explained = with_reasons and index not in rejected
+            reasons = self._reasons(serving, decoded.rows[row]) if is_explained else None
             found[index] = Answered(prediction, None, reasons)
         return [Answered(None, rejected[index]) if index in rejected else found[index] for index in range(len(events))]
 
     def _reasons(self, serving: Serving, x: Features) -> Explanation | None:
         try:
-            return explain(serving.model, x, self._target)
+            return explain(serving.model, serving.categories.view(x), self._target)
         except BaseException as error:
             if is_stop(error):
                 raise

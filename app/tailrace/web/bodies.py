@@ -270,6 +270,7 @@ class ModelBody(Told):
     features: list[FeatureBody]
     classes: list[bool | int | str]
     positive: bool | int | str
+    negative: bool | int | str | None = Field(description="Null: every target but the positive one.")
     event_id: str = Field(description="The field of an event that holds its id.")
     event_time: str | None
     label_id: str
