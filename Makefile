@@ -6,43 +6,50 @@ PYTHON  ?= python3
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 FAST    ?= .venv-fast
+API     ?= .venv-api
 EXAMPLES ?= 1000000
 SEEDS   ?= 1000
 SIZE    ?= ci
 MINUTES ?= 20
 ARGS    ?=
 
-.PHONY: demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench bench-growth bench-workloads micro profile \
-  simulate faults soak kills pythons determinism compiled million clean help
+.PHONY: api demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench bench-growth bench-workloads micro \
+  profile simulate faults soak kills pythons determinism compiled million clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
-define set_up  # a folder, and what is installed into it
+define set_up  # a folder, what is installed into it, and with which group of packages
 	@echo "setting up $(1), once …" >&2
 	@if command -v uv >/dev/null 2>&1; then \
 	  test -x $(1)/bin/python || uv venv --quiet --python $(PYTHON) $(1); \
-	  uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable '$(2)' --group dev; \
+	  uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt --editable '$(2)' --group $(3); \
 	else \
 	  test -x $(1)/bin/python || $(PYTHON) -m venv $(1); \
 	  $(1)/bin/python -m pip --version >/dev/null 2>&1 || $(1)/bin/python -m ensurepip >/dev/null; \
 	  $(1)/bin/python -m pip install --quiet --upgrade "pip>=25.1"; \
-	  $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable '$(2)' --group dev; \
+	  $(1)/bin/python -m pip install --quiet --constraint constraints.txt --editable '$(2)' --group $(3); \
 	fi
 	@touch $(1)/.made
 endef
 
 $(STAMP): pyproject.toml constraints.txt
-	$(call set_up,$(VENV),.)
+	$(call set_up,$(VENV),.,dev)
 
 $(FAST)/.made: pyproject.toml constraints.txt
-	$(call set_up,$(FAST),.[fast])
+	$(call set_up,$(FAST),.[fast],dev)
+
+$(API)/.made: pyproject.toml constraints.txt
+	$(call set_up,$(API),.,api)
 
 demo: $(STAMP)
 	@$(BIN)/tailrace demo $(ARGS)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+api: $(API)/.made
+	@REQUIRE_API_TOOLS=1 $(API)/bin/python -m pytest tests/web/test_schemathesis.py tests/client $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check app tests benchmarks deploy
@@ -135,4 +142,4 @@ kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(FAST) .bench .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf $(VENV) $(FAST) $(API) .bench .deploy .determinism dist build .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis

@@ -5,7 +5,8 @@ The map of the package. Floors, and what each room is for:
     floor 3   main       composition root: settings → objects → worker        settings   tailrace.toml + environment
               cli        one file per command group                            demo       what `tailrace demo` shows
               inspection status, books, verify from the topics alone           opening    settings → log, store
-    floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes and metrics
+              client     the HTTP API from outside, for services and notebooks
+    floor 2   streams    Faust, aiokafka, the embedded log; agents             web        HTTP: probes, metrics, the API
     floor 1   wire       bytes ↔ records     stores   what survives a restart  telemetry  instruments, logs, traces
     floor 0   domain     decides and does nothing: pure and deterministic
 
@@ -33,6 +34,7 @@ ARROWS: Final[Mapping[str, frozenset[str]]] = {
     "telemetry": frozenset({"domain"}),
     "streams": frozenset({"domain", "wire", "stores", "telemetry"}),
     "web": frozenset({"domain", "wire", "telemetry"}),
+    "client": frozenset({"domain", "stores"}),
     "settings": frozenset({"domain"}),
     "opening": frozenset({"domain", "wire", "stores", "streams", "settings"}),
     "inspection": frozenset({"domain", "wire", "stores", "streams", "settings", "opening"}),
@@ -55,13 +57,16 @@ OWNED: Final[Mapping[str, frozenset[str]]] = {
     "opentelemetry": frozenset({"telemetry"}),
     "prometheus_client": frozenset({"telemetry", "web"}),
     "rocksdict": frozenset({"stores"}),
-    "structlog": frozenset({"telemetry", "streams", "main", "inspection", "cli", "demo"}),
+    "structlog": frozenset({"telemetry", "streams", "main", "inspection", "web", "cli", "demo"}),
     "faust": frozenset({"streams", "main"}),
     "mode": frozenset({"streams", "main"}),
     "aiokafka": frozenset({"streams"}),
     "starlette": frozenset({"web"}),
     "uvicorn": frozenset({"streams"}),
-    "pydantic": frozenset({"settings"}),
+    "urllib3": frozenset({"client"}),
+    "pandas": frozenset({"client"}),
+    "matplotlib": frozenset({"client"}),
+    "pydantic": frozenset({"settings", "web"}),
     "cyclopts": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
 }

@@ -161,7 +161,10 @@ def test_no_file_says_how_to_get_one(run: Run):
 @pytest.mark.parametrize(
     ("toml", "note"),
     [
-        (make_toml(top='http = "0.0.0.0:80"'), "http listens on 0.0.0.0:80, beyond this machine"),
+        (
+            make_toml(top='http = "0.0.0.0:80"', below="[api]\nenabled = false"),
+            "http listens on 0.0.0.0:80, beyond this machine",
+        ),
         (make_toml(make_loop(features='verdict = "number"')), "the feature verdict is named like the target"),
         (make_toml(), "events have a time field and labels none"),
         (
@@ -171,6 +174,10 @@ def test_no_file_says_how_to_get_one(run: Run):
         (
             make_toml(below='[kafka]\nsecurity_protocol = "SSL"\nca_file = "none.pem"'),
             "none.pem, which is no file here",
+        ),
+        (
+            make_toml(below='[api]\ntls_cert_file = "none.crt"\ntls_key_file = "none.key"'),
+            "none.crt, which is no file here",
         ),
     ],
 )

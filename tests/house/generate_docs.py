@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.domain import headlines
+from tailrace.domain.access import SCOPE_MEANINGS
 from tailrace.domain.models import catalog, growth, plans, rules
 from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.status import Condition
 from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S
 from tailrace.settings import field_table
+from tailrace.streams import http_server
 from tailrace.telemetry import instruments
+from tailrace.web import bodies, guard, problems
+from tailrace.web.routes import OPEN_PATHS, OPERATIONS, Parameter
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MEASURED = DOCS.parent / "benchmarks/models.json"
@@ -188,6 +192,117 @@ def models() -> str:
     return "\n".join(lines) + "\n"
 
 
+def api() -> str:
+    """Return docs/api.md."""
+    lines = [
+        "# HTTP API",
+        "",
+        "Every process of `tailrace run` serves it where `http` listens (127.0.0.1:8321), below `/v1`; `/openapi.json` describes it",
+        "to programs (OpenAPI 3.1). This page and that one are made from the table that also routes and authorises.",
+        "",
+        "    tailrace tokens create --scope read --scope predict",
+        '    curl -H "Authorization: Bearer TOKEN" http://127.0.0.1:8321/v1/status',
+        "",
+        "**Nobody may do anything without a token that has the scope**, on loopback too; only these are open: "
+        + ", ".join(f"`{path}`" for path in OPEN_PATHS)
+        + ".",
+        "A token is shown once; what is kept is its SHA-256, in `tokens.json` in the folder of keys, readable by its owner alone.",
+        "`tailrace tokens revoke` reaches processes that run with their next request; `--expires` gives a token an end.",
+        "",
+        "| scope | may |",
+        "|---|---|",
+    ]
+    lines += [f"| `{scope}` | {meaning} |" for scope, meaning in SCOPE_MEANINGS.items()]
+    lines += [
+        "",
+        "| operation | scope | what |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{each.method} {each.path}` | {'-' if each.scope is None else f'`{each.scope}`'} | {_cell(each.summary)} |"
+        for each in OPERATIONS
+    ]
+    lines += [
+        "",
+        "## Beyond this machine",
+        "",
+        "`http` takes an address that other machines can reach only with `api.tls_cert_file` and `api.tls_key_file` (TLS 1.2 and newer),",
+        "or with `api.behind_tls_proxy = true` where a proxy ends TLS, and only once there is a token. With `api.enabled = false` the",
+        "probes and `/metrics` are served anywhere, as they are without TLS, and nothing else. On a loopback address the Host header must",
+        "name this machine, which keeps pages in a browser from reaching it by a name of their own.",
+        "",
+        "## Bounds",
+        "",
+        f"Bodies have at most `api.max_body` bytes and {guard.Limits().body_within_s:.0f} s to arrive, heads {http_server.MOST_HEAD_BYTES // 1024} KiB and",
+        f"{http_server.HEAD_WITHIN_S:.0f} s; what a client does not take within {http_server.TAKEN_WITHIN_S:.0f} s is dropped with it. A token has `api.rate` requests a second,",
+        f"an address {guard.GUESSES} without a token that counts; `api.max_streams` streams and {guard.Limits().max_at_once} other requests are under way at once, on at most",
+        f"{http_server.MOST_CONNECTIONS} connections: of more, the one without a request for longest goes, so that probes come through. A request holds at most",
+        f"{bodies.MOST_INSTANCES} instances, or {bodies.MOST_RECORDS} records. The log is read and written in a thread of its own: scoring and learning do",
+        "not wait for it. Predictions are made where events are scored, a few at a time.",
+        "",
+        "## Operations",
+    ]
+    for each in OPERATIONS:
+        lines += ["", f"### `{each.method} {each.path}`", "", f"{each.summary}. {each.meaning}"]
+        if each.parameters:
+            lines += ["", "| parameter | what | allowed | default |", "|---|---|---|---|"]
+            lines += [_parameter_row(parameter) for parameter in each.parameters]
+        body = "" if each.body is None else f"Body: `{each.body.__name__}`. "
+        answer = each.media_type if each.answer is None else each.answer.__name__
+        codes = ", ".join(f"`{kind.code}`" for kind in each.problems)
+        lines += ["", f"{body}Answer: {each.success}, `{answer}`.{f' Problems of its own: {codes}.' if codes else ''}"]
+    lines += [
+        "",
+        "## Problems",
+        "",
+        "Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail` (what was found, what is allowed),",
+        "`instance` (the id of the request, also in `X-Request-Id`), `code` and `hint` (what to do next), and `errors` where parts of a",
+        "request are wrong. Decide by `code`. No value of a feature, a target or a token is repeated in any of them.",
+        "",
+        "| code | status | what | next |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{kind.code}` | {kind.status.value} | {_cell(kind.title)} | {_cell(kind.hint)} |" for kind in problems.KINDS
+    ]
+    lines += [
+        "",
+        "Retries are safe: what is written twice counts once, by its id and time, so there is no idempotency key. After 429 and 503",
+        "wait for as long as `Retry-After` says.",
+        "",
+        "## Python",
+        "",
+        "`tailrace.client` is thin and synchronous; [quality.ipynb](quality.ipynb) is worked through in CI.",
+        "",
+        "    from tailrace.client import Client",
+        "",
+        '    client = Client("https://tailrace.example:8321", token_file="token", trusted=["learner.pub"])',
+        '    print(client.status()["sentence"])',
+        '    client.predict("phishing", [{"https": 1, "country": "de"}], explain=True)',
+        '    client.write_labels([{"page_id": "page-17", "verdict": "phishing"}])',
+        '    client.predictions("phishing", limit=500).to_pandas()',
+        '    client.quality("phishing").plot("accuracy")',
+        '    model = client.model("phishing@champion")   # a River object, rebuilt from a snapshot whose signature counts',
+        "",
+        "`to_pandas` and `plot` need `pip install tailrace[client]`. A model is rebuilt only with the versions that folded it (River,",
+        "numpy, scipy, Python's minor version), since its state means something else to others; what differs is said.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parameter_row(parameter: Parameter) -> str:
+    allowed = {
+        "integer": f"{parameter.minimum} to {parameter.maximum}",
+        "boolean": "`true`, `false`",
+        "list": ", ".join(f"`{each}`" for each in parameter.choices),
+        "text": f"`{_cell(parameter.pattern)}`",
+    }[parameter.type]
+    default = parameter.default
+    shown = "-" if default is None else ",".join(default) if isinstance(default, tuple) else str(default).lower()
+    name = f"`{parameter.name}`" if parameter.place == "query" else f"`{parameter.name}` (header)"
+    return f"| {name} | {_cell(parameter.meaning)} | {allowed} | {shown} |"
+
+
 def _cost_row(row: dict[str, Any]) -> str:
     slow = " (slow)" if row["encode_s"] > SLOW_ENCODE_S else ""
     figures = f"{row['examples']:,} | {row['size_bytes'] / 1_000:,.0f} kB | {row['encode_s'] * 1_000:.1f} ms{slow}"
@@ -204,6 +319,7 @@ def _cell(text: str) -> str:
 
 
 FILES = {
+    "api.md": api,
     "conditions.md": conditions,
     "configuration.md": configuration,
     "metrics.md": metrics,

@@ -36,7 +36,7 @@ def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
     """Write a tailrace.toml for one loop named `loop_<prefix>`.
 
     Args:
-        changes: They replace values of the loop; `kafka`, `snapshots` and `http` those of the file.
+        changes: They replace values of the loop; `kafka`, `snapshots`, `http` and `api` those of the file.
     """
     name = form.prefix.replace(".", "_").lower()
     loop: dict[str, Any] = {
@@ -49,9 +49,10 @@ def write_config(folder: Path, form: LogForm, **changes: Any) -> Path:
     }
     snapshots = {"store": "file:./snapshots"} | changes.pop("snapshots", {"every": "1s", "publish": "200ms"})
     kafka = {"session_timeout": "2s"} | changes.pop("kafka", {})
-    http = changes.pop("http", "")
+    http, api = changes.pop("http", ""), changes.pop("api", {})
     loop.update(changes)
     lines = [f'log = "{form.address}"', f'http = "{http}"']
+    lines += ["[api]", *(f"{key} = {_toml(value)}" for key, value in api.items())] if api else []
     lines += ["[kafka]", *(f"{key} = {_toml(value)}" for key, value in kafka.items())]
     lines += [
         "[snapshots]",

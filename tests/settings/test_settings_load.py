@@ -123,7 +123,9 @@ def only(settings: Settings) -> LoopSettings:
 def test_the_environment_wins_over_the_file(
     variable: str, value: str, get: Callable[[Settings], object], expected: object
 ):
-    toml = make_toml(make_loop(features='Age = "number"'), top='http = "a:1"', below='[snapshots]\nevery = "1m"')
+    toml = make_toml(
+        make_loop(features='Age = "number"'), top='http = "localhost:1"', below='[snapshots]\nevery = "1m"'
+    )
 
     assert expected == get(read(toml, {variable: value}))
 

@@ -36,7 +36,7 @@ def test_an_unknown_key_shows_the_known_ones_and_the_nearest():
     problem = problem_of(make_toml(top='htpp = ""'))
 
     assert (
-        'htpp: found no setting of this name; allowed: log, http, kafka, loops, snapshots, keys, verify, tracing; did you mean "http"?'
+        'htpp: found no setting of this name; allowed: log, http, kafka, loops, snapshots, keys, api, verify, tracing; did you mean "http"?'
         == problem
     )
 
@@ -409,3 +409,37 @@ def test_a_model_refused_without_a_place():
     assert ["loops.phishing.champion.model: found a family that is not proven; set experimental = true"] == problems_of(
         make_toml(), check_model=refuse
     )
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:80", "[::]:80", "tailrace.example:80"])
+def test_beyond_loopback_the_api_needs_tls(address: str):
+    problem = problem_of(make_toml(top=f'http = "{address}"'))
+
+    assert problem.startswith(
+        f"http: found {address}, which other machines can reach, without TLS; allowed: a loopback"
+    )
+    for way_out in ("api.tls_cert_file", "api.behind_tls_proxy = true", "api.enabled = false"):
+        assert way_out in problem
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        "[api]\nenabled = false",
+        "[api]\nbehind_tls_proxy = true",
+        '[api]\ntls_cert_file = "a.crt"\ntls_key_file = "a.key"',
+    ],
+)
+def test_beyond_loopback_there_are_three_ways(api: str):
+    assert not read(make_toml(top='http = "0.0.0.0:80"', below=api)).is_local
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", "localhost:80", "[::1]:80", ""])
+def test_on_this_machine_the_api_needs_nothing(address: str):
+    assert read(make_toml(top=f'http = "{address}"')).is_local
+
+
+def test_a_certificate_comes_with_its_key():
+    problem = problem_of(make_toml(below='[api]\ntls_cert_file = "a.crt"'))
+
+    assert "api.tls_key_file: found nothing; allowed: a path: tls_cert_file and tls_key_file come together" == problem

@@ -35,6 +35,7 @@ GROUPS: Final = (
     "size",
     "init",
     "keys",
+    "tokens",
     "topics",
     "events",
     "labels",

@@ -97,10 +97,17 @@ def _costs(settings: Settings) -> Costs:
     return {name: cost_of_model(loop, settings.folder) for name, loop in settings.loops.items()}
 
 
+def _notes_on_http(settings: Settings) -> Iterator[str]:
+    if not settings.is_local:
+        yield f"http listens on {settings.http}, beyond this machine: its probes and metrics ask nobody who they are"
+    for key in ("tls_cert_file", "tls_key_file"):
+        path = getattr(settings.api, key)
+        if path is not None and not path.is_file():
+            yield f"api.{key} names {path}, which is no file here"
+
+
 def _notes(settings: Settings) -> Iterator[str]:
-    address = settings.http_address
-    if address is not None and address[0] not in {"127.0.0.1", "::1", "localhost"}:
-        yield f"http listens on {settings.http}, beyond this machine, and asks nobody who they are"
+    yield from _notes_on_http(settings)
     for key in ("ca_file", "cert_file", "key_file"):
         path = getattr(settings.kafka, key)
         if path is not None and not path.is_file():

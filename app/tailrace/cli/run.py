@@ -20,7 +20,7 @@ from tailrace.domain.errors import SettingsError
 from tailrace.domain.status import Role
 from tailrace.settings import LoopSettings, Settings, find_file, free_port, load
 
-RunRole = Literal["score", "join", "learn", "follow"]
+RunRole = Literal["score", "join", "learn", "follow", "api"]
 
 GUARANTEE: Final = "at least once; each example is learned at most once, which the training log decides"
 
@@ -39,7 +39,8 @@ def run(
         Parameter(
             negative="",
             help="Do only this; may be given more than once. Without it: score, join and learn. follow: fold the log "
-            "beside the learner, compare, and be ready to take over.",
+            "beside the learner, compare, and be ready to take over. api: serve the HTTP API alone, with the newest "
+            "published state.",
         ),
     ] = None,
     instance_id: Annotated[
@@ -68,6 +69,8 @@ def run(
     _check_instance(instance_id)
     roles = tuple(dict.fromkeys(Role(each) for each in role)) if role else None
     settings = _settings(config, http)
+    if roles and Role.API in roles and not (settings.http and settings.api.enabled):
+        raise UsageError("--role api: found no API to serve; allowed: an address in http, and api.enabled = true")
     for line in banner(settings, roles or _ALL, config):
         talk(line)
     from tailrace import main  # noqa: PLC0415 - loads River, Faust and the client of Kafka
@@ -93,7 +96,9 @@ def banner(settings: Settings, roles: Iterable[Role], config: Path | None = None
     yield _line("keys", str(settings.keys.folder))
     yield _line("guarantee", GUARANTEE)
     if settings.http:
-        yield _line("http", "  ".join(f"http://{settings.http}{path}" for path in ("/livez", "/readyz", "/metrics")))
+        scheme = "http" if settings.api.tls_cert_file is None else "https"
+        paths = ("/livez", "/readyz", "/metrics", *(["/v1"] if settings.api.enabled else []))
+        yield _line("http", "  ".join(f"{scheme}://{settings.http}{path}" for path in paths))
     else:
         yield _line("http", "off")
 
@@ -141,4 +146,4 @@ def _line(head: str, text: str) -> str:
 
 
 _ALL: Final = (Role.SCORE, Role.JOIN, Role.LEARN)
-_ROLE_NAMES: Final = (*(role.value for role in _ALL), Role.FOLLOW.value)
+_ROLE_NAMES: Final = (*(role.value for role in _ALL), Role.FOLLOW.value, Role.API.value)

@@ -17,7 +17,6 @@ from tailrace.cli.exits import Exit
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.session import LoopName, ask, loops_of, now_ms
 from tailrace.cli.status_table import live_books, rendered
-from tailrace.domain.headlines import headline_of
 from tailrace.domain.positions import show
 from tailrace.domain.status import LoopStatus, Verdict, to_plain, worst
 from tailrace.settings import Settings, load
@@ -99,7 +98,7 @@ def _print_lines(pictures: Iterable[Picture]) -> None:
 def described(picture: Picture) -> dict[str, Any]:
     """Return everything as plain values."""
     status_ = picture.status
-    plain = {"headline": asdict(headline_of(status_)), **to_plain(status_)}
+    plain = {"headline": asdict(picture.headline), **to_plain(status_)}
     if status_.model is not None:
         plain["model"]["position_shown"] = show(status_.model.position)
     plain["snapshot_age_seconds"] = snapshot_age_s(status_)

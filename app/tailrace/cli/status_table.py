@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tailrace.domain.books import EQUATIONS
-from tailrace.domain.headlines import headline_of
 from tailrace.domain.positions import show
 from tailrace.domain.status import LoopStatus, MemberStatus, Quality, Verdict
 from tailrace.settings import show_duration
@@ -59,7 +58,7 @@ def rendered(pictures: Iterable[Picture]) -> RenderableType:
 def _parts(picture: Picture) -> Iterator[RenderableType]:
     found = picture.status
     yield Text.assemble("loop ", (found.loop, "bold"), "  ", _verdict(found.verdict))
-    yield Text(headline_of(found).sentence)
+    yield Text(picture.headline.sentence)
     findings = _table("about", "verdict", "why")
     for finding in found.findings:
         findings.add_row(finding.about, _verdict(finding.verdict), finding.reason)

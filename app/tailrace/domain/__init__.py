@@ -3,7 +3,7 @@
 Functions return outcomes; the agents carry them out. Whatever must be asked for (records to replay, a snapshot) is
 passed in. The arrows inside, bottom to top; a module may import those above its line here and nothing else of ours:
 
-    errors, positions, times
+    access, errors, positions, times
     records, drift, snapshots, proof, sizing
     categories, status
     branches
@@ -12,7 +12,7 @@ passed in. The arrows inside, bottom to top; a module may import those above its
     state
     features, erasure
     contract
-    scoring, learning
+    scoring, learning, compiling
     explanation, rehearsal
 
 `LEVELS` says the same to a test.
@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 LEVELS: Final = (
-    frozenset({"errors", "positions", "times"}),
+    frozenset({"access", "errors", "positions", "times"}),
     frozenset({"records", "drift", "snapshots", "proof", "sizing"}),
     frozenset({"categories", "status"}),
     frozenset({"branches"}),
@@ -32,7 +32,7 @@ LEVELS: Final = (
     frozenset({"state"}),
     frozenset({"features", "erasure"}),
     frozenset({"contract"}),
-    frozenset({"scoring", "learning"}),
+    frozenset({"scoring", "learning", "compiling"}),
     frozenset({"explanation", "rehearsal"}),
 )
 """Modules and folders of the domain by level; arrows point from a later to an earlier one."""

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from tailrace.domain.errors import CodecError
+from tailrace.domain.headlines import Headline, headline_of
 from tailrace.domain.snapshots import Manifest, only_branch_of
 from tailrace.domain.status import (
     LoopStatus,
@@ -74,9 +75,19 @@ class Picture:
     progress: tuple[Progress, ...]
     groups: Mapping[Role, str]
 
+    @property
+    def headline(self) -> Headline:
+        """What stands first."""
+        return headline_of(self.status)
 
-async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: int) -> Picture:
+
+async def picture_of(
+    reading: Reading, name: str, loop: LoopSettings, now_ms: int, heartbeats_read: int = HEARTBEATS_READ
+) -> Picture:
     """Look at one loop.
+
+    Args:
+        heartbeats_read: Records of the status topic that are looked at, from its end.
 
     Raises:
         LogError: A topic of it does not exist.
@@ -84,7 +95,7 @@ async def picture_of(reading: Reading, name: str, loop: LoopSettings, now_ms: in
     topics = topics_of(name, loop)
     inputs = inputs_of(topics)
     held = {topic: await reading.ranges(topic) for of_role in inputs.values() for topic in of_role}
-    members = _with_verdicts(await heartbeats(reading, topics), now_ms)
+    members = _with_verdicts(await heartbeats(reading, topics, heartbeats_read), now_ms)
     expected = {role: {topic: len(held[topic]) for topic in of_role} for role, of_role in inputs.items()}
     if reading.settings.snapshots.by == "follower":
         expected[Role.FOLLOW] = {}
@@ -116,11 +127,11 @@ def group_of(loop: str, role: Role) -> str:
     return f"tailrace.{loop}.{role.value}"
 
 
-async def heartbeats(reading: Reading, topics: LoopTopics) -> list[list[MemberStatus]]:
-    """Return the heartbeats that are still there, per member that has not left, oldest first."""
+async def heartbeats(reading: Reading, topics: LoopTopics, most: int = HEARTBEATS_READ) -> list[list[MemberStatus]]:
+    """Return the heartbeats that are still there, per member that has not left, oldest first; at most the newest."""
     ((partition, held),) = (await reading.ranges(topics.status)).items()
     heard: dict[str, list[MemberStatus]] = {}
-    async for record in reading.records(partition, Range(max(held.start, held.end - HEARTBEATS_READ), held.end)):
+    async for record in reading.records(partition, Range(max(held.start, held.end - most), held.end)):
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
             heard.pop(key, None)

@@ -75,10 +75,14 @@ class RunningLoop:
     def readiness(self) -> dict[str, tuple[bool, str]]:
         """Return role → (is it ready, why not)."""
         ready = {RoleState.RUNNING, RoleState.WAITING}
-        return {
+        found = {
             f"{self.domain.name}.{role.value}": (report.state in ready, report.reason or report.state.value)
             for role, report in self.reports.items()
         }
+        if Role.SCORE not in self.reports and self.follower is not None:
+            is_ready = self.models.current() is not None
+            found[f"{self.domain.name}.api"] = (is_ready, "" if is_ready else "the newest published state is loaded")
+        return found
 
     def give_voices(self, sources: Mapping[str, Source]) -> None:
         """Let the heartbeat tell about every role and the group member behind it."""
@@ -188,6 +192,8 @@ class Composition:
             self._loop.reports[role] = RoleReport(role, self._loop.recorder)
             self._loop.reports[role].set(RoleState.STARTING)
             makers[role](domain)
+        if Role.API in self._member.roles and self._loop.follower is None:
+            self._follower(domain)
         prover = self._prover(domain)
         if prover is not None:
             self.behind.append(prover)
@@ -196,17 +202,8 @@ class Composition:
 
     def _score(self, domain: LoopDomain) -> None:
         loop, topics = self._loop, domain.topics
-        predictions, follow = self._opened.sink(f"{domain.name}.predictions"), self._opened.reader()
-        loop.follower = Follower(
-            reader=follow,
-            index=self._index(domain),
-            fold=self._fold,
-            models=loop.models,
-            training=self._training,
-            configured=domain.branch,
-            on_refused=loop.recorder.snapshot_refused,
-        )
-        self._remarks[Role.SCORE] = loop.follower.remark
+        predictions = self._opened.sink(f"{domain.name}.predictions")
+        self._remarks[Role.SCORE] = self._follower(domain).remark
         self._freshness = freshness = Freshness(loop.recorder, now_ms)
         loop.models.on_learned = freshness.learned
         self.behind.append(LogEnd(self._reader, self._training.partition, freshness))
@@ -231,12 +228,27 @@ class Composition:
             )
         )
         self._sinks.append(predictions)
-        self.before += [predictions, follow, loop.follower]
+        self.before.append(predictions)
         group = domain.group(Role.SCORE)
         # Half of the disorder is the producers' own; the other half may come of reading many partitions.
         abreast_ms = max(1_000, domain.settings.disorder // 2)
         spec = SourceSpec(group, (topics.events,), abreast_ms=abreast_ms, **self._membership(Role.SCORE))
         self.lanes.append(Lane(group, loop.score, spec))
+
+    def _follower(self, domain: LoopDomain) -> Follower:
+        """Make what keeps the newest published state ready to serve."""
+        loop, reader = self._loop, self._opened.reader()
+        loop.follower = Follower(
+            reader=reader,
+            index=self._index(domain),
+            fold=self._fold,
+            models=loop.models,
+            training=self._training,
+            configured=domain.branch,
+            on_refused=loop.recorder.snapshot_refused,
+        )
+        self.before += [reader, loop.follower]
+        return loop.follower
 
     def _join(self, domain: LoopDomain) -> None:
         loop, topics = self._loop, domain.topics

@@ -15,6 +15,7 @@ import faust
 import tailrace
 from tailrace import opening
 from tailrace.domain.branches import Branch, Filter, Kit
+from tailrace.domain.compiling import compiled_kit
 from tailrace.domain.contract import FeatureContract, TargetContract
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.join import JoinLimits, JoinSpec
@@ -26,7 +27,7 @@ from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, 
 from tailrace.domain.positions import Position
 from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
-from tailrace.main.compiling import compiled_kit, why_not_compiled
+from tailrace.main.compiling import why_not_compiled
 from tailrace.settings import LoopSettings, Settings, importer
 from tailrace.streams.topic_plan import TopicPlan, plan
 from tailrace.wire.topics import LoopTopics, TopicSpec, topics_of
@@ -130,7 +131,7 @@ class LoopDomain:
         if self.branch_with(spec, start=branch.start, drop=branch.filter, is_compiled=branch.is_compiled) != branch:
             return None
         if branch.is_compiled:
-            return compiled_kit(branch, spec, self.settings)
+            return compiled_kit(branch, spec, self.contract, self.target)
         return Kit(branch, spec.build, spec.codec())
 
     def warm(self) -> None:

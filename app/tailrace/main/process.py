@@ -15,12 +15,16 @@ from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.evaluation import metrics
 from tailrace.domain.status import Role
 from tailrace.inspection import erasing
+from tailrace.main.api import LoopBackend, tokens_of
 from tailrace.main.composition import Composition, Member, RunningLoop
+from tailrace.main.glass import Glass
 from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, topic_specs_of, versions
 from tailrace.opening import open_log
 from tailrace.settings import Settings, free_port
+from tailrace.stores.token_file import TokenFile
 from tailrace.streams import worker as workers
 from tailrace.streams.followers import Models
+from tailrace.streams.http_server import Tls
 from tailrace.streams.log import Log
 from tailrace.streams.topic_plan import apply
 from tailrace.streams.topic_watch import TopicWatch
@@ -31,6 +35,8 @@ from tailrace.telemetry.logs import LogFormat
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 from tailrace.telemetry.traces import Tracing, open_tracing
 from tailrace.web import server
+from tailrace.web.api import Api
+from tailrace.web.guard import Guard, Limits
 from tailrace.web.measuring import Measured
 
 log = structlog.get_logger(__name__)
@@ -106,17 +112,20 @@ class Process(Service):
         self.on_failure()
 
     async def _begin(self) -> None:
-        pages = server.build(
-            self.readiness, server.beating(lambda: self._beat_s, time.monotonic), self.instruments.registry
-        )
-        api = Measured(pages, self.process_recorder)
-        http = self.settings.http_address
+        http, api = self.settings.http_address, None
         if http is not None and free_port(*http) is None:
             problem = f"found {http[0]}:{http[1]}, which another process uses or this machine does not have"
             raise SettingsError([f'http: {problem}; choose a free port, or "" for no HTTP'])
+        if http is not None and self.settings.api.enabled:
+            glass = Glass(self.settings)
+            await self.add_runtime_dependency(glass)
+            api = self._api(glass)
+        tls = _tls_of(self.settings)
+        liveness = server.beating(lambda: self._beat_s, time.monotonic)
+        pages = server.build(self.readiness, liveness, self.instruments.registry, api)
         # Before anything is waited for: an orchestrator must see that the process lives.
         await self.add_runtime_dependency(
-            workers.make_host(f"tailrace-{self.member}-web", self.settings.http_address, api)
+            workers.make_host(f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls)
         )
         await self._compile()
         opened = open_log(self.settings)
@@ -162,6 +171,29 @@ class Process(Service):
             elif domain.settings.champion.compiled == "auto":
                 log.info("the model runs in River's own code", loop=domain.name, why=domain.why_not_compiled)
         await asyncio.to_thread(metrics.warm)
+
+    def _api(self, glass: Glass) -> Api:
+        """Make the HTTP API.
+
+        Raises:
+            SettingsError: Other machines may ask, and nobody has a token.
+        """
+        settings, file = self.settings, TokenFile(self.settings.keys.folder)
+        found = file.current()
+        if not settings.is_local and not found.tokens:
+            why = found.problem or f"there is no token in {file.path}"
+            step = "`tailrace tokens create --scope read` makes one; api.enabled = false leaves the probes and metrics"
+            raise SettingsError([f"http: found {settings.http}, which other machines can reach, and {why}; {step}"])
+        if found.problem:
+            log.error("tokens cannot be used; every request is refused", why=found.problem)
+        backend = LoopBackend(settings, self._domains, self._models_of, glass, lambda: self.should_stop)
+        limits = Limits(settings.api.max_body, settings.api.rate, settings.api.max_streams)
+        is_alone = settings.is_local and not settings.api.behind_tls_proxy
+        guard = Guard(tokens_of(file), limits, now_ms, time.monotonic, only_local=is_alone)
+        return Api(backend, guard)
+
+    def _models_of(self, name: str) -> Models | None:
+        return self.loops[name].models if name in self.loops else None
 
     @Service.task
     async def _beat(self) -> None:
@@ -253,6 +285,22 @@ def _tracing_of(settings: Settings, member: str) -> Tracing | None:
     except ImportError as missing:
         problem = f"traces need a package that is not installed ({missing.name}); pip install tailrace[otel]"
         raise SettingsError([f"tracing.endpoint: {problem}, or remove the key"]) from missing
+
+
+def _tls_of(settings: Settings) -> Tls | None:
+    """Return the certificate and key that `http` is served with; None: it is served without TLS.
+
+    Raises:
+        SettingsError: They cannot be used.
+    """
+    certificate, key = settings.api.tls_cert_file, settings.api.tls_key_file
+    if certificate is None or key is None:
+        return None
+    tls = Tls(certificate, key)
+    if problem := tls.problem():
+        allowed = "PEM files of a certificate, its chain with it, and of its key without a passphrase"
+        raise SettingsError([f"api.tls_cert_file, api.tls_key_file: found {problem}; allowed: {allowed}"])
+    return tls
 
 
 def run(

@@ -14,6 +14,7 @@ from tailrace.settings.functions import importer
 from tailrace.settings.load import DEFAULT_FILE, ModelCheck, find_file, load, load_text
 from tailrace.settings.table import FieldRow, field_table
 from tailrace.settings.tree import (
+    ApiSettings,
     ChampionSettings,
     EventsSettings,
     FeatureSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "DEFAULT_FILE",
     "LOOP_TOPICS",
+    "ApiSettings",
     "ChampionSettings",
     "DurationMs",
     "EventsSettings",

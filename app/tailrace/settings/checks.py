@@ -18,6 +18,7 @@ from tailrace.settings.fields import Contradictions, Group, Problem
 
 if TYPE_CHECKING:
     from tailrace.settings.tree import (
+        ApiSettings,
         EventsSettings,
         FeatureSettings,
         KafkaSettings,
@@ -100,6 +101,25 @@ def of_kafka(kafka: KafkaSettings) -> Iterator[Problem]:
     if (kafka.cert_file is None) != (kafka.key_file is None):
         missing = "cert_file" if kafka.cert_file is None else "key_file"
         yield Problem(missing, "nothing", "a path: cert_file and key_file come together")
+
+
+def of_api(api: ApiSettings) -> Iterator[Problem]:
+    """Yield what is wrong: certificate and key come together."""
+    if (api.tls_cert_file is None) != (api.tls_key_file is None):
+        missing = "tls_cert_file" if api.tls_cert_file is None else "tls_key_file"
+        yield Problem(missing, "nothing", "a path: tls_cert_file and tls_key_file come together")
+
+
+def of_http(settings: Settings) -> Iterator[Problem]:
+    """Yield what is wrong: tokens are shown to nobody on the way."""
+    api = settings.api
+    if settings.is_local or not api.enabled or api.tls_cert_file is not None or api.behind_tls_proxy:
+        return
+    allowed = (
+        "a loopback address such as 127.0.0.1:8321; or api.tls_cert_file and api.tls_key_file; or "
+        "api.behind_tls_proxy = true where a proxy ends TLS; or api.enabled = false, which leaves probes and metrics"
+    )
+    yield Problem("http", f"{settings.http}, which other machines can reach, without TLS", allowed)
 
 
 def of_format(side: EventsSettings | LabelsSettings) -> Iterator[Problem]:

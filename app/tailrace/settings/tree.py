@@ -471,12 +471,51 @@ class KeySettings(Group):
     )
 
 
+class ApiSettings(Group):
+    """What is served below /v1 where `http` listens, to whoever has a token (`tailrace tokens create`)."""
+
+    enabled: Flag = setting(
+        "Whether the API is served; without it only /livez, /readyz, /startupz and /metrics are.",
+        "true or false",
+        default=True,
+        literal=True,
+    )
+    tls_cert_file: FilePath | None = setting(
+        "PEM file of the certificate, its chain with it: everything `http` serves is served by TLS then.",
+        "a path; needed where `http` is not a loopback address",
+        default=None,
+    )
+    tls_key_file: FilePath | None = setting("PEM file of the key of `tls_cert_file`.", "a path", default=None)
+    behind_tls_proxy: Flag = setting(
+        "Whether a proxy that ends TLS stands before this process, so that it may listen beyond loopback without.",
+        "true or false",
+        default=False,
+        literal=True,
+    )
+    max_body: Count = setting(
+        "Most bytes of a request's body.", "a whole number of at least 1", default=1_048_576, literal=True
+    )
+    rate: Count = setting(
+        "Most requests a second of one token; twice as many may come at once.",
+        "a whole number of at least 1",
+        default=100,
+        literal=True,
+    )
+    max_streams: Count = setting(
+        "Most streams of events that are open at once.", "a whole number of at least 1", default=16, literal=True
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        return checks.agreed(self, checks.of_api(self))
+
+
 class Settings(Group):
     """The whole configuration."""
 
     log: LogAddress = setting("Where the topics are: Apache Kafka, or a folder on this machine.", addresses.LOG_ALLOWED)
     http: HttpAddress = setting(
-        "Where /livez, /readyz and /metrics listen.", addresses.HTTP_ALLOWED, default="127.0.0.1:8321"
+        "Where /livez, /readyz, /metrics and the API listen.", addresses.HTTP_ALLOWED, default="127.0.0.1:8321"
     )
     kafka: KafkaSettings = setting("How to reach Kafka.", "a table", default={}, literal=True)
     loops: dict[Annotated[str, BeforeValidator(checks.loop_name)], LoopSettings] = setting(
@@ -485,6 +524,7 @@ class Settings(Group):
     snapshots: SnapshotSettings = setting("Snapshots of models.", "a table", default={}, literal=True)
 
     keys: KeySettings = setting("Who may sign snapshots and commands.", "a table", default={}, literal=True)
+    api: ApiSettings = setting("The HTTP API.", "a table", default={}, literal=True)
     verify: VerifySettings = setting(
         "Whether another process folds the log again.", "a table", default={}, literal=True
     )
@@ -496,7 +536,7 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        return checks.agreed(self, checks.of_topics(self))
+        return checks.agreed(self, [*checks.of_topics(self), *checks.of_http(self)])
 
     @property
     def folder(self) -> Path:
@@ -517,6 +557,11 @@ class Settings(Group):
     def log_folder(self) -> Path | None:
         """The folder of an embedded log; None with Kafka."""
         return Path(self.log.removeprefix("embedded:")) if self.log.startswith("embedded:") else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach what `http` serves."""
+        return self.http_address is None or addresses.is_loopback(self.http_address[0])
 
     @property
     def http_address(self) -> tuple[str, int] | None:

@@ -10,19 +10,25 @@ that only serves opens the trust list and never a private key.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tailrace.domain.errors import SettingsError
+from tailrace.stores.secret_files import (
+    OTHERS_MAY_ANYTHING,
+    OTHERS_MAY_WRITE,
+    Seen,
+    locked,
+    read,
+    replace_file,
+    seen_of,
+    words,
+)
 from tailrace.stores.signing import PUBLIC_BYTES, Purpose, SigningKey, TrustedKey, TrustList, public_of_pem
 
 TRUST_FILE: Final = "trusted.json"
@@ -32,16 +38,6 @@ MAX_KEY_BYTES: Final = 16 * 1024
 MAX_TRUST_BYTES: Final = 1 << 20
 _LIST_VERSION: Final = 1
 _FIELDS: Final = frozenset({"id", "public", "purpose", "valid_from", "valid_to", "revoked", "comment"})
-_OTHERS_MAY_ANYTHING: Final = 0o077
-_OTHERS_MAY_WRITE: Final = 0o022
-
-
-class _Seen(NamedTuple):
-    """By what a file is known to be the one that was read before."""
-
-    inode: int
-    changed_ns: int
-    size: int
 
 
 class TrustFile:
@@ -49,19 +45,19 @@ class TrustFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / TRUST_FILE
-        self._seen: _Seen | None = None
+        self._seen: Seen | None = None
         self._list = TrustList()
 
     def current(self) -> TrustList:
         """Return the list; one without keys where there is no file, one with a problem where it cannot be read."""
         try:
-            seen = _seen(self.path.stat())
+            seen = seen_of(self.path.stat())
             if seen != self._seen:
-                self._list, self._seen = _parsed(_read(self.path, MAX_TRUST_BYTES, _OTHERS_MAY_WRITE)), seen
+                self._list, self._seen = _parsed(read(self.path, MAX_TRUST_BYTES, OTHERS_MAY_WRITE)), seen
         except FileNotFoundError:
             self._list, self._seen = TrustList(), None
         except (OSError, ValueError) as problem:
-            self._list, self._seen = TrustList(problem=f"{self.path}: found {_words(problem)}"), None
+            self._list, self._seen = TrustList(problem=f"{self.path}: found {words(problem)}"), None
         return self._list
 
     def trust(self, key: TrustedKey) -> None:
@@ -91,13 +87,13 @@ class TrustFile:
 
     @contextmanager
     def _changing(self) -> Iterator[list[TrustedKey]]:
-        with _locked(self.path.parent):
+        with locked(self.path.parent, f"{TRUST_FILE}.lock"):
             found = self.current()
             if found.problem:
                 raise SettingsError([f"{found.problem}; repair it, or remove it and trust your keys again"])
             keys = list(found.keys)
             yield keys
-            _replace(self.path, _shown(keys), 0o644)
+            replace_file(self.path, _shown(keys), 0o644)
 
 
 class KeyFolder:
@@ -123,14 +119,14 @@ class KeyFolder:
         """
         path = self.path(purpose)
         try:
-            return SigningKey.from_pem(purpose, _read(path, MAX_KEY_BYTES, _OTHERS_MAY_ANYTHING))
+            return SigningKey.from_pem(purpose, read(path, MAX_KEY_BYTES, OTHERS_MAY_ANYTHING))
         except FileNotFoundError as cause:
             step = f"`tailrace keys generate --purpose {purpose}` makes one"
             raise SettingsError([f"keys.folder: found no {path}; {step}"]) from cause
         except (OSError, ValueError) as problem:
             allowed = "allowed: an Ed25519 key in PEM form that its owner alone can read"
             step = f"`chmod 600 {path}`, or make another one with `tailrace keys generate --replace`"
-            raise SettingsError([f"keys.folder: {path}: found {_words(problem)}; {allowed}; {step}"]) from problem
+            raise SettingsError([f"keys.folder: {path}: found {words(problem)}; {allowed}; {step}"]) from problem
 
     def generate(self, purpose: Purpose, *, comment: str = "", is_new: bool = False) -> SigningKey | None:
         """Make a private key and trust it; the one before it stays trusted and is gone as a file.
@@ -145,13 +141,13 @@ class KeyFolder:
             SettingsError: The folder cannot be written.
         """
         path = self.path(purpose)
-        with _locked(self.folder, f"{path.stem}.lock"):
+        with locked(self.folder, f"{path.stem}.lock"):
             if is_new and path.exists():
                 return None
             key = SigningKey.generate(purpose)
             self.trusted.trust(TrustedKey(key.public, purpose, comment=comment))
-            _replace(path.with_suffix(".pub"), key.public_pem(), 0o644)
-            _replace(path, key.to_pem(), 0o600)
+            replace_file(path.with_suffix(".pub"), key.public_pem(), 0o644)
+            replace_file(path, key.to_pem(), 0o600)
             return key
 
 
@@ -161,7 +157,7 @@ class Signer:
     def __init__(self, folder: KeyFolder, purpose: Purpose = Purpose.SNAPSHOTS) -> None:
         self._folder = folder
         self._purpose = purpose
-        self._seen: _Seen | None = None
+        self._seen: Seen | None = None
         self._key: SigningKey | None = None
 
     def key(self) -> SigningKey:
@@ -172,7 +168,7 @@ class Signer:
         """
         seen = None
         with suppress(OSError):
-            seen = _seen(self._folder.path(self._purpose).stat())
+            seen = seen_of(self._folder.path(self._purpose).stat())
         if self._key is None or seen is None or seen != self._seen:
             self._key, self._seen = self._folder.private(self._purpose), seen
         return self._key
@@ -185,77 +181,10 @@ def read_public(file: Path) -> bytes:
         SettingsError: It cannot be read, or is no public Ed25519 key.
     """
     try:
-        return public_of_pem(_read(file, MAX_KEY_BYTES, 0))
+        return public_of_pem(read(file, MAX_KEY_BYTES, 0))
     except (OSError, ValueError) as problem:
         allowed = "allowed: the .pub file that `tailrace keys generate` wrote"
-        raise SettingsError([f"{file}: found {_words(problem)}; {allowed}"]) from problem
-
-
-def _words(problem: OSError | ValueError) -> str:
-    strerror = getattr(problem, "strerror", None)
-    return str(strerror or problem)
-
-
-def _seen(found: os.stat_result) -> _Seen:
-    return _Seen(found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _read(path: Path, max_bytes: int, forbidden_mode: int) -> bytes:
-    # O_NONBLOCK: opening a planted named pipe must not wait for a writer. Links are followed: Kubernetes mounts so.
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("something that is no plain file")
-        if found.st_mode & forbidden_mode:
-            raise ValueError(f"permissions {stat.S_IMODE(found.st_mode):04o}, with which others can get at it")
-        if found.st_size > max_bytes:
-            raise ValueError(f"{found.st_size} bytes, more than {max_bytes}")
-        return os.read(file, max_bytes)
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _locked(folder: Path, name: str = f"{TRUST_FILE}.lock") -> Iterator[None]:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as cause:
-        raise SettingsError([f"keys.folder: {folder} cannot be written: {cause.strerror}"]) from cause
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_name(f".writing-{token_hex(8)}")
-    try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(file, mode)  # whatever the umask says
-            rest = memoryview(content)
-            while rest:  # a disk that is nearly full takes a part and says how much
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        temporary.rename(path)
-        _sync_folder(path.parent)
-    except OSError as cause:
-        with suppress(OSError):
-            temporary.unlink()
-        raise SettingsError([f"keys.folder: {path} cannot be written: {cause.strerror}"]) from cause
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        raise SettingsError([f"{file}: found {words(problem)}; {allowed}"]) from problem
 
 
 # ── the trust list as text ──────────────────────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,9 @@ from tailrace.domain.blocks import Ints, ScoredBlock, Served, XColumns
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.positions import show
 from tailrace.domain.records import Code, Rejection, Stage, Task
-from tailrace.domain.scoring import score_columns
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams import failpoints
+from tailrace.streams.answers import ask, block_of
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.followers import Models, Serving
 from tailrace.streams.freshness import Freshness
@@ -38,7 +38,7 @@ from tailrace.streams.sizes import headers_bytes, read_bytes
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import TRACEPARENT, Traces, pack, sampled, trace_id_of, traceparent_of
 from tailrace.wire.avro_codec import encode_scored
-from tailrace.wire.json_codec import EventBatch, EventDecoder
+from tailrace.wire.json_codec import EventDecoder
 from tailrace.wire.partitioner import partitions_of
 from tailrace.wire.prediction_codec import PredictionEncoder
 
@@ -164,8 +164,8 @@ class ScoreAgent(Service):
             events = parts.decoder.decode_batch(records)
         rejected = dict(events.rejected)
         with recorder.timed("predict"):
-            scores = score_columns(serving.model, events.contract, events.x, parts.target, serving.categories)
-        block = self._block(batch, events, scores.served, serving)
+            scores = ask(serving, events, parts.target)
+        block = block_of(batch.partition.partition, records, events, scores.served, serving, parts.decoder.contract.id)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection
         for index in events.indexes:
@@ -229,21 +229,6 @@ class ScoreAgent(Service):
         failpoints.reached("score.scored_acknowledged")
         sent.end_spans()
         self.source.complete(batch)  # 3
-
-    def _block(self, batch: RecordBatch, events: EventBatch, served: Served, serving: Serving) -> ScoredBlock:
-        return ScoredBlock(
-            contract_id=self._parts.decoder.contract.id,
-            log_id=serving.log_id,
-            model=serving.name,
-            version=serving.version[:12],
-            state_position=serving.position,
-            source_partition=batch.partition.partition,
-            source_offsets=np.array([batch.records[index].offset for index in events.indexes], np.int64),
-            ids=events.ids,
-            times_ms=np.array(events.times_ms, np.int64),
-            served=served,
-            x=events.x,
-        )
 
     def _encode_scored(
         self, block: ScoredBlock, kept: Sequence[int], parents: Mapping[int, bytes]

@@ -27,6 +27,7 @@ from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
 from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
+from tailrace.streams.http_server import Tls, options_of
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,9 @@ class FaustHost(faust.App):
             thread.thread_loop.close()
 
 
-def make_host(name: str, http: tuple[str, int] | None, api: Callable[..., Any] | None) -> FaustHost:
+def make_host(
+    name: str, http: tuple[str, int] | None, api: Callable[..., Any] | None, tls: Tls | None = None
+) -> FaustHost:
     """Make the Faust app of a worker; `api` is served at `http`, nothing is when either is None."""
     app = FaustHost(
         name,
@@ -91,8 +94,7 @@ def make_host(name: str, http: tuple[str, int] | None, api: Callable[..., Any] |
         web_enabled=http is not None and api is not None,
     )
     if http is not None and api is not None:
-        options = {"lifespan": "off", "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 2}
-        serve_asgi(app, api, host=http[0], port=http[1], **options)
+        serve_asgi(app, api, host=http[0], port=http[1], **options_of(tls))
     return app
 
 

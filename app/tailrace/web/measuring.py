@@ -42,5 +42,5 @@ class Measured:
 
 
 def _route_of(scope: Scope) -> str:
-    """Return the template of the route that answered, as the router noted it."""
-    return getattr(scope.get("route"), "path", OTHER)
+    """Return the template of the route that answered, as the router noted it and /openapi.json names it."""
+    return getattr(scope.get("route"), "path_format", OTHER)

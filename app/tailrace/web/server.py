@@ -5,8 +5,9 @@
     /startupz   as /readyz until that was true once, then always 200
     /metrics    Prometheus text, or OpenMetrics where it is asked for
 
-`?verbose` lists the checks with their reasons. Errors are application/problem+json (RFC 9457). Nothing here changes
-anything, and nothing is read from a request but its method, path, Accept and `verbose`.
+`?verbose` lists the checks with their reasons. Errors are application/problem+json (RFC 9457). These pages change
+nothing, and nothing is read from a request for them but its method, path, Accept and `verbose`. Everything below /v1
+is the business of `api`, which answers nobody without a token.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailrace.web.api import Api
+
 Checks: TypeAlias = Callable[[], Mapping[str, tuple[bool, str]]]
 """Name → (whether it is well, the reason in words). Cheap: called once per request."""
 
@@ -41,24 +44,30 @@ SECURITY_HEADERS: Final = {
     "x-frame-options": "DENY",
 }
 
+API: Final = "/v1/"
+
+MOST_HEAD_BYTES: Final = 16 * 1024
+
 _METHODS: Final = ["GET"]  # Starlette adds HEAD.
 
 
-def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry) -> ASGIApp:
+def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry, api: Api | None = None) -> ASGIApp:
     """Make the ASGI application; it holds no connection and starts nothing.
 
     Args:
         readiness: One check per role that this process runs.
         liveness: Of the event loop; see `beating`.
         registry: Of the instruments that /metrics shows.
+        api: What is served beside the pages; None: nothing.
     """
     routes = [
         Route("/livez", _page_of(liveness), methods=_METHODS),
         Route("/readyz", _page_of(readiness), methods=_METHODS),
         Route("/startupz", _page_of(_once_well(readiness)), methods=_METHODS),
         Route("/metrics", _metrics_page(registry), methods=_METHODS),
+        *([] if api is None else api.routes),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _failure})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _problem_of(api), Exception: _failure})
     app.router.redirect_slashes = False
     return _SecurityHeaders(app)
 
@@ -118,9 +127,14 @@ def _metrics_page(registry: CollectorRegistry) -> Answer:
     return page
 
 
-async def _problem(_request: Request, cause: Exception) -> Response:
-    assert isinstance(cause, HTTPException)
-    return _problem_response(cause.status_code, cause.headers)
+def _problem_of(api: Api | None) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def problem(request: Request, cause: Exception) -> Response:
+        assert isinstance(cause, HTTPException)
+        if api is not None and request.url.path.startswith(API):
+            return api.refuse(request, cause.status_code)
+        return _problem_response(cause.status_code, cause.headers)
+
+    return problem
 
 
 async def _failure(_request: Request, _cause: Exception) -> Response:
@@ -141,13 +155,20 @@ def _problem_response(status_code: int, headers: Mapping[str, str] | None = None
 
 _DETAILS: Final = {
     HTTPStatus.NOT_FOUND: "There is no such page; there are /livez, /readyz, /startupz and /metrics.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The head of the request is larger than 16 KiB; send fewer headers.",
     HTTPStatus.METHOD_NOT_ALLOWED: "Only GET and HEAD are answered.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The answer could not be made; the log of this process says why.",
 }
 
 
+_TOO_LARGE: Final = _problem_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {"connection": "close"})
+
+
 class _SecurityHeaders:
-    """Puts the same headers on every answer, those about failures included: it stands around the application."""
+    """Puts the same headers on every answer, those about failures included: it stands around the application.
+
+    A head that is too large, which the server under it may have read in one piece, goes no further.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -158,4 +179,6 @@ class _SecurityHeaders:
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"])
+        answer = self._app if size <= MOST_HEAD_BYTES else _TOO_LARGE
+        await answer(scope, receive, send_with_headers)

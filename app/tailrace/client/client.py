@@ -1,0 +1,222 @@
+"""The client: one method per operation."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from tailrace.client.connection import ApiError, Connection, Plain, Unreachable
+from tailrace.client.tables import Predictions, Quality
+from tailrace.domain.errors import SettingsError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8321"
+
+_PAGE: Final = 500
+_RECORDS: Final = 500
+_INSTANCES: Final = 256
+_BACK_AFTER_S: Final = 1.0
+_ADDRESS: Final = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(@champion|/(?P<number>[0-9]{1,15}))?")
+
+
+class Event(NamedTuple):
+    """One event of a stream.
+
+    Attributes:
+        id: Where to go on behind it.
+        type: `prediction`, `model-event` or `gap`.
+    """
+
+    id: str
+    type: str
+    data: Plain
+
+
+class Client:
+    """Asks one API.
+
+    Args:
+        url: `https://HOST[:PORT]`, or `http://` on this machine.
+        token, token_file: The token, or the file that holds it.
+        ca_file: PEM file of the authority of the server's certificate; the system's without it.
+        timeout_s: For one try.
+        trusted: `.pub` files, or folders with a `trusted.json`: whose snapshots `model` rebuilds.
+
+    Raises:
+        SettingsError: What is given cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        ca_file: str | Path | None = None,
+        timeout_s: float = 10.0,
+        trusted: Iterable[str | Path] = (),
+    ) -> None:
+        if token_file is not None:
+            token = Path(token_file).read_text(encoding="utf-8").strip()
+        self._connection = Connection(url, token, None if ca_file is None else Path(ca_file), timeout_s)
+        self._trusted = [Path(each) for each in trusted]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_cause: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._connection.close()
+
+    def status(self) -> Plain:
+        """Return what runs; `["sentence"]` says it to a person."""
+        return self._connection.get("/v1/status")
+
+    def models(self) -> list[Plain]:
+        """Return the models, each with the contract of its features."""
+        return list(self._connection.get("/v1/models")["models"])
+
+    def describe(self, name: str) -> Plain:
+        """Return one of the models."""
+        return self._connection.get(f"/v1/models/{_name(name)}")
+
+    def versions(self, name: str) -> list[Plain]:
+        """Return the snapshots of a model, the newest first."""
+        return list(self._connection.get(f"/v1/models/{_name(name)}/versions")["versions"])
+
+    def predict(self, name: str, instances: Iterable[Mapping[str, Any]], *, explain: bool = False) -> list[Plain]:
+        """Ask the model about events; nothing is written, nothing is learned.
+
+        Returns:
+            An answer for each, in order: `outcome`, and `y_pred`, `proba` or, where it is "rejected", `code`.
+        """
+        answers: list[Plain] = []
+        for part in _parts(instances, 16 if explain else _INSTANCES):
+            body = {"instances": part}
+            answers += self._connection.post(f"/v1/models/{_name(name)}:predict", body, explain=explain)["predictions"]
+        return answers
+
+    def write_events(self, events: Iterable[Mapping[str, Any]], *, loop: str | None = None) -> list[Plain]:
+        """Write events to the log; return id, partition and offset of each."""
+        return self._write("events", events, loop)
+
+    def write_labels(self, labels: Iterable[Mapping[str, Any]], *, loop: str | None = None) -> list[Plain]:
+        """Write labels to the log; return id, partition and offset of each."""
+        return self._write("labels", labels, loop)
+
+    def predictions(self, loop: str | None = None, *, limit: int = 1_000, since: datetime | None = None) -> Predictions:
+        """Return published predictions, the newest first.
+
+        Args:
+            limit: At most so many.
+            since: Of events of this time or later; has an offset from UTC.
+        """
+        rows: list[Plain] = []
+        cursor = None
+        while len(rows) < limit:
+            page = self._connection.get(
+                "/v1/predictions", loop=loop, limit=min(_PAGE, limit - len(rows)), cursor=cursor
+            )
+            found, cursor = page["predictions"], page["next"]
+            kept = [row for row in found if since is None or datetime.fromisoformat(row["event_time"]) >= since]
+            rows += kept
+            if cursor is None or (found and not kept):
+                break
+        return Predictions(rows)
+
+    def quality(self, name: str, *, step_s: int = 10) -> Quality:
+        """Return the quality of served predictions over time, a point every `step_s` seconds at most."""
+        return Quality(name, self._connection.get(f"/v1/models/{_name(name)}/metrics", step=step_s)["points"])
+
+    def events(
+        self, loop: str | None = None, *, types: Sequence[str] | None = None, last_id: str | None = None
+    ) -> Iterator[Event]:
+        """Yield predictions and what happens to models as they come, for ever; come back by itself where it broke off.
+
+        Args:
+            types: Of `prediction` and `model-event`; None: both.
+            last_id: Go on behind the event of this id.
+        """
+        asked = None if types is None else ",".join(types)
+        while True:
+            headers = {} if last_id is None else {"last-event-id": last_id}
+            try:
+                with self._connection.lines("/v1/events", headers, loop=loop, types=asked) as lines:
+                    for event in _events(lines):
+                        last_id = event.id
+                        yield event
+            except Unreachable:
+                pass
+            except ApiError as problem:
+                if problem.status < 500 and problem.status != 429:
+                    raise
+            time.sleep(_BACK_AFTER_S)
+
+    def model(self, address: str, *, functions: Mapping[str, Callable[[], Any]] | None = None) -> Any:
+        """Return the model as a River object of this process, rebuilt from a snapshot that a trusted key has signed.
+
+        Args:
+            address: `NAME@champion`, the newest snapshot; or `NAME/NUMBER` of a snapshot.
+            functions: Where the model is a `module:function`: that text → the function. Nothing is imported by name.
+
+        Raises:
+            SnapshotRefused: The snapshot does not verify, or is of other versions than are installed here.
+            SettingsError: No key is trusted, or the address is none.
+        """
+        from tailrace.client import rebuilding  # noqa: PLC0415 - loads River
+
+        match = _ADDRESS.fullmatch(address)
+        if match is None:
+            raise SettingsError([f"found {address!r}; allowed: NAME@champion or NAME/NUMBER"])
+        trust = rebuilding.trust_of(self._trusted)
+        content, headers = self._connection.get_bytes(f"/v1/models/{match['name']}/snapshot", number=match["number"])
+        lineage = headers.get("x-tailrace-lineage", "")
+        now_ms = time.time_ns() // 1_000_000
+        return rebuilding.rebuild(
+            content, lineage, trust, now_ms, functions or {}, lambda: self.describe(match["name"])
+        )
+
+    def _write(self, side: str, records: Iterable[Mapping[str, Any]], loop: str | None) -> list[Plain]:
+        written: list[Plain] = []
+        for part in _parts(records, _RECORDS):
+            written += self._connection.post(f"/v1/{side}", {side: part} | ({} if loop is None else {"loop": loop}))[
+                "written"
+            ]
+        return written
+
+
+def _name(name: str) -> str:
+    if re.fullmatch("[a-z][a-z0-9_]{0,63}", name) is None:
+        raise SettingsError([f"found {name!r}; allowed: the name of a loop"])
+    return name
+
+
+def _parts(records: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    part: list[Mapping[str, Any]] = []
+    for record in records:
+        part.append(record)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _events(lines: Iterable[str]) -> Iterator[Event]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            yield Event(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}

@@ -1,0 +1,178 @@
+"""The client against a server that says what the test wants."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailrace.client import ApiError, Client, Predictions, Quality
+from tailrace.domain.errors import SettingsError
+
+PROBLEM = {"title": "Broken.", "detail": "found x; allowed: y", "code": "invalid_records", "hint": "do z",
+           "errors": [{"at": "events.0", "code": "id_missing", "detail": "no id"}]}  # fmt: skip
+
+
+@dataclass
+class Stub:
+    """Answers in turn, and keeps what it was asked.
+
+    Attributes:
+        answers: (status, headers, body) of each request; the last one is given again.
+        asked: (method, path, headers, body).
+    """
+
+    answers: list[tuple[int, dict[str, str], bytes]]
+    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    url: str = ""
+
+    def say(self, body: Any, status: int = 200, **headers: str) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answers.append((status, headers, content))
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    made = Stub([])
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            content = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            made.asked.append((self.command, self.path, headers, content))
+            status, extra, body = made.answers.pop(0) if len(made.answers) > 1 else made.answers[0]
+            self.send_response(status)
+            for name, value in {"content-length": str(len(body)), **extra}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815 - as http.server asks for them
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_token_goes_with_every_request_and_comes_out_of_its_file(stub: Stub, tmp_path: Path):
+    (tmp_path / "token").write_text("tailrace_x\n")
+    stub.say({"sentence": "All is well."})
+
+    with Client(stub.url, token_file=tmp_path / "token") as client:
+        assert "All is well." == client.status()["sentence"]
+
+    assert "Bearer tailrace_x" == stub.asked[0][2]["authorization"]
+
+
+def test_a_problem_is_an_exception_with_its_code_and_what_to_do(stub: Stub):
+    stub.say(PROBLEM, 422)
+
+    with Client(stub.url) as client, pytest.raises(ApiError) as caught:
+        client.write_events([{}])
+
+    assert (422, "invalid_records", "do z") == (caught.value.status, caught.value.code, caught.value.hint)
+    assert "422: Broken. found x; allowed: y do z\n  events.0: no id" == str(caught.value)
+
+
+def test_what_is_no_problem_of_ours_is_one_too(stub: Stub):
+    stub.say(b"<html>", 502)
+
+    with Client(stub.url) as client, pytest.raises(ApiError, match="none of Tailrace's API"):
+        client.status()
+
+
+def test_what_may_succeed_later_is_asked_again(stub: Stub):
+    stub.say({"title": "busy"}, 503, retry_after="0")
+    stub.say({"title": "busy"}, 429, retry_after="0")
+    stub.say({"models": []})
+
+    with Client(stub.url) as client:
+        assert [] == client.models()
+    assert 3 == len(stub.asked)
+
+
+def test_many_records_go_in_parts(stub: Stub):
+    stub.say({"written": [{"id": "x"}]})
+
+    with Client(stub.url) as client:
+        assert 3 == len(client.write_labels(({"id": str(number)} for number in range(1_001)), loop="phishing"))
+
+    bodies = [json.loads(content) for *_, content in stub.asked]
+    assert [500, 500, 1] == [len(each["labels"]) for each in bodies]
+    assert {"phishing"} == {each["loop"] for each in bodies}
+
+
+def test_what_is_not_json_is_not_sent(stub: Stub):
+    with Client(stub.url) as client, pytest.raises(ValueError, match="JSON"):
+        client.predict("phishing", [{"a": float("nan")}])
+    assert not stub.asked
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "A", "", "a?b"])
+def test_a_name_never_leads_elsewhere(stub: Stub, name: str):
+    with Client(stub.url) as client:
+        for ask in (client.describe, client.versions, client.quality, client.model):
+            with pytest.raises(SettingsError, match="allowed"):
+                ask(name)
+    assert not stub.asked
+
+
+def test_predictions_are_read_back_to_a_moment(stub: Stub):
+    def page(*minutes: int) -> list[dict[str, Any]]:
+        return [{"event_id": str(minute), "event_time": f"2026-01-01T00:{minute:02}:00.000Z"} for minute in minutes]
+
+    stub.say({"predictions": page(9, 8), "next": "2"})
+    stub.say({"predictions": page(7, 3), "next": "1"})
+    stub.say({"predictions": page(2, 1), "next": "0"})
+
+    with Client(stub.url) as client:
+        found = client.predictions(since=datetime(2026, 1, 1, 0, 7, tzinfo=UTC))
+
+    assert ["9", "8", "7"] == [each["event_id"] for each in found]
+    assert 3 == len(stub.asked)
+
+
+def test_a_stream_goes_on_behind_the_last_event_that_came(stub: Stub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tailrace.client.client._BACK_AFTER_S", 0.0)
+    stub.say(b'retry: 1000\n\n: still here\n\nid: 1/0\nevent: prediction\ndata: {"a":1}\n\n')
+    stub.say({"title": "stopping"}, 500)
+    stub.say(b"id: 2/0\nevent: gap\ndata: {}\n\nid: 3/0\nevent: cut off")
+
+    with Client(stub.url) as client:
+        events = list(islice(client.events("phishing", types=["prediction"]), 2))
+
+    assert [("1/0", "prediction", {"a": 1}), ("2/0", "gap", {})] == [tuple(event) for event in events]
+    assert [None, "1/0", "1/0"] == [headers.get("last-event-id") for _, _, headers, _ in stub.asked]
+    assert "/v1/events?loop=phishing&types=prediction" == stub.asked[0][1]
+
+
+def test_a_stream_that_is_refused_is_not_tried_for_ever(stub: Stub):
+    stub.say({"code": "forbidden"}, 403)
+
+    with Client(stub.url) as client, pytest.raises(ApiError):
+        next(client.events())
+
+
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    for made in (Predictions([]), Quality("phishing", [])):
+        with pytest.raises(SettingsError, match=r"pip install tailrace\[client\]"):
+            made.to_pandas()
