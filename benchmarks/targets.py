@@ -134,11 +134,11 @@ _COMPILED, _UNMODIFIED = lineup.LOOP_COMPILED, lineup.LOOP
 TARGETS = (
     Target(
         "compiled: CPU per event over bare River",
-        AT_MOST, 0.9, _cpu(_COMPILED, lineup.RIVER), is_quick=True, quick_limit=1.4,
+        AT_MOST, 0.9, _cpu(_COMPILED, lineup.RIVER), is_quick=True, quick_limit=3.0,
     ),
     Target(
         "unmodified River: CPU per event over bare River",
-        AT_MOST, 1.9, _cpu(_UNMODIFIED, lineup.RIVER), is_quick=True, quick_limit=3.5,
+        AT_MOST, 1.9, _cpu(_UNMODIFIED, lineup.RIVER), is_quick=True, quick_limit=5.0,
     ),
     Target("stock Faust's CPU over compiled", AT_LEAST, 25.0, _cpu(lineup.FAUST, _COMPILED)),
     Target("CPU of the best peer that keeps its join over compiled", AT_LEAST, 5.0, _cpu(lineup.QUIX_STATE, _COMPILED)),

@@ -27,11 +27,6 @@ from benchmarks.report import Setting
 from benchmarks.running import ContenderError, Outcome, run, started
 from benchmarks.topics import delete, fill
 from benchmarks.workloads_lineup import BY_NAME, WORKLOADS, Workload
-from tailrace.domain.contract import TargetContract
-from tailrace.domain.models.spec import ModelSpec
-from tailrace.domain.records import Task as DomainTask
-from tailrace.domain.sizing import ModelCost
-from tailrace.inspection.model_speed import model_speed, numbers
 
 _EVENTS = 50_000
 _SECONDS_PER_EVENT = 0.01
@@ -152,11 +147,7 @@ async def sized(bootstrap: str, asked: argparse.Namespace) -> dict[str, dict[str
         count = asked.events
         inputs = await fill(bootstrap, f"sizing-{uuid4().hex[:8]}", count, 1, made=workload.make(count))
         runs = [await apart_run(_contender(workload), bootstrap, inputs) for _ in range(asked.rounds)]
-        model = _model_cost(workload, features)
-        own = dict(zip(ROLES, (model.predict_us, 0.0, model.learn_us), strict=True))
-        costs[features] = {
-            role: median(each.cpu_us_of(part) for each in runs) - own[role] for part, role in enumerate(ROLES)
-        }
+        costs[features] = {role: median(_own_us(each, part) for each in runs) for part, role in enumerate(ROLES)}
         say(f"  three processes, {features} numbers: {costs[features]}")
     (few, least), (many, most) = costs.items()
     slopes = {role: max(0.0, (most[role] - least[role]) / (many - few)) for role in ROLES}
@@ -166,14 +157,11 @@ async def sized(bootstrap: str, asked: argparse.Namespace) -> dict[str, dict[str
     }
 
 
-def _model_cost(workload: Workload, features: int) -> ModelCost:
-    target = TargetContract(DomainTask.BINARY)
-    spec = ModelSpec.load(workload.task, workload.model, _no_functions)
-    return model_speed(spec, numbers(features, target), target)
-
-
-def _no_functions(name: str) -> Any:
-    raise ImportError(name)
+def _own_us(run: Outcome, part: int) -> float:
+    """Return what an event costs one process, without the stages in which its model works."""
+    stages = run.parts[part].stages
+    model_s = stages.get("predict", 0.0) + stages.get("learn", 0.0)
+    return (run.parts[part].cpu_s - model_s) / run.count * 1e6
 
 
 def _table(rows: list[Row], failures: dict[str, str]) -> list[str]:

@@ -3,8 +3,9 @@
     python -m benchmarks.micro [--against REVISION] [--json FILE]
 
 Valgrind's callgrind counts; the same interpreter, libraries and cases run both versions of `app/`. Compiled parts are
-compared by the least time of many runs, taken in turns. Exit code: 1 when a case costs more than 10 % and 300 instructions a row more, 0 when none
-does or there is no parent (a first commit, a shallow clone), 4 when Valgrind is missing.
+compared by the least time of many runs, taken in turns. Exit code: 1 when a case costs more than 10 % and 300
+instructions a row more, 0 when none does or there is no parent (a first commit, a shallow clone), 4 when Valgrind is
+missing.
 """
 
 from __future__ import annotations
