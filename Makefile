@@ -108,20 +108,20 @@ wheel: $(STAMP)
 kafka: $(STAMP)
 	@$(BIN)/python deploy/kafka/launch.py run --dir .kafka/play $(ARGS)
 
-bench: $(STAMP)
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(FAST)/.made
+	@$(FAST)/bin/python -m benchmarks $(ARGS)
 
-bench-growth: $(STAMP)
-	@$(BIN)/python -m benchmarks.growth $(ARGS)
+bench-growth: $(FAST)/.made
+	@$(FAST)/bin/python -m benchmarks.growth $(ARGS)
 
-bench-workloads: $(STAMP)
-	@$(BIN)/python -m benchmarks.workloads $(ARGS)
+bench-workloads: $(FAST)/.made
+	@$(FAST)/bin/python -m benchmarks.workloads $(ARGS)
 
-micro: $(STAMP)
-	@$(BIN)/python -m benchmarks.micro $(ARGS)
+micro: $(FAST)/.made
+	@$(FAST)/bin/python -m benchmarks.micro $(ARGS)
 
-profile: $(STAMP)
-	@$(BIN)/python -m benchmarks.profile $(ARGS)
+profile: $(FAST)/.made
+	@$(FAST)/bin/python -m benchmarks.profile $(ARGS)
 
 simulate: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)

@@ -149,6 +149,13 @@ def test_a_process_that_is_gone_from_one_partition_is_named():
     assert "`tailrace run --role join`" in found.sentence
 
 
+def test_a_process_that_only_serves_the_api_is_no_missing_role_and_does_no_work_of_the_loop():
+    alone = make_member("m2", roles=(), serving=None)
+
+    assert headline(make_member()) == headline(make_member(), alone)
+    assert (Condition.SCORING_STOPPED, Verdict.FAIL) == (headline(alone).code, headline(alone).verdict)
+
+
 def findings_of_each_kind() -> Iterable[Finding]:
     """Every finding that the picture of some loop can hold."""
     late = SnapshotStatus(1, 3, 0, 9, 1_000)

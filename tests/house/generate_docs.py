@@ -97,8 +97,8 @@ def conditions() -> str:
         "",
         "`tailrace status` begins with one sentence: what is the matter, why, what it means for who reads predictions, and what to do. It",
         "is about the worst of the findings below it; among equally bad ones, the one that stands first here, because it explains",
-        "or outweighs the others. Its code (`headline.code` in `tailrace status -o json`) is a promise, and the name of the page of the",
-        "[runbook](runbooks/README.md) about it.",
+        "or outweighs the others. Its code is a promise: `headline.code` in `tailrace status -o json`, `code` in `GET /v1/status`, and the "
+        "name of the page of the [runbook](runbooks/README.md) about it.",
         "",
         "| code | meaning | what to do |",
         "|---|---|---|",
