@@ -13,7 +13,7 @@ What is written of a batch, and in which order, numbered as the code repeats it:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -168,9 +168,8 @@ class ScoreAgent(Service):
         block = block_of(batch.partition.partition, records, events, scores.served, serving, parts.decoder.contract.id)
         for row, rejection in scores.failed:
             rejected[events.indexes[row]] = rejection
-        for index in events.indexes:
-            if (size := _carried_bytes(records[index])) > parts.max_block_bytes:
-                rejected.setdefault(index, _carries_too_much(size, parts.max_block_bytes))
+        for index, size in _heavy(records, events.indexes, parts.max_block_bytes):
+            rejected.setdefault(index, _carries_too_much(size, parts.max_block_bytes))
         kept = [row for row, index in enumerate(events.indexes) if index not in rejected]
         with recorder.timed("encode"):
             parents = {row: traceparent_of(spans[index]) for row, index in enumerate(events.indexes) if index in spans}
@@ -182,10 +181,7 @@ class ScoreAgent(Service):
             predictions = parts.encoder.encode(served)
         with recorder.timed("send"):
             used = records if len(kept) == len(records) else [records[events.indexes[row]] for row in kept]
-            outgoing = [
-                Outgoing(record.key, value, _trace(record) if record.headers else ())
-                for record, value in zip(used, predictions, strict=True)
-            ]
+            outgoing = _outgoing(used, predictions)
             for place, row in enumerate(kept) if parents else ():
                 if row in parents:
                     outgoing[place] = _child_of(outgoing[place], parents[row])
@@ -308,10 +304,27 @@ def take(block: ScoredBlock, rows: Sequence[int]) -> ScoredBlock:
     )
 
 
-def _carried_bytes(record: Record) -> int:
-    """Return how much of an event's record its prediction repeats."""
-    headers = headers_bytes(_trace(record)) if record.headers else 0
-    return headers + (len(record.key) if record.key is not None else 0)
+def _heavy(records: Sequence[Record], indexes: Sequence[int], allowed: int) -> Iterator[tuple[int, int]]:
+    """Yield place and size of every record of which a prediction would repeat more than allowed."""
+    if sum(len(record.key or b"") for record in records) <= allowed and not _have_headers(records):
+        return  # as a rule: not even all keys of a batch together are too much
+    for index in indexes:
+        record = records[index]
+        size = len(record.key or b"") + headers_bytes(_trace(record))
+        if size > allowed:
+            yield index, size
+
+
+def _outgoing(records: Sequence[Record], predictions: Sequence[bytes]) -> list[Outgoing]:
+    """Return predictions with the keys and the trace of their events."""
+    keys = [record.key for record in records]
+    if not _have_headers(records):
+        return list(map(Outgoing, keys, predictions))
+    return list(map(Outgoing, keys, predictions, map(_trace, records)))
+
+
+def _have_headers(records: Sequence[Record]) -> bool:
+    return any(record.headers for record in records)
 
 
 def _carries_too_much(size: int, allowed: int) -> Rejection:
