@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka import TopicPartition as KafkaPartition
@@ -31,7 +32,9 @@ from tailrace.streams.ranges import check_start
 
 log = logging.getLogger(__name__)
 
+# What a consumer asks for next waits for the answer to what it asked for before: short, where partitions change.
 FETCH_WAIT_MS = 50
+FOLLOW_WAIT_MS = 500
 POLL_MS = 500
 READ_RECORDS = 500
 MAX_IDLE_CONSUMERS = 4
@@ -96,13 +99,17 @@ class KafkaReader(Reader):
     async def follow(self, partition: TopicPartition, start: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Yield records from `start` for ever; an empty batch at least once a second."""
         await self._check_exists(partition)
-        async with self._consumer() as consumer:
+        consumer = await keep_trying(partial(self._connect, FOLLOW_WAIT_MS), self._options, "read")
+        try:
             check_start(partition, start, await self._range(consumer, partition))
             theirs = KafkaPartition(*partition)
             consumer.assign([theirs])
             consumer.seek(theirs, start)
             while not self.should_stop:
                 yield await self._poll(consumer, theirs, None)
+        finally:
+            self._open.discard(consumer)
+            await close_consumer(consumer)
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has; 0 when it does not exist."""
@@ -137,14 +144,14 @@ class KafkaReader(Reader):
             self._open.discard(consumer)
             await close_consumer(consumer)
 
-    async def _connect(self) -> AIOKafkaConsumer:
+    async def _connect(self, wait_ms: int = FETCH_WAIT_MS) -> AIOKafkaConsumer:
         consumer = new_consumer(
             self._options,
             group_id=None,
             connections_max_idle_ms=IDLE_MS,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=wait_ms,
             max_partition_fetch_bytes=1 << 20,
         )
         await start_or_close(consumer)

@@ -180,6 +180,25 @@ def test_a_variance_below_zero_is_rivers_to_answer() -> None:
     assert answers_of(model, NAMES, np.ones((2, 5))) is None
 
 
+def test_a_loss_that_raises_at_one_row_is_rivers_to_answer() -> None:
+    model = learned(preprocessing.StandardScaler() | linear_model.LinearRegression(loss=optim.losses.Poisson()), 30)
+    weights = model["LinearRegression"]._weights
+    weights.update(dict.fromkeys(NAMES, 10000.0))
+
+    assert answers_of(model, NAMES, np.array([[5.0, 4.0, 1.5, 0.0, 0.0], [1e9, 4.0, 1.5, 1.0, 0.0]])) is None
+
+
+def test_a_weight_of_infinity_gives_no_number_as_rivers() -> None:
+    model = learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(), 30)
+    model["LogisticRegression"]._weights.update({"constant": float("inf")})
+    x = dict.fromkeys(NAMES, 1.5)
+
+    (found,) = answers_of(model, NAMES, np.full((1, 5), 1.5)) or []
+
+    assert np.isnan(found)
+    assert np.isnan(model.predict_proba_one(x)[True])
+
+
 def test_no_rows_have_no_answers() -> None:
     model = learned(preprocessing.StandardScaler() | linear_model.LogisticRegression(), 5)
 

@@ -137,10 +137,13 @@ def answers_of(model: Any, names: Sequence[str], numbers: NDArray[np.float64]) -
     raw = np.zeros(len(numbers))
     with np.errstate(all="ignore"):
         for name, variance, column in zip(names, variances, numbers.T, strict=True):
-            if variance:
-                raw += final._weights[name] * ((column - scaler.means[name]) / variance**0.5)  # noqa: SLF001
+            scaled = (column - scaler.means[name]) / variance**0.5 if variance else np.zeros(len(column))
+            raw += final._weights[name] * scaled  # noqa: SLF001 - a weight of infinity gives no number, at 0 too
         raw += final.intercept
-    return list(map(final.loss.mean_func, raw.tolist()))
+    try:
+        return list(map(final.loss.mean_func, raw.tolist()))
+    except ArithmeticError:
+        return None  # Some losses raise at one row or other (`Poisson`); River's own way says at which.
 
 
 def learner_of(model: Any) -> ScaledLearner | None:
