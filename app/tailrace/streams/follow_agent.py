@@ -297,6 +297,8 @@ class FollowAgent(Service):
                     await self._hear(status)
 
     async def _hear(self, status: MemberStatus) -> None:
+        if not any(each.role is Role.LEARN and each.state is RoleState.RUNNING for each in status.roles):
+            return  # One that follows and is wrong must not bring down those that are right: all ask the learner.
         told: list[Digests] = [each for each in status.digests if each.lineage == self._parts.fold.lineage]
         self._told_to = max([self._told_to, *(each.position for each in told)])
         await self._compared(self._comparison.theirs(status.member, told))
