@@ -218,6 +218,34 @@ async def test_a_follower_that_diverges_says_where_and_stops(made):
         await learn(scenario, process, 10, 200)
 
 
+async def test_a_follower_that_another_follower_contradicts_goes_on(made):
+    """Guards the ones that are right: one wrong follower would bring down every other."""
+    scenario = await made()
+    process = await scenario.start()
+    async with following(scenario) as loop:
+        await learn(scenario, process, 100)
+        await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared")
+        said = scenario.loop_of(process).heartbeat.picture()
+        wrong = tuple(replace(each, parts=dict.fromkeys(each.parts, "0" * 64)) for each in said.digests)
+
+        async def tell(member, role, state):
+            roles = tuple(replace(each, role=role, state=state) for each in said.roles)
+            status = replace(said, member=member, roles=roles, digests=wrong)
+            beat = Outgoing(member.encode(), encode_status(status))
+            await scenario.user.raw(scenario.domain.topics.status, 0, beat)
+
+        await tell("member-follows", Role.FOLLOW, RoleState.RUNNING)
+        await tell("member-waits", Role.LEARN, RoleState.WAITING)
+        await learn(scenario, process, 100, 100)
+        equal = loop.recorder.counts["digests_equal"]
+        await learn(scenario, process, 400, 200)
+        await until(lambda: loop.recorder.counts["digests_equal"] > equal, "more were compared")
+        assert RoleState.RUNNING is loop.reports[Role.FOLLOW].state
+
+        await tell("member-learns", Role.LEARN, RoleState.RUNNING)
+        await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "the learner's word counts")
+
+
 async def test_a_learner_that_another_learner_contradicts_says_so_and_goes_on(made):
     """Two processes that learn one loop at once come to equal states; with no follower there, they compare themselves."""
     scenario = await made()
