@@ -23,7 +23,7 @@ def numba(monkeypatch):
     """Say whether numba is installed: where it is said without being so, kernels run in plain Python."""
 
     def be(scenario: Scenario, *, is_there: bool) -> None:
-        monkeypatch.setattr(compiling, "find_spec", lambda _: object() if is_there else None)
+        monkeypatch.setattr(compiling, "has_compiler", lambda: is_there)
         name = scenario.domain.name
         scenario.domain = LoopDomain.of(name, scenario.settings.loops[name], scenario.settings.folder)
 

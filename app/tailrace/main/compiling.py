@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from tailrace.domain.compiling import plan_over
+from tailrace.domain.models import kernels
 from tailrace.domain.models.spec import ModelSpec
 from tailrace.settings import LoopSettings
 
@@ -16,4 +17,13 @@ def why_not_compiled(spec: ModelSpec, settings: LoopSettings) -> str:
     plan = plan_over(spec, settings.contract, settings.target)
     if isinstance(plan, str):
         return plan
-    return "" if find_spec("numba") else "the package numba is not installed; pip install tailrace[fast]"
+    if has_compiler():
+        return ""
+    if find_spec("numba"):
+        return 'the package numba is installed and cannot be loaded; `python -c "import numba"` says why'
+    return "the package numba is not installed; pip install tailrace[fast]"
+
+
+def has_compiler() -> bool:
+    """Tell whether kernels are compiled in this process."""
+    return kernels.HAS_COMPILER

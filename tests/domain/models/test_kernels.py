@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailrace.domain.models import kernels
 from tailrace.domain.models.kernels import compiler_of, numba_or_none, run
 
 
@@ -31,6 +32,15 @@ def njit(function: Any = None, **options: Any) -> Any:
     if options:
         raise RuntimeError("cannot cache function: no locator available")
     return Compiled(function)
+
+
+def test_a_broken_numba_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str) -> Any:
+        raise OSError("libllvmlite.so: cannot open shared object file")
+
+    monkeypatch.setattr(kernels, "import_module", broken)
+
+    assert numba_or_none() is None
 
 
 def test_without_numba_a_kernel_is_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,10 +53,10 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
 def numba_or_none() -> Any:
-    """Return the module numba, None where it is not installed."""
+    """Return the module numba, None where it is not installed or cannot be loaded."""
     try:
         return import_module("numba")
-    except ImportError:
+    except Exception:  # noqa: BLE001 - what a broken installation raises is anything: the kernels run without it
         return None
 
 
@@ -75,7 +75,9 @@ def compiler_of(numba: Any) -> Callable[[_Kernel], _Kernel]:
     return compile_
 
 
-compiled = compiler_of(numba_or_none())
+_NUMBA: Final = numba_or_none()
+HAS_COMPILER: Final = _NUMBA is not None
+compiled = compiler_of(_NUMBA)
 
 
 def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
