@@ -35,6 +35,24 @@ def test_a_token_is_shown_once_and_listed_without_itself(run: Run, config: Path,
     assert {Scope.READ, Scope.LABEL} == token.scopes
 
 
+def test_a_token_goes_into_a_file_of_its_own_and_is_not_printed(run: Run, config: Path, tmp_path: Path):
+    made = run("tokens", "create", "--scope", "read", "--out", str(tmp_path / "token"))
+    text = (tmp_path / "token").read_text()
+
+    assert 0 == made.code
+    assert text not in made.out + made.err
+    assert 0o600 == (tmp_path / "token").stat().st_mode & 0o777
+    assert {Scope.READ} == admit(TokenFile(tmp_path / "keys").current().tokens, text, 0).scopes
+
+
+def test_a_file_that_is_there_is_kept_and_no_token_counts_that_nobody_has(run: Run, config: Path, tmp_path: Path):
+    (tmp_path / "token").write_text("another")
+    made = run("tokens", "create", "--scope", "read", "--out", str(tmp_path / "token"))
+
+    assert (2, "another") == (made.code, (tmp_path / "token").read_text())
+    assert "counts" not in [row["state"] for row in rows(run("tokens", "list").out)]
+
+
 def test_a_token_is_revoked(run: Run, config: Path):
     made = json.loads(run("tokens", "create", "--scope", "read").out)
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import shlex
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from cyclopts import MissingArgumentError
+from tests.house.commands import check_command, commands_in
 from tests.incident.boards import boards, panels
 from tests.incident.hurry import hurried
 
-from tailrace.cli import build_app
 from tailrace.domain.headlines import ADVICE
 from tailrace.domain.status import Condition
 from tailrace.telemetry import instruments
@@ -39,8 +35,6 @@ BOARDS = boards()
 PANELS = [
     pytest.param(panel, id=f"{uid}: {panel['title']}") for uid, board in BOARDS.items() for panel in panels(board)
 ]
-APP = build_app()
-PLACEHOLDERS = {"CODE": "late", "NAME": "blue-1", "…": "score", "{{": "", "$labels.code": "late", "}}": ""}
 
 
 def code_of(alert: str) -> str:
@@ -59,19 +53,6 @@ def exposed() -> set[str]:
 def names_in(promql: str) -> set[str]:
     """Names of ours in a query: recorded ones have colons."""
     return set(re.findall(r"(?<![\w:])(?:[a-z_]+:)?tailrace_\w+(?::\w+)?", promql))
-
-
-def commands_in(text: str) -> Iterator[str]:
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-        yield from (line for line in block.splitlines() if line.startswith("tailrace "))
-    yield from re.findall(r"`(tailrace [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-
-
-def check_command(command: str) -> None:
-    """Parse a command as `tailrace` would; a missing positional argument is the reader's to give."""
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
-    with contextlib.suppress(MissingArgumentError):
-        APP.parse_args([word for word in words if word], exit_on_error=False, print_error=False)
 
 
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────

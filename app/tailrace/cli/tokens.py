@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.exits import UsageError
+from tailrace.cli.files import write_new
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.session import now_ms
 from tailrace.domain.access import SCOPE_MEANINGS, Scope, Token
@@ -15,8 +17,6 @@ from tailrace.domain.errors import SettingsError
 from tailrace.settings import load, parse_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tailrace.stores.token_file import TokenFile
 
 COLUMNS: Final = ("id", "ends_with", "scopes", "state", "created", "expires", "comment")
@@ -51,6 +51,10 @@ def create(
         ),
     ] = None,
     comment: Annotated[str, Parameter(help="For people: who has it.")] = "",
+    out: Annotated[
+        Path | None,
+        Parameter(help="Do not print the token: write it, alone, into this new file, which its owner alone can read."),
+    ] = None,
     config: ConfigFile = None,
     output_format: OutputFormat = None,
 ) -> None:
@@ -59,11 +63,20 @@ def create(
     Processes that run take it at once. Send it as `Authorization: Bearer TOKEN`.
 
     tailrace tokens create --scope read --scope predict --comment "shop"
-    tailrace tokens create --scope label --expires 90d
+    tailrace tokens create --scope label --expires 90d --out token
     """
     at_ms = now_ms()
     expires_ms = None if expires is None else _moment(expires, at_ms)
-    text, token = _opened(config).create(map(Scope, scope), at_ms, expires_ms=expires_ms, comment=comment)
+    tokens = _opened(config)
+    text, token = tokens.create(map(Scope, scope), at_ms, expires_ms=expires_ms, comment=comment)
+    if out is not None:
+        try:
+            write_new(out, text.encode())
+        except UsageError:
+            tokens.revoke(token.id)
+            raise
+        output.record(_described(token, at_ms), output_format)
+        return
     output.record({"token": text, **_described(token, at_ms)}, output_format)
     output.talk(f"this is the only time that it is shown; `tailrace tokens revoke {token.id}` takes it back")
 
