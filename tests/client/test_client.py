@@ -88,7 +88,7 @@ def test_a_problem_is_an_exception_with_its_code_and_what_to_do(stub: Stub):
         client.write_events([{}])
 
     assert (422, "invalid_records", "do z") == (caught.value.status, caught.value.code, caught.value.hint)
-    assert "422: Broken. found x; allowed: y do z\n  events.0: no id" == str(caught.value)
+    assert "422: Broken. found x; allowed: y. do z.\n  events.0: no id" == str(caught.value)
 
 
 def test_what_is_no_problem_of_ours_is_one_too(stub: Stub):

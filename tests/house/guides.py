@@ -14,6 +14,7 @@ import contextlib
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = sorted((ROOT / "docs/first-day").glob("*.md"))
@@ -53,13 +55,13 @@ def script_of(steps: Sequence[Step], port: str) -> str:
     """Return the steps as one script, which stops at the first command that does not end as the guide says."""
     lines = ["set -e", "set -o pipefail"]
     for number, step in enumerate(steps):
-        lines.append(f"echo '{_MARK} {number}'")
+        lines.append(f"printf '\\n{_MARK} %s\\n' {number}")
         for line in step.commands.replace(PORT, port).splitlines():
             if match := re.fullmatch(r"(.+?)\s+# ends with (\d+)", line):
                 lines.append(f"{{ {match[1]} && code=0 || code=$?; }}; test $code -eq {match[2]}")
             else:
                 lines.append(line)
-    return "\n".join([*lines, f"echo '{_MARK} end'", ""])
+    return "\n".join([*lines, f"printf '\\n{_MARK} end\\n'", ""])
 
 
 def lines_missing(shown: str, said: str) -> list[str]:
@@ -130,10 +132,8 @@ def work_through(steps: Sequence[Step], folder: Path, environment: Mapping[str, 
     return Worked(parts[1:], code, time.monotonic() - begun)
 
 
-def _copy(terminal: int, into: object, until: float) -> None:
+def _copy(terminal: int, into: IO[bytes], until: float) -> None:
     """Read what the shell says until its last line, or until nobody can write there any more."""
-    import select
-
     tail = b""
     while time.monotonic() < until:
         if select.select([terminal], [], [], 0.2)[0]:

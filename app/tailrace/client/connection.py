@@ -41,8 +41,9 @@ class ApiError(TailraceError):
         self.hint = str(problem.get("hint", ""))
         self.errors: list[Plain] = list(problem.get("errors") or [])
         listed = "".join(f"\n  {each.get('at')}: {each.get('detail')}" for each in self.errors[:5])
-        parts = (problem.get("title", ""), problem.get("detail", ""), self.hint)
-        super().__init__(f"{status}: {' '.join(str(part) for part in parts if part)}{listed}")
+        parts = [str(part) for part in (problem.get("title"), problem.get("detail"), self.hint) if part]
+        said = " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts)
+        super().__init__(f"{status}: {said}{listed}")
 
 
 class Unreachable(TailraceError):
