@@ -109,7 +109,7 @@ def work_through(steps: Sequence[Step], folder: Path, environment: Mapping[str, 
     work.mkdir()
     port = str(_free_port())
     env = {**os.environ, **environment, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    env |= {"COLUMNS": "112", "TERM": "dumb", "TAILRACE_HTTP": f"127.0.0.1:{port}", "LC_ALL": "C.UTF-8"}
+    env |= {"COLUMNS": "112", "TERM": "xterm", "TAILRACE_HTTP": f"127.0.0.1:{port}", "LC_ALL": "C.UTF-8"}
     script = folder / "guide.sh"
     script.write_text(script_of(steps, port))
     begun = time.monotonic()
