@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDES = sorted((ROOT / "docs/first-day").glob("*.md"))
 PORT = "8321"
 _MARK = "=== step"
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ def lines_missing(shown: str, said: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Numbers, ids and times become #, runs of blanks one blank; colours go."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text)
-    text = re.sub(r"[0-9a-f]*\d[0-9a-f.,:]*", "#", text)
+    text = re.sub(r"[0-9a-f]*\d[0-9a-f.,:]*", "#", _ESCAPES.sub("", text))
     return re.sub(r"[ \t]+", " ", text)
 
 
@@ -169,7 +169,7 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as folder:
             worked = work_through(steps, Path(folder), {}, 300)
         for step, said in zip(steps, worked.said, strict=False):
-            print(f"\n$ {step.commands}{said}")
+            print(f"\n$ {step.commands}{_ESCAPES.sub('', said)}")
             for line in lines_missing(step.shown, said):
                 print(f"!! did not come: {line}")
         print(f"{path}: {len(worked.said) - 1} of {len(steps)} steps, code {worked.code}, {worked.seconds:.0f} s")

@@ -86,11 +86,11 @@ def test_a_command_that_ends_otherwise_stops_the_guide(tmp_path: Path):
 
 
 def test_what_does_not_come_is_noticed():
-    said = "sent  12\nok   log: answers after 3 ms\nb\na\n"
+    said = "sent  12\nok   log: answers after 3 ms\nsecond\nfirst\n"
 
     assert [] == lines_missing("sent 4\nok   log: … after 71 ms\n…", said)
     assert ["lost #"] == lines_missing("lost 4", said)
-    assert ["b"] == lines_missing("a\nb", said)
+    assert ["second"] == lines_missing("first\nsecond", said)
 
 
 def test_what_needs_a_network_or_a_broker_is_not_typed():
