@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -241,3 +242,21 @@ def test_a_slow_model_asks_for_roles_apart(tmp_path: Path, monkeypatch: pytest.M
 
     assert "warn" == check.verdict
     assert "--role score" in check.next
+
+
+def test_what_the_first_answer_of_a_process_loads_makes_no_model_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fold, branch = fold_of(tmp_path)
+    module = sys.modules["tailrace.inspection.model_cost"]
+    score, loaded = module.score, []
+
+    def loading(*arguments: object) -> object:
+        if not loaded:
+            loaded.append(time.sleep(0.05))
+        return score(*arguments)
+
+    monkeypatch.setattr(module, "score", loading)
+
+    check = measured("phishing", fold, branch, "the model", [{"age": 1.0}])
+
+    assert "ok" == check.verdict
+    assert "by 1 event" == check.found[-10:]

@@ -77,7 +77,9 @@ def test_there_are_four_guides_and_the_readme_leads_to_each():
 
 
 def test_a_command_that_ends_otherwise_stops_the_guide(tmp_path: Path):
-    steps = steps_of("```sh\necho one\nfalse    # ends with 1\n```\n\n```text\none\n```\n\n```sh\ntrue    # ends with 1\necho on\n```\n")
+    steps = steps_of(
+        "```sh\necho one\nfalse    # ends with 1\n```\n\n```text\none\n```\n\n```sh\ntrue    # ends with 1\necho on\n```\n"
+    )
     found = work_through(steps, tmp_path, {}, 20.0)
 
     assert 0 != found.code

@@ -54,12 +54,14 @@ def measured(loop: str, fold: Fold, branch: BranchState, origin: str, rows: list
         advice = "use a model whose parts `tailrace check` accepts without `experimental`"
         return Check("model", Verdict.FAIL, f"the state cannot be encoded: {problem}", advice, loop)
     encode_s = perf_counter() - begun
+    # What the first answer of a process loads is loaded once, and belongs to no answer.
+    score(branch.model, rows[:1], fold.target, branch.categories)
     begun = perf_counter()
     failed = len(score(branch.model, rows, fold.target, branch.categories).failed) if rows else 0
     batch_s = (perf_counter() - begun) / max(1, len(rows)) * BATCH
     found = f"{origin}: {size_bytes:,} bytes, encoded in {encode_s * 1_000:.1f} ms"
     if rows:
-        found += f"; {batch_s / BATCH * 1e6:.0f} us an answer, by {len(rows)} events"
+        found += f"; {batch_s / BATCH * 1e6:.0f} us an answer, by {len(rows)} event{'' if len(rows) == 1 else 's'}"
     else:
         found += "; no event yet to ask it about"
     if failed:
