@@ -56,7 +56,7 @@ def test_every_command_of_a_guide_is_there_also_where_it_needs_kafka(guide: Path
 def test_a_guide_is_short_and_its_links_lead_somewhere(guide: Path):
     text = text_of(guide)
 
-    assert len(text.splitlines()) <= 260
+    assert len(text.splitlines()) <= 200
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
         page = guide if not target else guide.parent / target
         assert page.exists(), target
