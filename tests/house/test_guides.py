@@ -29,12 +29,13 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Worked]:
     if missing:
         pytest.skip(f"the guides are typed into a shell and need {' and '.join(missing)}")
 
-    def work(guide: Path) -> Worked:
-        environment = {"PYTHONPATH": str(ROOT / "app")}
-        return work_through(steps_of(text_of(guide)), tmp_path_factory.mktemp(guide.stem), environment, LIMIT_S)
+    folders = [tmp_path_factory.mktemp(guide.stem) for guide in GUIDES]
+
+    def work(guide: Path, folder: Path) -> Worked:
+        return work_through(steps_of(text_of(guide)), folder, {"PYTHONPATH": str(ROOT / "app")}, LIMIT_S)
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        return dict(zip(GUIDES, pool.map(work, GUIDES), strict=True))
+        return dict(zip(GUIDES, pool.map(work, GUIDES, folders), strict=True))
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
