@@ -14,7 +14,7 @@ MINUTES ?= 20
 ARGS    ?=
 
 .PHONY: api demo test lint types format coverage dashboards deployment incident pictures wheel kafka bench bench-growth bench-workloads micro \
-  profile simulate faults soak kills pythons determinism compiled million clean help
+  profile simulate faults soak kills guides pythons determinism compiled million clean help
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -137,6 +137,9 @@ faults: $(STAMP)
 
 soak: $(STAMP)
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --out benchmarks/soak.md $(ARGS)
+
+guides: $(STAMP)
+	@TAILRACE_GUIDES=1 $(BIN)/python -m pytest -q tests/house/test_guides.py $(ARGS)
 
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)
