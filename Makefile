@@ -139,7 +139,7 @@ soak: $(STAMP)
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --out benchmarks/soak.md $(ARGS)
 
 guides: $(STAMP)
-	@TAILRACE_GUIDES=1 $(BIN)/python -m pytest -q tests/house/test_guides.py $(ARGS)
+	@WORK_THROUGH_GUIDES=1 $(BIN)/python -m pytest -q tests/house/test_guides.py $(ARGS)
 
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(ARGS)

@@ -26,7 +26,7 @@ def text_of(guide: Path) -> str:
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Worked]:
-    if not os.environ.get("TAILRACE_GUIDES"):
+    if not os.environ.get("WORK_THROUGH_GUIDES"):
         pytest.skip("takes minutes; `make guides` works them through")
     missing = [tool for tool in ("bash", "curl") if shutil.which(tool) is None]
     if missing:
