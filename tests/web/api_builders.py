@@ -138,7 +138,7 @@ class Site:
         if json_body is not None:
             chunks = [json.dumps(json_body).encode()]
             given.setdefault("content-type", "application/json")
-        return asyncio.run(_ask(self.app, method, target, given, chunks or [b""], client))
+        return asyncio.run(ask_app(self.app, method, target, given, chunks or [b""], client))
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ class Answer:
         return str(self.json["code"])
 
 
-async def _ask(
+async def ask_app(
     app: Any, method: str, target: str, headers: Mapping[str, str], chunks: Sequence[bytes], client: str
 ) -> Answer:
+    """Ask an application, in the event loop that runs."""
     path, _, query = target.partition("?")
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,

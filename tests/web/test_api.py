@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
+import orjson
 import pytest
 from starlette.routing import Route
-from tests.web.api_builders import ALL, Answer, FakeBackend, Site, make_token, text_of, unavailable
+from tests.web.api_builders import ALL, Answer, FakeBackend, Site, ask_app, make_token, text_of, unavailable
 
 from tailrace.domain.access import Scope
 from tailrace.telemetry.instruments import MOST_ROUTES, OTHER, Instruments
-from tailrace.web import problems
+from tailrace.web import guard, problems
 from tailrace.web.backend import StreamEvent
 from tailrace.web.guard import GUESSES, Limits, is_local
 from tailrace.web.problems import ProblemError
@@ -24,6 +26,7 @@ BODIES: dict[str, Any] = {
     "write_events": {"events": [EVENT]},
     "write_labels": {"labels": [{"page_id": "p1", "y": True}]},
 }
+JSON_BODY = {"content-type": "application/json"}
 SCOPED = [operation for operation in OPERATIONS if operation.scope is not None]
 
 
@@ -243,7 +246,7 @@ def test_a_flag_is_true_or_false(value: str):
         (b"{", "not_json"),
         (b"\xff", "not_json"),
         (b'{"events":[NaN]}', "not_json"),
-        (b"[" * 100_000, "not_json"),
+        (b"[" * 40_000, "not_json"),
         (b"[]", "invalid_body"),
         (b"{}", "invalid_body"),
         (b'{"events":[]}', "invalid_body"),
@@ -261,6 +264,58 @@ def test_a_body_that_cannot_be_used_says_why(content: bytes, code: str):
 
     assert code == answer.code
     assert not site.backend.asked
+
+
+@pytest.mark.parametrize("mark", [b"[],", b"{},", b"0,"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(mark: bytes, monkeypatch: pytest.MonkeyPatch):
+    def never(_content: bytes) -> Any:
+        raise AssertionError("it was parsed")
+
+    count = (1 << 20) // len(mark) - 30
+    content = b'{"instances":[{"a":[' + mark * count + b"0]}]}"
+    monkeypatch.setattr(guard.orjson, "loads", never)
+
+    answer = Site().ask(
+        "POST", "/v1/models/phishing:predict", headers={"content-type": "application/json"}, chunks=[content]
+    )
+
+    found = sum(map(content.count, (b"[", b"{", b",")))
+    assert (413, "body_too_large") == problem_of(answer)
+    assert f"found {found} " in answer.json["detail"]
+    assert f"allowed: {guard.MOST_MARKS}" in answer.json["detail"]
+
+
+def test_as_many_records_as_may_be_written_at_once_may_have_many_fields():
+    events = [{f"f{index}": 1.0 for index in range(98)} for _ in range(500)]
+
+    assert 202 == Site().ask("POST", "/v1/events", json_body={"events": events}).status
+
+
+def test_between_two_bodies_the_event_loop_gets_a_turn(monkeypatch: pytest.MonkeyPatch):
+    turns, parsed_at = 0, []
+    loads = orjson.loads
+
+    def noting(content: bytes) -> Any:
+        parsed_at.append(turns)
+        return loads(content)
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask_together() -> None:
+        ticking = asyncio.create_task(tick())
+        request = ("POST", "/v1/events", {"host": "localhost", "authorization": f"Bearer {text_of(1)}"} | JSON_BODY)
+        await asyncio.gather(*[ask_app(site.app, *request, [b'{"events":[{}]}'], "127.0.0.1") for _ in range(5)])
+        ticking.cancel()
+
+    monkeypatch.setattr(guard.orjson, "loads", noting)
+    site = Site()
+    asyncio.run(ask_together())
+
+    assert 5 == len(set(parsed_at)), parsed_at
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from tailrace.domain.errors import LogError, TailraceError
 from tailrace.web import bodies, openapi, problems
 from tailrace.web.backend import Backend, Plain, StreamEvent
-from tailrace.web.guard import Guard, body_of, parameters_of
+from tailrace.web.guard import Guard, parameters_of
 from tailrace.web.problems import ProblemError, harmless
 from tailrace.web.routes import EVENT_STREAM, JSON, LAST_EVENT_ID, OCTETS, OPERATIONS, Operation
 
@@ -104,7 +104,7 @@ class Api:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._guard.under_way(is_stream=operation.is_stream))
             parameters = parameters_of(request, operation)
-            body = None if operation.body is None else await body_of(request, operation, self._guard.limits)
+            body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")
             if name and name not in self._backend.names:
                 raise self._no_such_loop(name)

@@ -7,7 +7,7 @@ Default deny, numbered as the code repeats it; a request that fails a step reach
     4. The token has the operation's scope.
     5. Not too much is under way.
     6. Query parameters are those of the table.
-    7. The body is JSON of the media type, bounded in size and time, and of the operation's schema.
+    7. The body is JSON of the media type, bounded in size, time and number of values, and of the operation's schema.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from tailrace.web.routes import JSON, Operation, Parameter
 
 GUESSES: Final = 5
 """Requests a second without a token that counts, from one address."""
+
+MOST_MARKS: Final = 50_000
+"""Of `[`, `{` and `,` in a body, of which JSON has no fewer than values: 500 records of about 100 fields."""
 
 _MOST_BUCKETS: Final = 10_000
 _MOST_CHARS: Final = 64  # of what a problem repeats
@@ -106,6 +109,7 @@ class Guard:
         self._guesses = BucketsState(GUESSES, clock)
         self._uses = BucketsState(limits.rate, clock)
         self._at_once = 0
+        self._parsing = asyncio.Lock()
         self.streams = 0
 
     def admit(self, request: Request, scope: Scope | None) -> None:
@@ -145,6 +149,26 @@ class Guard:
             yield
         finally:
             self._count(-1, is_stream=is_stream)
+
+    async def body_of(self, request: Request, operation: Operation) -> bodies.Asked:
+        """Return the body: step 7. One body is parsed per turn of the event loop, in which models score and learn.
+
+        Raises:
+            ProblemError: It is too large, too slow, no JSON, or not of the schema.
+        """
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != JSON or "content-encoding" in request.headers:
+            raise ProblemError(
+                problems.UNSUPPORTED_MEDIA_TYPE,
+                f"found a body that is not plain {JSON}; allowed: only that",
+                headers=_CLOSE,
+            )
+        content = await _read(request, self.limits)
+        async with self._parsing:
+            try:
+                return _parsed(content, operation)
+            finally:
+                await asyncio.sleep(0)
 
     def _count(self, by: int, *, is_stream: bool) -> None:
         if is_stream:
@@ -241,21 +265,16 @@ def _value(parameter: Parameter, text: str) -> Any:
     raise _refused(parameter, f"text that matches {parameter.pattern}")
 
 
-async def body_of(request: Request, operation: Operation, limits: Limits) -> bodies.Asked:
-    """Return the body: step 7.
-
-    Raises:
-        ProblemError: It is too large, too slow, no JSON, or not of the schema.
-    """
+def _parsed(content: bytes, operation: Operation) -> bodies.Asked:
     assert operation.body is not None, "an operation without a body is not asked"
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSON or "content-encoding" in request.headers:
+    # A MiB can hold hundreds of thousands of values, which stop the event loop while they are made.
+    marks = sum(map(content.count, (b"[", b"{", b",")))
+    if marks > MOST_MARKS:
         raise ProblemError(
-            problems.UNSUPPORTED_MEDIA_TYPE,
-            f"found a body that is not plain {JSON}; allowed: only that",
-            headers=_CLOSE,
+            problems.BODY_TOO_LARGE,
+            f"found {marks} of the characters [, {{ and comma in the body; allowed: {MOST_MARKS}",
+            hint="Send fewer records at once.",
         )
-    content = await _read(request, limits)
     try:
         plain = orjson.loads(content)
     except orjson.JSONDecodeError as cause:
