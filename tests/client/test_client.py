@@ -163,6 +163,20 @@ def test_a_stream_goes_on_behind_the_last_event_that_came(stub: Stub, monkeypatc
     assert "/v1/events?loop=phishing&types=prediction" == stub.asked[0][1]
 
 
+def test_a_stream_that_breaks_before_its_first_event_goes_on_where_it_began(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tailrace.client.client._BACK_AFTER_S", 0.0)
+    stub.say(b"retry: 1000\n\nid: 7/2\n\n: still here\n\n")
+    stub.say(b"id: 8/2\nevent: prediction\ndata: {}\n\n")
+
+    with Client(stub.url) as client:
+        event = next(client.events())
+
+    assert ("8/2", "prediction", {}) == tuple(event)
+    assert [None, "7/2"] == [headers.get("last-event-id") for _, _, headers, _ in stub.asked]
+
+
 def test_a_stream_that_is_refused_is_not_tried_for_ever(stub: Stub):
     stub.say({"code": "forbidden"}, 403)
 

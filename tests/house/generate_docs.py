@@ -209,7 +209,7 @@ def api() -> str:
         + ", ".join(f"`{path}`" for path in OPEN_PATHS)
         + ".",
         "A token is shown once; what is kept is its SHA-256, in `tokens.json` in the folder of keys, readable by its owner alone.",
-        "`tailrace tokens revoke` reaches processes that run with their next request; `--expires` gives a token an end.",
+        "`tailrace tokens revoke` reaches processes that run with their next request, and ends streams within about a second; `--expires` gives a token an end.",
         "",
         "| scope | may |",
         "|---|---|",

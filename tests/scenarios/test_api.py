@@ -213,6 +213,40 @@ async def test_a_cursor_that_the_log_does_not_hold_is_told_as_a_gap(embedded: Se
     assert "gap" == event.type
 
 
+async def test_a_stream_that_broke_before_its_first_event_misses_nothing(embedded: Served):
+    await teach(embedded, 5)
+    connection = http.client.HTTPConnection(embedded.address, timeout=20)
+    connection.request("GET", "/v1/events", headers={"authorization": f"Bearer {embedded.token}"})
+    answer = await asyncio.to_thread(connection.getresponse)
+    opened = [await asyncio.to_thread(answer.readline) for _ in range(4)]
+    connection.close()
+    events, _ = pairs(1, now_ms(), first=900)
+    await embedded.scenario.user.events(*events)
+
+    last_id = opened[2].decode().strip().removeprefix("id: ")
+    event = await embedded.ask(lambda client: next(client.events(types=["prediction"], last_id=last_id)))
+
+    assert (b"retry: 1000\n", b"\n") == (opened[0], opened[3])
+    assert events[0]["id"] == event.data["event_id"]
+
+
+async def test_a_token_that_is_revoked_ends_its_streams(embedded: Served, tmp_path: Path):
+    from tailrace.stores.token_file import TokenFile
+
+    token = make_token(tmp_path, [Scope.READ])
+    connection = http.client.HTTPConnection(embedded.address, timeout=20)
+    connection.request("GET", "/v1/events", headers={"authorization": f"Bearer {token}"})
+    answer = await asyncio.to_thread(connection.getresponse)
+    reading = asyncio.create_task(asyncio.to_thread(answer.read))
+    await asyncio.sleep(0.2)
+
+    TokenFile(tmp_path / "keys").revoke(token.split("_")[1])
+
+    async with asyncio.timeout(5):
+        assert (await reading).startswith(b"retry: 1000")
+    connection.close()
+
+
 async def test_a_token_that_is_revoked_stops_working_at_once(embedded: Served, tmp_path: Path):
     token = make_token(tmp_path, [Scope.READ])
     await embedded.ask(lambda client: client.status(), token=token)

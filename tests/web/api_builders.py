@@ -113,12 +113,16 @@ class Site:
 
     def __post_init__(self) -> None:
         self.instruments = Instruments()
-        tokens = {token.id: token for token in self.tokens}
-        guard = Guard(lambda: tokens, self.limits, lambda: 1_000, lambda: self.now_s, only_local=self.only_local)
+        self.hold(*self.tokens)
+        guard = Guard(lambda: self.held, self.limits, lambda: 1_000, lambda: self.now_s, only_local=self.only_local)
         self.api = Api(self.backend, guard, lambda: self.now_s)
         self.guard = guard
         pages = build(READY, READY, self.instruments.registry, self.api)
         self.app = Measured(pages, ProcessRecorder(self.instruments))
+
+    def hold(self, *tokens: Token) -> None:
+        """Let these tokens count from now on."""
+        self.held = {token.id: token for token in tokens}
 
     def ask(
         self,

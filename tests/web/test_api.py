@@ -494,6 +494,56 @@ def test_a_quiet_stream_says_that_it_lives():
     assert 2 == site.ask("GET", "/v1/events").body.count(b": still here\n\n")
 
 
+def test_a_stream_says_first_where_it_begins():
+    begin = StreamEvent("", "4.5/6")
+
+    body = Site(FakeBackend(events=(begin, StreamEvent("")))).ask("GET", "/v1/events").body
+
+    assert b"retry: 1000\n\nid: 4.5/6\n\n" == body
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+@pytest.mark.parametrize(
+    "after",
+    [(), (make_token(1, Scope, expires_ms=1_000),), (make_token(2, Scope),), (make_token(1, [Scope.PREDICT]),)],
+    ids=["gone", "expired", "another", "without the scope"],
+)
+def test_a_stream_ends_when_its_token_counts_no_more(after: Any, is_quiet: bool):
+    site = Site()
+
+    class Endless(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            for number in range(100):
+                if number == 10:
+                    site.hold(*after)
+                site.now_s += 0.25
+                yield StreamEvent("") if is_quiet else StreamEvent("prediction", f"{number}/0", b"{}")
+            raise AssertionError("it goes on")
+
+    site.backend.events = Endless()
+    answer = site.ask("GET", "/v1/events")
+
+    assert 200 == answer.status
+    assert answer.body.count(b"data:") <= 14
+    assert (1, 0) == (site.backend.closed, site.guard.streams)
+
+
+def test_the_head_of_a_stream_opens_none():
+    site = Site()
+
+    answer = site.ask("HEAD", "/v1/events")
+
+    assert (200, "text/event-stream; charset=utf-8", b"") == (
+        answer.status,
+        answer.headers["content-type"],
+        answer.body,
+    )
+    assert not site.backend.asked
+    assert 404 == site.ask("HEAD", "/v1/events?loop=nothing").status
+
+
 @pytest.mark.parametrize("cursor", ["1", "a/b", "1/2/3", "-1/0", "1/" + "9" * 20])
 def test_a_cursor_that_is_none_is_refused(cursor: str):
     assert "invalid_parameter" == Site().ask("GET", "/v1/events", headers={"last-event-id": cursor}).code

@@ -149,9 +149,10 @@ class Client:
             headers = {} if last_id is None else {"last-event-id": last_id}
             try:
                 with self._connection.lines("/v1/events", headers, loop=loop, types=asked) as lines:
-                    for event in _events(lines):
-                        last_id = event.id
-                        yield event
+                    for seen, event in _events(lines, last_id):
+                        last_id = seen
+                        if event is not None:
+                            yield event
             except Unreachable:
                 pass
             except ApiError as problem:
@@ -209,14 +210,16 @@ def _parts(records: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Map
         yield part
 
 
-def _events(lines: Iterable[str]) -> Iterator[Event]:
+def _events(lines: Iterable[str], last_id: str | None) -> Iterator[tuple[str | None, Event | None]]:
+    """Yield the last id and the event of each block of lines; None where the block has no data."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
-        elif "data" in fields:
-            yield Event(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
-            fields = {}
         else:
+            last_id = fields.get("id", last_id)
+            data = fields.get("data")
+            event = None if data is None else Event(last_id or "", fields.get("event", ""), json.loads(data))
+            yield last_id, event
             fields = {}

@@ -213,6 +213,8 @@ class LoopBackend:
         async def take(_through: Through) -> list[Told]:
             return await tail.take(_TAKE_WITHIN_S)
 
+        if opening := tail.opening:
+            yield StreamEvent("", opening)
         while not self._is_stopping():
             told = await self._glass.ask(take)
             for each in told:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 PING_S: Final = 15.0
 """A stream in which nothing comes says at least so often that it lives."""
 
+ADMITTED_FOR_S: Final = 1.0
+"""A stream asks so often whether its token still counts."""
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -55,11 +59,15 @@ class Call:
 
     Attributes:
         name: Of the loop in the path; "" where it has none.
+        is_head: Only the head of the answer is asked for.
+        is_admitted: Tells whether who asked may still do so.
     """
 
     name: str
     parameters: Mapping[str, Any]
     body: bodies.Asked | None
+    is_head: bool
+    is_admitted: Callable[[], bool]
 
 
 Operate: TypeAlias = Callable[[Call], Awaitable[Plain | Response]]
@@ -99,8 +107,10 @@ class Api:
         return Route(operation.path.replace("{name}", "{name:loop}"), endpoint, methods=[operation.method])
 
     async def _answer(self, request: Request, operation: Operation, operate: Operate) -> Response:
+        is_admitted: Callable[[], bool] = lambda: True  # noqa: E731
         if operation.scope is not None:
-            self._guard.admit(request, operation.scope)
+            token = self._guard.admit(request, operation.scope)
+            is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._guard.under_way(is_stream=operation.is_stream))
             parameters = parameters_of(request, operation)
@@ -108,7 +118,7 @@ class Api:
             name = request.path_params.get("name", "")
             if name and name not in self._backend.names:
                 raise self._no_such_loop(name)
-            found = await operate(Call(name, parameters, body))
+            found = await operate(Call(name, parameters, body, request.method == "HEAD", is_admitted))
             if isinstance(found, _Stream):
                 found.stack.push_async_exit(stack.pop_all())  # it goes on when this function has returned
             if isinstance(found, Response):
@@ -215,18 +225,27 @@ class Api:
     async def events(self, call: Call) -> Response:
         """Open a stream."""
         asked = call.parameters
+        name = self._loop(asked["loop"])
+        if call.is_head:
+            return Response(media_type=EVENT_STREAM)
         stack = AsyncExitStack()
-        events = await stack.enter_async_context(
-            self._backend.stream(self._loop(asked["loop"]), asked["types"], asked[LAST_EVENT_ID.name])
-        )
-        return _Stream(self._frames(events), stack)
+        events = await stack.enter_async_context(self._backend.stream(name, asked["types"], asked[LAST_EVENT_ID.name]))
+        return _Stream(self._frames(events, call.is_admitted), stack)
 
-    async def _frames(self, events: AsyncIterator[StreamEvent]) -> AsyncIterator[bytes]:
+    async def _frames(
+        self, events: AsyncIterator[StreamEvent], is_admitted: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n"
-        said = self._clock()
+        said = checked = self._clock()
         async for event in _until_trouble(events):
             now = self._clock()
-            if event.name:
+            if now - checked >= ADMITTED_FOR_S:
+                checked = now
+                if not is_admitted():
+                    return
+            if event.id and not event.name:
+                yield f"id: {event.id}\n\n".encode()
+            elif event.name:
                 said = now
                 head = f"id: {event.id}\nevent: {event.name}\ndata: ".encode()
                 yield head + harmless(event.data) + b"\n\n"

@@ -112,11 +112,14 @@ class Guard:
         self._parsing = asyncio.Lock()
         self.streams = 0
 
-    def admit(self, request: Request, scope: Scope | None) -> None:
+    def admit(self, request: Request, scope: Scope | None) -> Token:
         """Let a request pass steps 1 to 4.
 
         Args:
             scope: What the token must have; None: any token that counts.
+
+        Returns:
+            The token.
 
         Raises:
             ProblemError: It may not.
@@ -132,6 +135,17 @@ class Guard:
                 f"found token {token.id} with the scopes: {found}; needed is {scope.value}",
                 hint=f"Use a token that has it; `tailrace tokens create --scope {scope.value}` makes one.",
             )
+        return token
+
+    def still_admits(self, token: Token, scope: Scope) -> bool:
+        """Tell whether a token that was admitted still counts and has the scope; takes nothing of its rate."""
+        found = self._tokens().get(token.id)
+        return (
+            found is not None
+            and found.digest == token.digest
+            and found.denial(self._now_ms()) is None
+            and scope in found.scopes
+        )
 
     @contextmanager
     def under_way(self, *, is_stream: bool) -> Iterator[None]:

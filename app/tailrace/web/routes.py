@@ -233,9 +233,9 @@ OPERATIONS: Final = (
         Scope.READ,
         "Predictions and what happens to models, as they come",
         "Server-sent events: `prediction` as on its topic, `model-event` for promotions, drift, snapshots and so on. "
-        "A comment every 15 s keeps the connection open. Every event has an id; a client that comes back with "
-        "Last-Event-ID misses nothing that the log still holds. `gap` tells of what it holds no more. The server ends "
-        "the stream when it stops: come back.",
+        "A comment every 15 s keeps the connection open. An id comes first, and every event has one; a client that "
+        "comes back with Last-Event-ID misses nothing that the log still holds. `gap` tells of what it holds no more. "
+        "The server ends the stream when it stops: come back; and when the token counts no more.",
         parameters=(
             LOOP,
             Parameter(
