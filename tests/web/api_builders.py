@@ -117,7 +117,7 @@ class Site:
         guard = Guard(lambda: self.held, self.limits, lambda: 1_000, lambda: self.now_s, only_local=self.only_local)
         self.api = Api(self.backend, guard, lambda: self.now_s)
         self.guard = guard
-        pages = build(READY, READY, self.instruments.registry, self.api)
+        pages = build(READY, READY, self.instruments.registry, self.api, only_local=self.only_local)
         self.app = Measured(pages, ProcessRecorder(self.instruments))
 
     def hold(self, *tokens: Token) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 import pytest
 from starlette.routing import Route
+from structlog.testing import capture_logs
 from tests.web.api_builders import ALL, Answer, FakeBackend, Site, ask_app, make_token, text_of, unavailable
 
 from tailrace.domain.access import Scope
+from tailrace.domain.errors import CodecError, StoreUnavailable
 from tailrace.telemetry.instruments import MOST_ROUTES, OTHER, Instruments
 from tailrace.web import guard, problems
 from tailrace.web.backend import StreamEvent
@@ -378,16 +380,90 @@ def test_what_was_asked_reaches_the_backend_as_it_was():
 
 
 def test_a_failure_tells_a_stranger_nothing():
-    answer = Site(FakeBackend(failure=RuntimeError("secret"))).ask("GET", "/v1/status")
+    site = Site(FakeBackend(failure=RuntimeError("secret")))
+
+    with capture_logs() as logs:
+        answer = site.ask("GET", "/v1/status", headers={"x-request-id": "abc-1"})
 
     assert (500, "internal_error") == (answer.status, answer.code)
     assert b"secret" not in answer.body
+    (told,) = logs
+    assert ("error", "abc-1", "/v1/status", "RuntimeError") == tuple(
+        told[key] for key in ("log_level", "request", "route", "error")
+    )
+    assert re.fullmatch(r"web/api\.py:[0-9]+", told["place"])
+    assert "secret" not in str(told)
+
+
+def test_an_error_of_ours_that_nobody_expected_is_in_the_log_too():
+    with capture_logs() as logs:
+        answer = Site(FakeBackend(failure=CodecError("secret"))).ask("GET", "/v1/status")
+
+    assert (500, "internal_error") == problem_of(answer)
+    assert [("error", "CodecError")] == [(told["log_level"], told["error"]) for told in logs]
+    assert answer.headers["x-request-id"] == logs[0]["request"]
+    assert "secret" not in str(logs)
+
+
+def test_a_stream_that_fails_tells_the_log_and_nobody_else():
+    class Broken(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            yield StreamEvent("prediction", "1/0", b"{}")
+            raise RuntimeError("secret")
+
+    site = Site(FakeBackend(events=Broken()))
+
+    with capture_logs() as logs:
+        answer = site.ask("GET", "/v1/events")
+
+    assert answer.body.endswith(b"data: {}\n\n")
+    assert [(answer.headers["x-request-id"], "RuntimeError")] == [(told["request"], told["error"]) for told in logs]
+    assert "secret" not in str(logs)
+    assert (1, 0) == (site.backend.closed, site.guard.streams)
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/nothing"])
+@pytest.mark.parametrize(
+    ("presented", "who"), [(text_of(2), "00000002"), (text_of(1)[:-1] + "f", "00000001"), ("x", ""), (None, "")]
+)
+def test_a_token_that_is_refused_is_in_the_log_by_its_id(path: str, presented: str | None, who: str):
+    with capture_logs() as logs:
+        answer = Site().ask("GET", path, token=presented)
+
+    assert 401 == answer.status
+    (told,) = logs
+    assert ("info", answer.headers["x-request-id"], "unauthorized", who) == tuple(
+        told[key] for key in ("log_level", "request", "why", "who")
+    )
+    assert "_" + text_of(2).rpartition("_")[2] not in str(told)
+
+
+def test_a_token_without_the_scope_is_in_the_log_by_its_id():
+    with capture_logs() as logs:
+        Site(tokens=(make_token(1, [Scope.PREDICT]),)).ask("GET", "/v1/status")
+
+    assert [("info", "forbidden", "00000001", "/v1/status")] == [
+        (told["log_level"], told["why"], told["who"], told["route"]) for told in logs
+    ]
+
+
+@pytest.mark.parametrize("path", OPEN_PATHS)
+def test_open_pages_on_loopback_are_for_this_machine_alone_too(path: str):
+    evil = {"host": "evil.example"}
+
+    assert 421 == Site().ask("GET", path, token=None, headers=evil).status
+    assert "misdirected" == Site().ask("GET", path, token=None, headers=evil).code
+    assert 200 == Site(only_local=False).ask("GET", path, token=None, headers=evil).status
+    assert 200 == Site().ask("GET", path, token=None).status
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
         (unavailable(), 503, "log_unavailable"),
+        (StoreUnavailable("s3://b gives nothing"), 503, "store_unavailable"),
         (ProblemError(problems.NOT_READY, "nothing serves", headers={"retry-after": "1"}), 503, "model_not_ready"),
     ],
 )

@@ -26,7 +26,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from tailrace.domain.access import Denial, Scope, Token, admit
+from tailrace.domain.access import Denial, Scope, Token, admit, id_in
 from tailrace.web import bodies, problems
 from tailrace.web.problems import ProblemError
 from tailrace.web.routes import JSON, Operation, Parameter
@@ -134,6 +134,7 @@ class Guard:
                 problems.FORBIDDEN,
                 f"found token {token.id} with the scopes: {found}; needed is {scope.value}",
                 hint=f"Use a token that has it; `tailrace tokens create --scope {scope.value}` makes one.",
+                who=token.id,
             )
         return token
 
@@ -192,7 +193,7 @@ class Guard:
 
     def _check_host(self, request: Request) -> None:
         if self._only_local and not is_local(request.headers.get("host", "")):
-            raise ProblemError(problems.MISDIRECTED, "the Host header does not name this machine; only it is answered")
+            raise misdirected()
 
     def _token(self, request: Request) -> Token:
         presented = request.headers.getlist("authorization")
@@ -209,6 +210,7 @@ class Guard:
             problems.UNAUTHORIZED,
             _DENIALS[found] if found is not None else "found no header `Authorization: Bearer TOKEN`",
             headers={"www-authenticate": 'Bearer realm="tailrace"'},
+            who="" if match is None else id_in(match["token"]),
         )
 
 
@@ -218,6 +220,11 @@ _DENIALS: Final = {
     Denial.REVOKED: "found a token that was revoked",
     Denial.EXPIRED: "found a token that has expired",
 }
+
+
+def misdirected() -> ProblemError:
+    """Return the problem of a request whose Host header names another machine."""
+    return ProblemError(problems.MISDIRECTED, "the Host header does not name this machine; only it is answered")
 
 
 def is_local(host: str) -> bool:
