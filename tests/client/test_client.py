@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from tailrace.client import ApiError, Client, Predictions, Quality
-from tailrace.domain.errors import SettingsError
+from tailrace.client import ApiError, Client, Predictions, Quality, SettingsError
 
 PROBLEM = {"title": "Broken.", "detail": "found x; allowed: y", "code": "invalid_records", "hint": "do z",
            "errors": [{"at": "events.0", "code": "id_missing", "detail": "no id"}]}  # fmt: skip
@@ -79,6 +78,32 @@ def test_the_token_goes_with_every_request_and_comes_out_of_its_file(stub: Stub,
         assert "All is well." == client.status()["sentence"]
 
     assert "Bearer tailrace_x" == stub.asked[0][2]["authorization"]
+
+
+@pytest.mark.parametrize("text", ["secret\nnewline", "secret\r\nx: y", "secrét", "secret token", "secret\0", "  ", ""])
+def test_a_token_that_is_none_is_refused_and_not_repeated(text: str, tmp_path: Path):
+    (tmp_path / "token").write_bytes(text.encode("latin-1"))
+
+    for given in ({"token": text}, {"token_file": tmp_path / "token"}):
+        with pytest.raises(SettingsError, match="tailrace tokens create") as refused:
+            Client("http://127.0.0.1:1", **given)
+        error: BaseException | None = refused.value
+        while error is not None:
+            assert "secr" not in str(error)
+            error = error.__cause__ or error.__context__
+
+
+def test_white_space_around_a_token_does_not_count(stub: Stub):
+    stub.say({"sentence": "ok"})
+
+    Client(stub.url, token=" tailrace_x\n").status()
+
+    assert "Bearer tailrace_x" == stub.asked[0][2]["authorization"]
+
+
+def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path):
+    with pytest.raises(SettingsError, match="token_file: .*absent"):
+        Client(token_file=tmp_path / "absent")
 
 
 def test_a_problem_is_an_exception_with_its_code_and_what_to_do(stub: Stub):
@@ -161,6 +186,20 @@ def test_a_stream_goes_on_behind_the_last_event_that_came(stub: Stub, monkeypatc
     assert [("1/0", "prediction", {"a": 1}), ("2/0", "gap", {})] == [tuple(event) for event in events]
     assert [None, "1/0", "1/0"] == [headers.get("last-event-id") for _, _, headers, _ in stub.asked]
     assert "/v1/events?loop=phishing&types=prediction" == stub.asked[0][1]
+
+
+def test_a_stream_that_breaks_before_its_first_event_goes_on_where_it_began(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tailrace.client.client._BACK_AFTER_S", 0.0)
+    stub.say(b"retry: 1000\n\nid: 7/2\n\n: still here\n\n")
+    stub.say(b"id: 8/2\nevent: prediction\ndata: {}\n\n")
+
+    with Client(stub.url) as client:
+        event = next(client.events())
+
+    assert ("8/2", "prediction", {}) == tuple(event)
+    assert [None, "7/2"] == [headers.get("last-event-id") for _, _, headers, _ in stub.asked]
 
 
 def test_a_stream_that_is_refused_is_not_tried_for_ever(stub: Stub):

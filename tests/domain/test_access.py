@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tailrace.domain.access import SCOPE_MEANINGS, Denial, Scope, Token, admit, digest_of, token_text
+from tailrace.domain.access import SCOPE_MEANINGS, Denial, Scope, Token, admit, digest_of, id_in, token_text
 
 TEXT = token_text("0a1b2c3d", "ab" * 32)
 TOKEN = Token.of(TEXT, [Scope.READ], 1_000, expires_ms=5_000, comment="shop")
@@ -44,6 +44,11 @@ def test_a_token_that_was_never_made_is_unknown(presented: str):
 @pytest.mark.parametrize("presented", ["", "Bearer", TEXT.upper(), TEXT + "\n", TEXT[:-1], "tailrace__" + "ab" * 32])
 def test_what_is_no_token_is_malformed(presented: str):
     assert Denial.MALFORMED is admit({TOKEN.id: TOKEN}, presented, 2_000)
+
+
+def test_the_id_is_read_out_of_the_form_of_a_token_alone():
+    assert "0a1b2c3d" == id_in(token_text("0a1b2c3d", "0" * 64))
+    assert "" == id_in("0a1b2c3d")
 
 
 def test_an_id_that_nobody_has_is_not_let_in_by_the_digest_of_nothing():

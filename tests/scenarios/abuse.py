@@ -127,8 +127,9 @@ def tricks_with_hosts(address: str, token: str, loop: str) -> int:
     """On loopback nothing is answered under another name, a token or not."""
     del loop
     for host in HOSTS:
-        found = say(address, request("GET", "/v1/status", token, host=host))
-        assert found.status in {400, 421}, (host, found)
+        for page in ("/v1/status", "/livez", "/metrics"):
+            found = say(address, request("GET", page, token, host=host))
+            assert found.status in {400, 421}, (host, page, found)
     twice = request("GET", "/v1/status", token).replace(b"Host: localhost", b"Host: localhost\r\nHost: evil.example")
     assert say(address, twice).status in {400, 421}
     absolute = request("GET", "http://evil.example/v1/status", token, host="evil.example")
@@ -206,16 +207,18 @@ def great_bodies(address: str, token: str, loop: str) -> int:
     with connect(address) as line:  # of a page that reads no body
         line.sendall(request("GET", "/livez", transfer_encoding="chunked"))
         sent = _pour(line, b"%x\r\n%b\r\n" % (65_536, b" " * 65_536), 100_000_000)
-    deep = b'{"events":' + b"[" * 200_000
+    deep = b'{"events":' + b"[" * 40_000
+    many = b'{"instances":[{"a":[' + b"[]," * 340_000 + b"0]}]}"
     nested = json.dumps({"instances": [{"a": _nested(240), "b": 1.0}]}).encode()
     wide = json.dumps(
         {"instances": [{f"k{number}": number for number in range(20_000)} | {"a": 1.0, "b": 1.0}]}
     ).encode()
     assert say(address, request("POST", "/v1/events", token, deep)).status == 400
+    assert say(address, request("POST", f"/v1/models/{loop}:predict", token, many)).status == 413
     assert say(address, request("POST", f"/v1/models/{loop}:predict", token, nested)).status == 200
     assert say(address, request("POST", f"/v1/models/{loop}:predict", token, wide)).status == 200
     assert say(address, request("POST", "/v1/events", token, b"x", content_encoding="gzip")).status == 415
-    return 7
+    return 8
 
 
 def _pour(line: socket.socket, chunk: bytes, most: int) -> int:
@@ -249,7 +252,7 @@ def bad_heads(address: str, token: str, loop: str) -> int:
         request("GET", "/v1/status", token).replace(b"Host: localhost", b"Host: localhost\r\nX: a\r\n b\x00c"),
     ]
     for each in asked:
-        assert say(address, each).status in {0, 400, 404, 415, 422, 431}, each[:80]
+        assert say(address, each).status in {0, 400, 404, 415, 421, 422, 431}, each[:80]
     return len(asked)
 
 

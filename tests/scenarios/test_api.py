@@ -18,11 +18,13 @@ from tests.scenarios.api_ground import Served, free_address, make_token, served
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.client import ApiError, Client, Unreachable
+from tailrace.client.connection import Connection
 from tailrace.domain.access import Scope
 from tailrace.domain.errors import SettingsError, SnapshotRefused
 from tailrace.domain.positions import parse
 from tailrace.domain.scoring import score
 from tailrace.domain.status import Role
+from tailrace.inspection import telling
 from tailrace.main import Process, compiling
 from tailrace.stores.key_folder import KeyFolder
 from tailrace.stores.signing import Purpose
@@ -151,6 +153,31 @@ async def test_status_says_the_sentence_of_the_command_line(embedded: Served):
     assert (said, "all_well") == (found["sentence"], found["code"])
 
 
+async def test_the_heartbeats_behind_quality_are_read_once_for_all_who_ask_within_a_second(
+    embedded: Served, monkeypatch: pytest.MonkeyPatch
+):
+    await teach(embedded)
+    await until(lambda: embedded.ask(lambda client: list(client.quality(embedded.name, step_s=1))), "there is quality")
+    read: list[str] = []
+    judged_of = telling.judged_of
+
+    async def counted(reading: Any, topics: Any) -> Any:
+        read.append(topics.status)
+        return await judged_of(reading, topics)
+
+    monkeypatch.setattr(telling, "judged_of", counted)
+    monkeypatch.setattr("tailrace.main.api.STATUS_FOR_S", 60.0)
+
+    def ask_often(client: Client) -> list[Any]:
+        return [list(client.quality(embedded.name, step_s=step)) for step in (1, 2, 3, 86_400, 86_400)]
+
+    found = await embedded.ask(ask_often)
+
+    assert len(read) <= 1
+    assert found[-1] == found[-2]
+    assert len(found[0]) >= len(found[1]) >= len(found[-1]) >= 1
+
+
 async def test_predictions_are_paged_from_the_newest_back(at: Served):
     events = await teach(at, 50)
 
@@ -211,6 +238,40 @@ async def test_a_cursor_that_the_log_does_not_hold_is_told_as_a_gap(embedded: Se
     event = await embedded.ask(lambda client: next(client.events(last_id="900.900/900")))
 
     assert "gap" == event.type
+
+
+async def test_a_stream_that_broke_before_its_first_event_misses_nothing(embedded: Served):
+    await teach(embedded, 5)
+    connection = http.client.HTTPConnection(embedded.address, timeout=20)
+    connection.request("GET", "/v1/events", headers={"authorization": f"Bearer {embedded.token}"})
+    answer = await asyncio.to_thread(connection.getresponse)
+    opened = [await asyncio.to_thread(answer.readline) for _ in range(4)]
+    connection.close()
+    events, _ = pairs(1, now_ms(), first=900)
+    await embedded.scenario.user.events(*events)
+
+    last_id = opened[2].decode().strip().removeprefix("id: ")
+    event = await embedded.ask(lambda client: next(client.events(types=["prediction"], last_id=last_id)))
+
+    assert (b"retry: 1000\n", b"\n") == (opened[0], opened[3])
+    assert events[0]["id"] == event.data["event_id"]
+
+
+async def test_a_token_that_is_revoked_ends_its_streams(embedded: Served, tmp_path: Path):
+    from tailrace.stores.token_file import TokenFile
+
+    token = make_token(tmp_path, [Scope.READ])
+    connection = http.client.HTTPConnection(embedded.address, timeout=20)
+    connection.request("GET", "/v1/events", headers={"authorization": f"Bearer {token}"})
+    answer = await asyncio.to_thread(connection.getresponse)
+    reading = asyncio.create_task(asyncio.to_thread(answer.read))
+    await asyncio.sleep(0.2)
+
+    TokenFile(tmp_path / "keys").revoke(token.split("_")[1])
+
+    async with asyncio.timeout(5):
+        assert (await reading).startswith(b"retry: 1000")
+    connection.close()
 
 
 async def test_a_token_that_is_revoked_stops_working_at_once(embedded: Served, tmp_path: Path):
@@ -295,6 +356,25 @@ async def test_a_snapshot_that_no_trusted_key_has_signed_is_not_read(embedded: S
 
     assert "unknown_key" == refused.value.reason
     assert "no_snapshot" == missing.value.code
+
+
+async def test_a_snapshot_that_was_not_asked_for_is_not_rebuilt(
+    embedded: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    at = embedded
+    await teach(at, 5)
+    await snapshot_after(at, 5)
+    get_bytes = Connection.get_bytes
+
+    def newest(connection: Connection, _path: str, **_parameters: Any) -> Any:
+        return get_bytes(connection, f"/v1/models/{at.name}/snapshot")
+
+    monkeypatch.setattr(Connection, "get_bytes", newest)
+
+    for address, reason in (("other@champion", "loop"), ("other/1", "loop"), (f"{at.name}/999", "number")):
+        with pytest.raises(SnapshotRefused) as refused:
+            await at.ask(lambda client, address=address: client.model(address), trusted=[tmp_path / "keys"])
+        assert reason == refused.value.reason
 
 
 async def test_a_process_may_serve_the_api_alone_with_what_others_published(embedded: Served):

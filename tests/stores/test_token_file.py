@@ -53,6 +53,16 @@ def test_a_token_that_is_not_there_cannot_be_revoked(file: TokenFile):
         file.revoke("00000000")
 
 
+def test_a_file_that_was_opened_to_others_after_it_was_read_makes_no_token_count(file: TokenFile):
+    file.create([Scope.READ], 0)
+    assert file.current().tokens
+
+    file.path.chmod(0o644)
+    assert not file.current().tokens
+    file.path.chmod(0o600)
+    assert file.current().tokens
+
+
 def test_a_file_that_others_can_read_makes_no_token_count(file: TokenFile):
     file.create([Scope.READ], 1_000)
     file.path.chmod(0o640)

@@ -113,12 +113,16 @@ class Site:
 
     def __post_init__(self) -> None:
         self.instruments = Instruments()
-        tokens = {token.id: token for token in self.tokens}
-        guard = Guard(lambda: tokens, self.limits, lambda: 1_000, lambda: self.now_s, only_local=self.only_local)
+        self.hold(*self.tokens)
+        guard = Guard(lambda: self.held, self.limits, lambda: 1_000, lambda: self.now_s, only_local=self.only_local)
         self.api = Api(self.backend, guard, lambda: self.now_s)
         self.guard = guard
-        pages = build(READY, READY, self.instruments.registry, self.api)
+        pages = build(READY, READY, self.instruments.registry, self.api, only_local=self.only_local)
         self.app = Measured(pages, ProcessRecorder(self.instruments))
+
+    def hold(self, *tokens: Token) -> None:
+        """Let these tokens count from now on."""
+        self.held = {token.id: token for token in tokens}
 
     def ask(
         self,
@@ -138,7 +142,7 @@ class Site:
         if json_body is not None:
             chunks = [json.dumps(json_body).encode()]
             given.setdefault("content-type", "application/json")
-        return asyncio.run(_ask(self.app, method, target, given, chunks or [b""], client))
+        return asyncio.run(ask_app(self.app, method, target, given, chunks or [b""], client))
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,10 @@ class Answer:
         return str(self.json["code"])
 
 
-async def _ask(
+async def ask_app(
     app: Any, method: str, target: str, headers: Mapping[str, str], chunks: Sequence[bytes], client: str
 ) -> Answer:
+    """Ask an application, in the event loop that runs."""
     path, _, query = target.partition("?")
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
+import orjson
 import pytest
 from starlette.routing import Route
-from tests.web.api_builders import ALL, Answer, FakeBackend, Site, make_token, text_of, unavailable
+from structlog.testing import capture_logs
+from tests.web.api_builders import ALL, Answer, FakeBackend, Site, ask_app, make_token, text_of, unavailable
 
 from tailrace.domain.access import Scope
+from tailrace.domain.errors import CodecError, StoreUnavailable
 from tailrace.telemetry.instruments import MOST_ROUTES, OTHER, Instruments
-from tailrace.web import problems
+from tailrace.web import guard, problems
 from tailrace.web.backend import StreamEvent
 from tailrace.web.guard import GUESSES, Limits, is_local
 from tailrace.web.problems import ProblemError
@@ -24,6 +28,7 @@ BODIES: dict[str, Any] = {
     "write_events": {"events": [EVENT]},
     "write_labels": {"labels": [{"page_id": "p1", "y": True}]},
 }
+JSON_BODY = {"content-type": "application/json"}
 SCOPED = [operation for operation in OPERATIONS if operation.scope is not None]
 
 
@@ -243,7 +248,7 @@ def test_a_flag_is_true_or_false(value: str):
         (b"{", "not_json"),
         (b"\xff", "not_json"),
         (b'{"events":[NaN]}', "not_json"),
-        (b"[" * 100_000, "not_json"),
+        (b"[" * 40_000, "not_json"),
         (b"[]", "invalid_body"),
         (b"{}", "invalid_body"),
         (b'{"events":[]}', "invalid_body"),
@@ -261,6 +266,58 @@ def test_a_body_that_cannot_be_used_says_why(content: bytes, code: str):
 
     assert code == answer.code
     assert not site.backend.asked
+
+
+@pytest.mark.parametrize("mark", [b"[],", b"{},", b"0,"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(mark: bytes, monkeypatch: pytest.MonkeyPatch):
+    def never(_content: bytes) -> Any:
+        raise AssertionError("it was parsed")
+
+    count = (1 << 20) // len(mark) - 30
+    content = b'{"instances":[{"a":[' + mark * count + b"0]}]}"
+    monkeypatch.setattr(guard.orjson, "loads", never)
+
+    answer = Site().ask(
+        "POST", "/v1/models/phishing:predict", headers={"content-type": "application/json"}, chunks=[content]
+    )
+
+    found = sum(map(content.count, (b"[", b"{", b",")))
+    assert (413, "body_too_large") == problem_of(answer)
+    assert f"found {found} " in answer.json["detail"]
+    assert f"allowed: {guard.MOST_MARKS}" in answer.json["detail"]
+
+
+def test_as_many_records_as_may_be_written_at_once_may_have_many_fields():
+    events = [{f"f{index}": 1.0 for index in range(98)} for _ in range(500)]
+
+    assert 202 == Site().ask("POST", "/v1/events", json_body={"events": events}).status
+
+
+def test_between_two_bodies_the_event_loop_gets_a_turn(monkeypatch: pytest.MonkeyPatch):
+    turns, parsed_at = 0, []
+    loads = orjson.loads
+
+    def noting(content: bytes) -> Any:
+        parsed_at.append(turns)
+        return loads(content)
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask_together() -> None:
+        ticking = asyncio.create_task(tick())
+        request = ("POST", "/v1/events", {"host": "localhost", "authorization": f"Bearer {text_of(1)}"} | JSON_BODY)
+        await asyncio.gather(*[ask_app(site.app, *request, [b'{"events":[{}]}'], "127.0.0.1") for _ in range(5)])
+        ticking.cancel()
+
+    monkeypatch.setattr(guard.orjson, "loads", noting)
+    site = Site()
+    asyncio.run(ask_together())
+
+    assert 5 == len(set(parsed_at)), parsed_at
 
 
 @pytest.mark.parametrize(
@@ -323,16 +380,90 @@ def test_what_was_asked_reaches_the_backend_as_it_was():
 
 
 def test_a_failure_tells_a_stranger_nothing():
-    answer = Site(FakeBackend(failure=RuntimeError("secret"))).ask("GET", "/v1/status")
+    site = Site(FakeBackend(failure=RuntimeError("secret")))
+
+    with capture_logs() as logs:
+        answer = site.ask("GET", "/v1/status", headers={"x-request-id": "abc-1"})
 
     assert (500, "internal_error") == (answer.status, answer.code)
     assert b"secret" not in answer.body
+    (told,) = logs
+    assert ("error", "abc-1", "/v1/status", "RuntimeError") == tuple(
+        told[key] for key in ("log_level", "request", "route", "error")
+    )
+    assert re.fullmatch(r"web/api\.py:[0-9]+", told["place"])
+    assert "secret" not in str(told)
+
+
+def test_an_error_of_ours_that_nobody_expected_is_in_the_log_too():
+    with capture_logs() as logs:
+        answer = Site(FakeBackend(failure=CodecError("secret"))).ask("GET", "/v1/status")
+
+    assert (500, "internal_error") == problem_of(answer)
+    assert [("error", "CodecError")] == [(told["log_level"], told["error"]) for told in logs]
+    assert answer.headers["x-request-id"] == logs[0]["request"]
+    assert "secret" not in str(logs)
+
+
+def test_a_stream_that_fails_tells_the_log_and_nobody_else():
+    class Broken(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            yield StreamEvent("prediction", "1/0", b"{}")
+            raise RuntimeError("secret")
+
+    site = Site(FakeBackend(events=Broken()))
+
+    with capture_logs() as logs:
+        answer = site.ask("GET", "/v1/events")
+
+    assert answer.body.endswith(b"data: {}\n\n")
+    assert [(answer.headers["x-request-id"], "RuntimeError")] == [(told["request"], told["error"]) for told in logs]
+    assert "secret" not in str(logs)
+    assert (1, 0) == (site.backend.closed, site.guard.streams)
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/nothing"])
+@pytest.mark.parametrize(
+    ("presented", "who"), [(text_of(2), "00000002"), (text_of(1)[:-1] + "f", "00000001"), ("x", ""), (None, "")]
+)
+def test_a_token_that_is_refused_is_in_the_log_by_its_id(path: str, presented: str | None, who: str):
+    with capture_logs() as logs:
+        answer = Site().ask("GET", path, token=presented)
+
+    assert 401 == answer.status
+    (told,) = logs
+    assert ("info", answer.headers["x-request-id"], "unauthorized", who) == tuple(
+        told[key] for key in ("log_level", "request", "why", "who")
+    )
+    assert "_" + text_of(2).rpartition("_")[2] not in str(told)
+
+
+def test_a_token_without_the_scope_is_in_the_log_by_its_id():
+    with capture_logs() as logs:
+        Site(tokens=(make_token(1, [Scope.PREDICT]),)).ask("GET", "/v1/status")
+
+    assert [("info", "forbidden", "00000001", "/v1/status")] == [
+        (told["log_level"], told["why"], told["who"], told["route"]) for told in logs
+    ]
+
+
+@pytest.mark.parametrize("path", OPEN_PATHS)
+def test_open_pages_on_loopback_are_for_this_machine_alone_too(path: str):
+    evil = {"host": "evil.example"}
+
+    assert 421 == Site().ask("GET", path, token=None, headers=evil).status
+    assert "misdirected" == Site().ask("GET", path, token=None, headers=evil).code
+    assert 200 == Site(only_local=False).ask("GET", path, token=None, headers=evil).status
+    assert 200 == Site().ask("GET", path, token=None).status
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
         (unavailable(), 503, "log_unavailable"),
+        (StoreUnavailable("s3://b gives nothing"), 503, "store_unavailable"),
         (ProblemError(problems.NOT_READY, "nothing serves", headers={"retry-after": "1"}), 503, "model_not_ready"),
     ],
 )
@@ -437,6 +568,56 @@ def test_a_quiet_stream_says_that_it_lives():
     site.backend.events = Slow()
 
     assert 2 == site.ask("GET", "/v1/events").body.count(b": still here\n\n")
+
+
+def test_a_stream_says_first_where_it_begins():
+    begin = StreamEvent("", "4.5/6")
+
+    body = Site(FakeBackend(events=(begin, StreamEvent("")))).ask("GET", "/v1/events").body
+
+    assert b"retry: 1000\n\nid: 4.5/6\n\n" == body
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+@pytest.mark.parametrize(
+    "after",
+    [(), (make_token(1, Scope, expires_ms=1_000),), (make_token(2, Scope),), (make_token(1, [Scope.PREDICT]),)],
+    ids=["gone", "expired", "another", "without the scope"],
+)
+def test_a_stream_ends_when_its_token_counts_no_more(after: Any, is_quiet: bool):
+    site = Site()
+
+    class Endless(tuple[StreamEvent, ...]):
+        __slots__ = ()
+
+        def __iter__(self):
+            for number in range(100):
+                if number == 10:
+                    site.hold(*after)
+                site.now_s += 0.25
+                yield StreamEvent("") if is_quiet else StreamEvent("prediction", f"{number}/0", b"{}")
+            raise AssertionError("it goes on")
+
+    site.backend.events = Endless()
+    answer = site.ask("GET", "/v1/events")
+
+    assert 200 == answer.status
+    assert answer.body.count(b"data:") <= 14
+    assert (1, 0) == (site.backend.closed, site.guard.streams)
+
+
+def test_the_head_of_a_stream_opens_none():
+    site = Site()
+
+    answer = site.ask("HEAD", "/v1/events")
+
+    assert (200, "text/event-stream; charset=utf-8", b"") == (
+        answer.status,
+        answer.headers["content-type"],
+        answer.body,
+    )
+    assert not site.backend.asked
+    assert 404 == site.ask("HEAD", "/v1/events?loop=nothing").status
 
 
 @pytest.mark.parametrize("cursor", ["1", "a/b", "1/2/3", "-1/0", "1/" + "9" * 20])

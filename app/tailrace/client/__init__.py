@@ -16,5 +16,15 @@ from __future__ import annotations
 from tailrace.client.client import Client, Event
 from tailrace.client.connection import ApiError, Unreachable
 from tailrace.client.tables import Predictions, Quality
+from tailrace.domain.errors import SettingsError, SnapshotRefused
 
-__all__ = ["ApiError", "Client", "Event", "Predictions", "Quality", "Unreachable"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "Event",
+    "Predictions",
+    "Quality",
+    "SettingsError",
+    "SnapshotRefused",
+    "Unreachable",
+]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from tailrace.client.connection import ApiError, Connection, Plain, Unreachable
+from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, token_in
 from tailrace.client.tables import Predictions, Quality
 from tailrace.domain.errors import SettingsError
 
@@ -39,9 +39,12 @@ class Event(NamedTuple):
 class Client:
     """Asks one API.
 
+    Every method that asks raises ApiError where the answer is a problem, Unreachable where there is none, and
+    SettingsError where the name of a loop is none.
+
     Args:
         url: `https://HOST[:PORT]`, or `http://` on this machine.
-        token, token_file: The token, or the file that holds it.
+        token, token_file: The token, or the file that holds it; white space around it does not count.
         ca_file: PEM file of the authority of the server's certificate; the system's without it.
         timeout_s: For one try.
         trusted: `.pub` files, or folders with a `trusted.json`: whose snapshots `model` rebuilds.
@@ -61,7 +64,7 @@ class Client:
         trusted: Iterable[str | Path] = (),
     ) -> None:
         if token_file is not None:
-            token = Path(token_file).read_text(encoding="utf-8").strip()
+            token = token_in(Path(token_file))
         self._connection = Connection(url, token, None if ca_file is None else Path(ca_file), timeout_s)
         self._trusted = [Path(each) for each in trusted]
 
@@ -96,6 +99,9 @@ class Client:
 
         Returns:
             An answer for each, in order: `outcome`, and `y_pred`, `proba` or, where it is "rejected", `code`.
+
+        Raises:
+            ValueError: A value is none of JSON, e.g. NaN.
         """
         answers: list[Plain] = []
         for part in _parts(instances, 16 if explain else _INSTANCES):
@@ -104,11 +110,15 @@ class Client:
         return answers
 
     def write_events(self, events: Iterable[Mapping[str, Any]], *, loop: str | None = None) -> list[Plain]:
-        """Write events to the log; return id, partition and offset of each."""
+        """Write events to the log; return id, partition and offset of each.
+
+        Raises:
+            ValueError: A value is none of JSON, e.g. NaN.
+        """
         return self._write("events", events, loop)
 
     def write_labels(self, labels: Iterable[Mapping[str, Any]], *, loop: str | None = None) -> list[Plain]:
-        """Write labels to the log; return id, partition and offset of each."""
+        """Write labels to the log; return id, partition and offset of each; raises like `write_events`."""
         return self._write("labels", labels, loop)
 
     def predictions(self, loop: str | None = None, *, limit: int = 1_000, since: datetime | None = None) -> Predictions:
@@ -143,15 +153,19 @@ class Client:
         Args:
             types: Of `prediction` and `model-event`; None: both.
             last_id: Go on behind the event of this id.
+
+        Raises:
+            ApiError: The stream is refused; what may succeed later is tried again.
         """
         asked = None if types is None else ",".join(types)
         while True:
             headers = {} if last_id is None else {"last-event-id": last_id}
             try:
                 with self._connection.lines("/v1/events", headers, loop=loop, types=asked) as lines:
-                    for event in _events(lines):
-                        last_id = event.id
-                        yield event
+                    for seen, event in _events(lines, last_id):
+                        last_id = seen
+                        if event is not None:
+                            yield event
             except Unreachable:
                 pass
             except ApiError as problem:
@@ -167,7 +181,8 @@ class Client:
             functions: Where the model is a `module:function`: that text → the function. Nothing is imported by name.
 
         Raises:
-            SnapshotRefused: The snapshot does not verify, or is of other versions than are installed here.
+            SnapshotRefused: The snapshot does not verify, is not the one that was asked for, or is of other
+                versions than are installed here.
             SettingsError: No key is trusted, or the address is none.
         """
         from tailrace.client import rebuilding  # noqa: PLC0415 - loads River
@@ -179,8 +194,16 @@ class Client:
         content, headers = self._connection.get_bytes(f"/v1/models/{match['name']}/snapshot", number=match["number"])
         lineage = headers.get("x-tailrace-lineage", "")
         now_ms = time.time_ns() // 1_000_000
+        number = None if match["number"] is None else int(match["number"])
         return rebuilding.rebuild(
-            content, lineage, trust, now_ms, functions or {}, lambda: self.describe(match["name"])
+            content,
+            match["name"],
+            number,
+            lineage,
+            trust,
+            now_ms,
+            functions or {},
+            lambda: self.describe(match["name"]),
         )
 
     def _write(self, side: str, records: Iterable[Mapping[str, Any]], loop: str | None) -> list[Plain]:
@@ -209,14 +232,16 @@ def _parts(records: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Map
         yield part
 
 
-def _events(lines: Iterable[str]) -> Iterator[Event]:
+def _events(lines: Iterable[str], last_id: str | None) -> Iterator[tuple[str | None, Event | None]]:
+    """Yield the last id and the event of each block of lines; None where the block has no data."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
-        elif "data" in fields:
-            yield Event(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
-            fields = {}
         else:
+            last_id = fields.get("id", last_id)
+            data = fields.get("data")
+            event = None if data is None else Event(last_id or "", fields.get("event", ""), json.loads(data))
+            yield last_id, event
             fields = {}

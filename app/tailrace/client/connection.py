@@ -22,6 +22,9 @@ Plain: TypeAlias = dict[str, Any]
 _QUIET_S: Final = 45.0
 """A stream says at least every 15 s that it lives."""
 
+_TOKEN: Final = re.compile("[!-~]{1,256}")
+_MOST_TOKEN_BYTES: Final = 4_096  # of a file
+
 _URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?")
 
 
@@ -57,12 +60,12 @@ class Connection:
 
     Args:
         url: `https://HOST[:PORT]`, or `http://` on this machine: a token is not sent over a line that others read.
-        token: As `tailrace tokens create` printed it.
+        token: As `tailrace tokens create` printed it; white space around it does not count.
         ca_file: PEM file of the authority of the server's certificate; the system's without it.
         timeout_s: For one try to connect, and for each part of an answer.
 
     Raises:
-        SettingsError: The address cannot be used.
+        SettingsError: The address or the token cannot be used.
     """
 
     def __init__(self, url: str, token: str | None, ca_file: Path | None, timeout_s: float) -> None:
@@ -73,11 +76,12 @@ class Connection:
             raise SettingsError(
                 [f"url: found {url!r}, over which everyone on the way reads the token; allowed: https, or this machine"]
             )
+        bearer = None if token is None else _checked(token.strip(), "token")
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
         headers = {"user-agent": f"tailrace-client/{tailrace.__version__}", "accept": "application/json"}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
+        if bearer is not None:
+            headers["authorization"] = f"Bearer {bearer}"
         # A request that is sent again changes nothing: records count once, by their ids.
         retry = Retry(
             total=3,
@@ -141,6 +145,28 @@ class Connection:
                 f"{self._url} gives no answer: {type(cause).__name__}; does a worker run there?"
             ) from cause
         return answer
+
+
+def token_in(file: Path) -> str:
+    """Return the token that a file holds.
+
+    Raises:
+        SettingsError: The file cannot be read, or holds none. The text of it is not repeated.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_MOST_TOKEN_BYTES)
+    except OSError as cause:
+        raise SettingsError([f"token_file: {file} cannot be read: {cause.strerror}"]) from cause
+    # What is not ASCII becomes a character that no token has.
+    return _checked(content.decode("ascii", "replace").strip(), f"token_file: {file}")
+
+
+def _checked(token: str, where: str) -> str:
+    if _TOKEN.fullmatch(token) is None:
+        found = "text that is none" if token else "nothing"
+        raise SettingsError([f"{where}: found {found}; allowed: a token, as `tailrace tokens create` prints it"])
+    return token
 
 
 def _lines(answer: Any) -> Iterator[str]:

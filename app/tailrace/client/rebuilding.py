@@ -53,6 +53,8 @@ def trust_of(files: Iterable[Path]) -> TrustList:
 
 def rebuild(
     content: bytes,
+    loop: str,
+    number: int | None,
     lineage: str,
     trust: TrustList,
     at_ms: int,
@@ -62,15 +64,21 @@ def rebuild(
     """Return the model that serves according to a snapshot.
 
     Args:
+        loop, number: That were asked for; None: whichever is the newest. The signature covers both.
         lineage: Of the loop, as the API told it.
         at_ms: Now: the key must be valid.
         functions: What a `module:function` of a model's text stands for; nothing is imported by name.
         describe: Returns the loop as the API describes it; asked where the model is a compiled one.
 
     Raises:
-        SnapshotRefused: One step refused, or the model is of other libraries or code than are here.
+        SnapshotRefused: One step refused, the snapshot is another one than was asked for, or the model is of other
+            libraries or code than are here.
     """
-    _, bodies = snapshot_file.read(content, Expected(lineage, trust, at_ms, kind=Kind.SNAPSHOT))
+    manifest, bodies = snapshot_file.read(content, Expected(lineage, trust, at_ms, kind=Kind.SNAPSHOT))
+    if manifest.loop != loop:
+        raise SnapshotRefused("loop", f"found a snapshot of the loop {manifest.loop}; asked for is {loop}")
+    if number is not None and manifest.number != number:
+        raise SnapshotRefused("number", f"found snapshot {manifest.number} of {loop}; asked for is {number}")
     champion, definitions = read_directory(bodies)
     theirs = definitions.get(champion)
     if theirs is None or part_name(champion) not in bodies:

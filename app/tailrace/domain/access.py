@@ -106,6 +106,12 @@ def digest_of(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
+def id_in(presented: str) -> str:
+    """Return the id in the text of a token, whether or not there is such a token; "" where it has not the form."""
+    match = _TEXT.fullmatch(presented)
+    return "" if match is None else match["id"]
+
+
 def admit(tokens: Mapping[str, Token], presented: str, at_ms: int) -> Token | Denial:
     """Return the token that was presented, or why it does not count.
 

@@ -101,6 +101,11 @@ class Tail:
             if kind in self._kinds:
                 self._tasks.append(asyncio.create_task(self._pump(index, partition, self._next[index])))
 
+    @property
+    def opening(self) -> str:
+        """Where to go on before anything was told; "" where a gap comes first, which must not be passed over."""
+        return "" if self._gaps else self._cursor
+
     async def take(self, within_s: float) -> list[Told]:
         """Return the events that came next, in the order of their partition; none when none came in time.
 

@@ -6,7 +6,7 @@ Every function returns plain values and reads a bounded part of the log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -123,16 +123,27 @@ async def snapshot_of(reading: Reading, topics: LoopTopics, number: int | None) 
     return await asyncio.to_thread(store.get, manifest.store_path, snapshot_file.file_bytes(manifest)), manifest
 
 
-async def quality_of(reading: Reading, topics: LoopTopics, step_s: int) -> list[dict[str, Any]]:
+async def judged_of(reading: Reading, topics: LoopTopics) -> list[MemberStatus]:
+    """Return the heartbeats that tell of quality: of each second the one that is furthest in the log."""
+    heard = await heartbeats(reading, topics, HEARTBEATS_FOR_QUALITY)
+    return _furthest((each for member in heard for each in member if each.quality), 1)
+
+
+def quality_of(judged: Iterable[MemberStatus], step_s: int) -> list[dict[str, Any]]:
     """Return quality over time, oldest first: of the member that is furthest in the log at each step."""
+    return [
+        {"time": rfc3339_of(each.time_ms), "quality": _quality(each.quality)}
+        for each in _furthest(judged, step_s)[-MOST_POINTS:]
+    ]
+
+
+def _furthest(heard: Iterable[MemberStatus], step_s: int) -> list[MemberStatus]:
     steps: dict[int, MemberStatus] = {}
-    for heard in await heartbeats(reading, topics, HEARTBEATS_FOR_QUALITY):
-        for each in heard:
-            step = each.time_ms // (1_000 * step_s)
-            if each.quality and (step not in steps or _place(each) >= _place(steps[step])):
-                steps[step] = each
-    ordered = [steps[step] for step in sorted(steps)][-MOST_POINTS:]
-    return [{"time": rfc3339_of(each.time_ms), "quality": _quality(each.quality)} for each in ordered]
+    for each in heard:
+        step = each.time_ms // (1_000 * step_s)
+        if step not in steps or _place(each) >= _place(steps[step]):
+            steps[step] = each
+    return [steps[step] for step in sorted(steps)]
 
 
 def _place(member: MemberStatus) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from tailrace.domain.explanation import Explanation
 from tailrace.domain.features import FeatureSpec
 from tailrace.domain.positions import show
 from tailrace.domain.records import Label, Rejection
+from tailrace.domain.status import MemberStatus
 from tailrace.inspection import telling
 from tailrace.inspection.tail import Tail, Told
 from tailrace.main.glass import WITHIN_S, Glass, Through
@@ -36,7 +37,7 @@ from tailrace.wire.prediction_codec import PredictionEncoder
 log = structlog.get_logger(__name__)
 
 STATUS_FOR_S: Final = 1.0
-"""A picture of the loops serves everyone who asks within so long."""
+"""A picture of the loops, or of the quality of one, serves everyone who asks within so long."""
 
 _TAKE_WITHIN_S: Final = 0.5
 _MOST_ERRORS: Final = 50
@@ -75,6 +76,8 @@ class LoopBackend:
         self._answerers: dict[str, Answerer] = {}
         self._looking = asyncio.Lock()
         self._status: tuple[float, Plain] | None = None
+        self._judging = {domain.name: asyncio.Lock() for domain in domains}
+        self._judged: dict[str, tuple[float, list[MemberStatus]]] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -168,13 +171,21 @@ class LoopBackend:
             raise ProblemError(problems.NO_SNAPSHOT, str(refusal)) from refusal
 
     async def quality(self, name: str, step_s: int) -> Plain:
-        """Return quality over time."""
+        """Return quality over time; reads the heartbeats once for all who ask within a second, whatever the step."""
         topics = self._domains[name].topics
 
-        async def look(through: Through) -> list[Plain]:
-            return await telling.quality_of(await through.reading(), topics, step_s)
+        async def look(through: Through) -> list[MemberStatus]:
+            return await telling.judged_of(await through.reading(), topics)
 
-        return {"model": name, "points": await self._look(look)}
+        async def answer(_through: Through) -> list[Plain]:
+            return telling.quality_of(judged, step_s)
+
+        async with self._judging[name]:
+            if name not in self._judged or time.monotonic() - self._judged[name][0] >= STATUS_FOR_S:
+                found = await self._look(look)
+                self._judged[name] = time.monotonic(), found
+            judged = self._judged[name][1]
+        return {"model": name, "points": await self._look(answer)}
 
     async def predictions(self, name: str, limit: int, cursor: str | None) -> Plain:
         """Return a page of predictions."""
@@ -213,6 +224,8 @@ class LoopBackend:
         async def take(_through: Through) -> list[Told]:
             return await tail.take(_TAKE_WITHIN_S)
 
+        if opening := tail.opening:
+            yield StreamEvent("", opening)
         while not self._is_stopping():
             told = await self._glass.ask(take)
             for each in told:

@@ -122,7 +122,7 @@ class Process(Service):
             api = self._api(glass)
         tls = _tls_of(self.settings)
         liveness = server.beating(lambda: self._beat_s, time.monotonic)
-        pages = server.build(self.readiness, liveness, self.instruments.registry, api)
+        pages = server.build(self.readiness, liveness, self.instruments.registry, api, only_local=self._is_alone)
         # Before anything is waited for: an orchestrator must see that the process lives.
         await self.add_runtime_dependency(
             workers.make_host(f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls)
@@ -172,6 +172,11 @@ class Process(Service):
                 log.info("the model runs in River's own code", loop=domain.name, why=domain.why_not_compiled)
         await asyncio.to_thread(metrics.warm)
 
+    @property
+    def _is_alone(self) -> bool:
+        """Whether only this machine can ask, and nothing stands before this process."""
+        return self.settings.is_local and not self.settings.api.behind_tls_proxy
+
     def _api(self, glass: Glass) -> Api:
         """Make the HTTP API.
 
@@ -188,8 +193,7 @@ class Process(Service):
             log.error("tokens cannot be used; every request is refused", why=found.problem)
         backend = LoopBackend(settings, self._domains, self._models_of, glass, lambda: self.should_stop)
         limits = Limits(settings.api.max_body, settings.api.rate, settings.api.max_streams)
-        is_alone = settings.is_local and not settings.api.behind_tls_proxy
-        guard = Guard(tokens_of(file), limits, now_ms, time.monotonic, only_local=is_alone)
+        guard = Guard(tokens_of(file), limits, now_ms, time.monotonic, only_local=self._is_alone)
         return Api(backend, guard)
 
     def _models_of(self, name: str) -> Models | None:

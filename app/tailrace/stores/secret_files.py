@@ -27,6 +27,7 @@ class Seen(NamedTuple):
     inode: int
     changed_ns: int
     size: int
+    mode: int
 
 
 def words(problem: OSError | ValueError) -> str:
@@ -37,7 +38,7 @@ def words(problem: OSError | ValueError) -> str:
 
 def seen_of(found: os.stat_result) -> Seen:
     """Return by what a file is known."""
-    return Seen(found.st_ino, found.st_mtime_ns, found.st_size)
+    return Seen(found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
 
 
 def read(path: Path, max_bytes: int, forbidden_mode: int) -> bytes:

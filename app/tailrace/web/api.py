@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final, TypeAlias
@@ -19,10 +20,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from tailrace.domain.errors import LogError, TailraceError
+from tailrace.domain.errors import LogError, StoreUnavailable, TailraceError
 from tailrace.web import bodies, openapi, problems
 from tailrace.web.backend import Backend, Plain, StreamEvent
-from tailrace.web.guard import Guard, body_of, parameters_of
+from tailrace.web.failures import place_of
+from tailrace.web.guard import Guard, parameters_of
 from tailrace.web.problems import ProblemError, harmless
 from tailrace.web.routes import EVENT_STREAM, JSON, LAST_EVENT_ID, OCTETS, OPERATIONS, Operation
 
@@ -30,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 PING_S: Final = 15.0
 """A stream in which nothing comes says at least so often that it lives."""
+
+ADMITTED_FOR_S: Final = 1.0
+"""A stream asks so often whether its token still counts."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -55,11 +60,17 @@ class Call:
 
     Attributes:
         name: Of the loop in the path; "" where it has none.
+        is_head: Only the head of the answer is asked for.
+        is_admitted: Tells whether who asked may still do so.
+        request_id: For the log.
     """
 
     name: str
     parameters: Mapping[str, Any]
     body: bodies.Asked | None
+    is_head: bool
+    is_admitted: Callable[[], bool]
+    request_id: str
 
 
 Operate: TypeAlias = Callable[[Call], Awaitable[Plain | Response]]
@@ -85,30 +96,27 @@ class Api:
         async def endpoint(request: Request) -> Response:
             request_id = request_id_of(request)
             try:
-                response = await self._answer(request, operation, operate)
-            except ProblemError as problem:
-                response = problem.response(request_id)
-            except TailraceError as problem:
-                response = _of_ours(problem).response(request_id)
+                response = await self._answer(request, operation, operate, request_id)
             except Exception as error:  # noqa: BLE001 - a stranger gets no trace; the log has no values
-                log.error("request failed", request=request_id, operation=operation.name, error=type(error).__name__)
-                response = ProblemError(problems.INTERNAL, "what went wrong is in the log").response(request_id)
+                response = _told(error, request_id, operation.path).response(request_id)
             response.headers["x-request-id"] = request_id
             return response
 
         return Route(operation.path.replace("{name}", "{name:loop}"), endpoint, methods=[operation.method])
 
-    async def _answer(self, request: Request, operation: Operation, operate: Operate) -> Response:
+    async def _answer(self, request: Request, operation: Operation, operate: Operate, request_id: str) -> Response:
+        is_admitted: Callable[[], bool] = lambda: True  # noqa: E731
         if operation.scope is not None:
-            self._guard.admit(request, operation.scope)
+            token = self._guard.admit(request, operation.scope)
+            is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._guard.under_way(is_stream=operation.is_stream))
             parameters = parameters_of(request, operation)
-            body = None if operation.body is None else await body_of(request, operation, self._guard.limits)
+            body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")
             if name and name not in self._backend.names:
                 raise self._no_such_loop(name)
-            found = await operate(Call(name, parameters, body))
+            found = await operate(Call(name, parameters, body, request.method == "HEAD", is_admitted, request_id))
             if isinstance(found, _Stream):
                 found.stack.push_async_exit(stack.pop_all())  # it goes on when this function has returned
             if isinstance(found, Response):
@@ -122,7 +130,7 @@ class Api:
             self._guard.admit(request, None)
             refusal = self._refusal(request, status)
         except ProblemError as problem:
-            refusal = problem
+            refusal = _told(problem, request_id, "none")
         response = refusal.response(request_id)
         response.headers["x-request-id"] = request_id
         return response
@@ -215,18 +223,26 @@ class Api:
     async def events(self, call: Call) -> Response:
         """Open a stream."""
         asked = call.parameters
+        name = self._loop(asked["loop"])
+        if call.is_head:
+            return Response(media_type=EVENT_STREAM)
         stack = AsyncExitStack()
-        events = await stack.enter_async_context(
-            self._backend.stream(self._loop(asked["loop"]), asked["types"], asked[LAST_EVENT_ID.name])
-        )
-        return _Stream(self._frames(events), stack)
+        events = await stack.enter_async_context(self._backend.stream(name, asked["types"], asked[LAST_EVENT_ID.name]))
+        return _Stream(self._frames(events, call), stack)
 
-    async def _frames(self, events: AsyncIterator[StreamEvent]) -> AsyncIterator[bytes]:
+    async def _frames(self, events: AsyncIterator[StreamEvent], call: Call) -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n"
-        said = self._clock()
-        async for event in _until_trouble(events):
+        said = checked = self._clock()
+        async for event in _until_trouble(events, call.request_id):
             now = self._clock()
-            if event.name:
+            if now - checked >= ADMITTED_FOR_S:
+                checked = now
+                if not call.is_admitted():
+                    log.info("a stream has ended: its access was withdrawn", request=call.request_id)
+                    return
+            if event.id and not event.name:
+                yield f"id: {event.id}\n\n".encode()
+            elif event.name:
                 said = now
                 head = f"id: {event.id}\nevent: {event.name}\ndata: ".encode()
                 yield head + harmless(event.data) + b"\n\n"
@@ -235,13 +251,15 @@ class Api:
                 yield b": still here\n\n"
 
 
-async def _until_trouble(events: AsyncIterator[StreamEvent]) -> AsyncIterator[StreamEvent]:
+async def _until_trouble(events: AsyncIterator[StreamEvent], request_id: str) -> AsyncIterator[StreamEvent]:
     """Yield events; where the log cannot be read on, the stream ends, and the client comes back."""
     try:
         async for event in events:
             yield event
     except TailraceError as problem:
-        log.warning("a stream has ended early", why=str(problem))
+        log.warning("a stream has ended early", request=request_id, why=str(problem))
+    except Exception as error:  # noqa: BLE001 - the head of the answer is long gone; the log has no values
+        log.error("a stream has failed", request=request_id, error=type(error).__name__, place=place_of(error))
 
 
 class _Stream(StreamingResponse):
@@ -266,7 +284,18 @@ def request_id_of(request: Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
-def _of_ours(problem: TailraceError) -> ProblemError:
-    if isinstance(problem, LogError):
-        return ProblemError(problems.LOG_UNAVAILABLE, str(problem), headers={"retry-after": "2"})
+def _told(error: Exception, request_id: str, route: str) -> ProblemError:
+    """Return what is answered where something was raised, and tell the log of what only the log may hold."""
+    if isinstance(error, ProblemError):
+        if error.kind in {problems.UNAUTHORIZED, problems.FORBIDDEN}:
+            log.info("request refused", request=request_id, route=route, why=error.kind.code, who=error.who)
+        return error
+    about = {"request": request_id, "route": route, "error": type(error).__name__, "place": place_of(error)}
+    if isinstance(error, LogError):
+        log.warning("request failed: the log does not answer", why=str(error), **about)
+        return ProblemError(problems.LOG_UNAVAILABLE, str(error), headers={"retry-after": "2"})
+    if isinstance(error, StoreUnavailable):
+        log.warning("request failed: the store does not answer", why=str(error), **about)
+        return ProblemError(problems.STORE_UNAVAILABLE, "the store gives nothing now", headers={"retry-after": "2"})
+    log.error("request failed", **about)
     return ProblemError(problems.INTERNAL, "what went wrong is in the log")

@@ -17,7 +17,7 @@ class StreamEvent:
 
     Attributes:
         name: `prediction`, `model-event` or `gap`; "" of a pause, in which nothing came.
-        id: Where a client goes on that has seen it.
+        id: Where a client goes on that has seen it; of a pause: that has seen nothing yet.
         data: JSON.
     """
 
@@ -63,4 +63,7 @@ class Backend(Protocol):
     def stream(
         self, name: str, types: Sequence[str], last_id: str | None
     ) -> AbstractAsyncContextManager[AsyncIterator[StreamEvent]]:
-        """Open a stream: events, and at least one pause a second while nothing comes, until the process stops."""
+        """Open a stream: where it begins, events, and at least one pause a second while nothing comes.
+
+        It lasts until the process stops.
+        """

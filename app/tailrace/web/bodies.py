@@ -89,7 +89,9 @@ class ProblemBody(Told):
     title: str
     status: int
     detail: str = Field(description="What was found and what is allowed.")
-    instance: str = Field(description="Names the request; the log of the process has the same id.")
+    instance: str = Field(
+        description="Names the request; where it failed, or its token was refused, the log has the same id."
+    )
     code: str = Field(description="Stable; decide by it.")
     hint: str = Field(description="What to do next.")
     errors: list[FieldError] | None = None

@@ -7,7 +7,7 @@ Default deny, numbered as the code repeats it; a request that fails a step reach
     4. The token has the operation's scope.
     5. Not too much is under way.
     6. Query parameters are those of the table.
-    7. The body is JSON of the media type, bounded in size and time, and of the operation's schema.
+    7. The body is JSON of the media type, bounded in size, time and number of values, and of the operation's schema.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from tailrace.domain.access import Denial, Scope, Token, admit
+from tailrace.domain.access import Denial, Scope, Token, admit, id_in
 from tailrace.web import bodies, problems
 from tailrace.web.problems import ProblemError
 from tailrace.web.routes import JSON, Operation, Parameter
 
 GUESSES: Final = 5
 """Requests a second without a token that counts, from one address."""
+
+MOST_MARKS: Final = 50_000
+"""Of `[`, `{` and `,` in a body, of which JSON has no fewer than values: 500 records of about 100 fields."""
 
 _MOST_BUCKETS: Final = 10_000
 _MOST_CHARS: Final = 64  # of what a problem repeats
@@ -106,13 +109,17 @@ class Guard:
         self._guesses = BucketsState(GUESSES, clock)
         self._uses = BucketsState(limits.rate, clock)
         self._at_once = 0
+        self._parsing = asyncio.Lock()
         self.streams = 0
 
-    def admit(self, request: Request, scope: Scope | None) -> None:
+    def admit(self, request: Request, scope: Scope | None) -> Token:
         """Let a request pass steps 1 to 4.
 
         Args:
             scope: What the token must have; None: any token that counts.
+
+        Returns:
+            The token.
 
         Raises:
             ProblemError: It may not.
@@ -127,7 +134,19 @@ class Guard:
                 problems.FORBIDDEN,
                 f"found token {token.id} with the scopes: {found}; needed is {scope.value}",
                 hint=f"Use a token that has it; `tailrace tokens create --scope {scope.value}` makes one.",
+                who=token.id,
             )
+        return token
+
+    def still_admits(self, token: Token, scope: Scope) -> bool:
+        """Tell whether a token that was admitted still counts and has the scope; takes nothing of its rate."""
+        found = self._tokens().get(token.id)
+        return (
+            found is not None
+            and found.digest == token.digest
+            and found.denial(self._now_ms()) is None
+            and scope in found.scopes
+        )
 
     @contextmanager
     def under_way(self, *, is_stream: bool) -> Iterator[None]:
@@ -146,6 +165,26 @@ class Guard:
         finally:
             self._count(-1, is_stream=is_stream)
 
+    async def body_of(self, request: Request, operation: Operation) -> bodies.Asked:
+        """Return the body: step 7. One body is parsed per turn of the event loop, in which models score and learn.
+
+        Raises:
+            ProblemError: It is too large, too slow, no JSON, or not of the schema.
+        """
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != JSON or "content-encoding" in request.headers:
+            raise ProblemError(
+                problems.UNSUPPORTED_MEDIA_TYPE,
+                f"found a body that is not plain {JSON}; allowed: only that",
+                headers=_CLOSE,
+            )
+        content = await _read(request, self.limits)
+        async with self._parsing:
+            try:
+                return _parsed(content, operation)
+            finally:
+                await asyncio.sleep(0)
+
     def _count(self, by: int, *, is_stream: bool) -> None:
         if is_stream:
             self.streams += by
@@ -154,7 +193,7 @@ class Guard:
 
     def _check_host(self, request: Request) -> None:
         if self._only_local and not is_local(request.headers.get("host", "")):
-            raise ProblemError(problems.MISDIRECTED, "the Host header does not name this machine; only it is answered")
+            raise misdirected()
 
     def _token(self, request: Request) -> Token:
         presented = request.headers.getlist("authorization")
@@ -171,6 +210,7 @@ class Guard:
             problems.UNAUTHORIZED,
             _DENIALS[found] if found is not None else "found no header `Authorization: Bearer TOKEN`",
             headers={"www-authenticate": 'Bearer realm="tailrace"'},
+            who="" if match is None else id_in(match["token"]),
         )
 
 
@@ -180,6 +220,11 @@ _DENIALS: Final = {
     Denial.REVOKED: "found a token that was revoked",
     Denial.EXPIRED: "found a token that has expired",
 }
+
+
+def misdirected() -> ProblemError:
+    """Return the problem of a request whose Host header names another machine."""
+    return ProblemError(problems.MISDIRECTED, "the Host header does not name this machine; only it is answered")
 
 
 def is_local(host: str) -> bool:
@@ -241,21 +286,16 @@ def _value(parameter: Parameter, text: str) -> Any:
     raise _refused(parameter, f"text that matches {parameter.pattern}")
 
 
-async def body_of(request: Request, operation: Operation, limits: Limits) -> bodies.Asked:
-    """Return the body: step 7.
-
-    Raises:
-        ProblemError: It is too large, too slow, no JSON, or not of the schema.
-    """
+def _parsed(content: bytes, operation: Operation) -> bodies.Asked:
     assert operation.body is not None, "an operation without a body is not asked"
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSON or "content-encoding" in request.headers:
+    # A MiB can hold hundreds of thousands of values, which stop the event loop while they are made.
+    marks = sum(map(content.count, (b"[", b"{", b",")))
+    if marks > MOST_MARKS:
         raise ProblemError(
-            problems.UNSUPPORTED_MEDIA_TYPE,
-            f"found a body that is not plain {JSON}; allowed: only that",
-            headers=_CLOSE,
+            problems.BODY_TOO_LARGE,
+            f"found {marks} of the characters [, {{ and comma in the body; allowed: {MOST_MARKS}",
+            hint="Send fewer records at once.",
         )
-    content = await _read(request, limits)
     try:
         plain = orjson.loads(content)
     except orjson.JSONDecodeError as cause:

@@ -136,6 +136,12 @@ LOG_UNAVAILABLE: Final = Kind(
     "The log does not answer.",
     "Send the request again: what is written twice counts once, by its id.",
 )
+STORE_UNAVAILABLE: Final = Kind(
+    "store_unavailable",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "The store of snapshots does not answer.",
+    "Ask again soon; where it stays so, the log of this process says why, under the request id.",
+)
 BUSY: Final = Kind(
     "busy", HTTPStatus.SERVICE_UNAVAILABLE, "As much is under way as this process takes at once.", "Ask again soon."
 )
@@ -159,6 +165,7 @@ KINDS: Final = (
     INTERNAL,
     NOT_READY,
     LOG_UNAVAILABLE,
+    STORE_UNAVAILABLE,
     BUSY,
 )
 """Every kind, by status."""
@@ -177,6 +184,7 @@ class ProblemError(Exception):
         hint: What to do next; "" takes the kind's.
         headers: Of the answer, e.g. Retry-After.
         errors: What is wrong with single parts of the request.
+        who: Id of the token that was presented, for the log; "" where it is not about one.
     """
 
     def __init__(
@@ -187,6 +195,7 @@ class ProblemError(Exception):
         hint: str = "",
         headers: Mapping[str, str] | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
+        who: str = "",
     ) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -194,6 +203,7 @@ class ProblemError(Exception):
         self.hint = hint or kind.hint
         self.headers = dict(headers or {})
         self.errors = errors
+        self.who = who
 
     def response(self, request_id: str) -> Response:
         """Return the answer."""

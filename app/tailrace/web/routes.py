@@ -165,7 +165,7 @@ OPERATIONS: Final = (
             Parameter("number", "integer", "Of the snapshot; without it the newest one.", minimum=1, maximum=2**53 - 1),
         ),
         media_type=OCTETS,
-        problems=(*_OF_MODEL, problems.NO_SNAPSHOT, *_OF_LOG),
+        problems=(*_OF_MODEL, problems.NO_SNAPSHOT, *_OF_LOG, problems.STORE_UNAVAILABLE),
     ),
     Operation(
         "GET",
@@ -233,9 +233,9 @@ OPERATIONS: Final = (
         Scope.READ,
         "Predictions and what happens to models, as they come",
         "Server-sent events: `prediction` as on its topic, `model-event` for promotions, drift, snapshots and so on. "
-        "A comment every 15 s keeps the connection open. Every event has an id; a client that comes back with "
-        "Last-Event-ID misses nothing that the log still holds. `gap` tells of what it holds no more. The server ends "
-        "the stream when it stops: come back.",
+        "A comment every 15 s keeps the connection open. An id comes first, and every event has one; a client that "
+        "comes back with Last-Event-ID misses nothing that the log still holds. `gap` tells of what it holds no more. "
+        "The server ends the stream when it stops: come back; and when the token counts no more.",
         parameters=(
             LOOP,
             Parameter(
@@ -255,12 +255,11 @@ OPEN_PATHS: Final = ("/livez", "/readyz", "/startupz", "/metrics", "/openapi.jso
 
 def problems_of(operation: Operation) -> list[Kind]:
     """Return every kind of problem that an operation may end with."""
-    found = [*operation.problems, problems.INTERNAL, problems.METHOD_NOT_ALLOWED]
+    found = [*operation.problems, problems.INTERNAL, problems.METHOD_NOT_ALLOWED, problems.MISDIRECTED]
     if operation.scope is not None:
         found += [
             problems.UNAUTHORIZED,
             problems.FORBIDDEN,
-            problems.MISDIRECTED,
             problems.TOO_MANY_REQUESTS,
             problems.BUSY,
             problems.INVALID_PARAMETER,

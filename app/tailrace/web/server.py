@@ -16,12 +16,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
+from uuid import uuid4
 
 import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailrace.web.api import Api
+from tailrace.web.guard import is_local, misdirected
 
 Checks: TypeAlias = Callable[[], Mapping[str, tuple[bool, str]]]
 """Name → (whether it is well, the reason in words). Cheap: called once per request."""
@@ -51,7 +53,14 @@ MOST_HEAD_BYTES: Final = 16 * 1024
 _METHODS: Final = ["GET"]  # Starlette adds HEAD.
 
 
-def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry, api: Api | None = None) -> ASGIApp:
+def build(
+    readiness: Checks,
+    liveness: Checks,
+    registry: CollectorRegistry,
+    api: Api | None = None,
+    *,
+    only_local: bool = False,
+) -> ASGIApp:
     """Make the ASGI application; it holds no connection and starts nothing.
 
     Args:
@@ -59,6 +68,7 @@ def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry, api:
         liveness: Of the event loop; see `beating`.
         registry: Of the instruments that /metrics shows.
         api: What is served beside the pages; None: nothing.
+        only_local: Answer only where the Host names this machine, against DNS rebinding. Below /v1 the API sees to it.
     """
     routes = [
         Route("/livez", _page_of(liveness), methods=_METHODS),
@@ -69,7 +79,7 @@ def build(readiness: Checks, liveness: Checks, registry: CollectorRegistry, api:
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _problem_of(api), Exception: _failure})
     app.router.redirect_slashes = False
-    return _SecurityHeaders(app)
+    return _SecurityHeaders(app, only_local=only_local)
 
 
 def beating(last_beat_s: Callable[[], float], clock: Callable[[], float], limit_s: float = 10.0) -> Checks:
@@ -167,11 +177,13 @@ _TOO_LARGE: Final = _problem_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 class _SecurityHeaders:
     """Puts the same headers on every answer, those about failures included: it stands around the application.
 
-    A head that is too large, which the server under it may have read in one piece, goes no further.
+    A head that is too large, which the server under it may have read in one piece, goes no further; nor does what is
+    meant for another machine.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, only_local: bool) -> None:
         self._app = app
+        self._only_local = only_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -179,6 +191,13 @@ class _SecurityHeaders:
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
+        await self._answer_to(scope)(scope, receive, send_with_headers)
+
+    def _answer_to(self, scope: Scope) -> ASGIApp:
         size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"])
-        answer = self._app if size <= MOST_HEAD_BYTES else _TOO_LARGE
-        await answer(scope, receive, send_with_headers)
+        if size > MOST_HEAD_BYTES:
+            return _TOO_LARGE
+        is_page = not scope["path"].startswith(API)
+        if self._only_local and is_page and not is_local(Headers(scope=scope).get("host", "")):
+            return misdirected().response(uuid4().hex)
+        return self._app
