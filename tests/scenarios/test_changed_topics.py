@@ -9,7 +9,7 @@ from tests.scenarios.harness import Scenario, until
 from tailrace.domain.errors import LogError
 from tailrace.main import Process
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
 async def running(made, **changes) -> tuple[Scenario, Process]:

