@@ -313,26 +313,36 @@ class PartitionJoin(Service):
         with self._parts.recorder.timed("decode"):
             decoded = self._parts.labels.decode_batch(records)
             homes = self._homes(decoded)
+            labels = decoded if _are_labels(decoded) else None
         writer.remember(records)
         read = 0
         while read < len(records):
             with self._parts.recorder.timed("join"):
-                read = self._join_some(records, decoded, homes, read)
+                read = self._join_some(records, decoded, labels, homes, read)
             await self._make_room()
             if self._room is not None:
                 await asyncio.sleep(0)  # what else lives here, scoring first, has its turn
 
     def _join_some(
-        self, records: Sequence[Record], decoded: Sequence[Label | Rejection], homes: Sequence[int], read: int
+        self,
+        records: Sequence[Record],
+        decoded: Sequence[Label | Rejection],
+        labels: Sequence[Label] | None,
+        homes: Sequence[int],
+        read: int,
     ) -> int:
-        """Read labels from `read` on; return the first that was not read, since a block must be written before."""
+        """Read labels from `read` on; return the first that was not read, since a block must be written before.
+
+        Args:
+            labels: What was decoded, where nothing of it was rejected.
+        """
         join, writer = self._made
         stop = len(records)
         if self._room is not None:
             stop = min(stop, read + _LABELS_AT_ONCE)
             self._load([label.id for label in decoded[read:stop] if isinstance(label, Label)])
-        if _are_labels(decoded):
-            return join.on_labels(decoded, homes, read, stop)
+        if labels is not None:
+            return join.on_labels(labels, homes, read, stop)
         for at in range(read, stop):
             label = decoded[at]
             if isinstance(label, Rejection):
