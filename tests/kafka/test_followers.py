@@ -6,6 +6,7 @@ import pytest
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.models.digest import digest_of
+from tailrace.domain.positions import show
 from tailrace.domain.snapshots import chain_problems
 from tailrace.domain.status import Role, RoleState, Verdict
 from tailrace.inspection.reading import opened
@@ -68,6 +69,49 @@ async def test_a_standby_takes_over_with_the_state_that_it_has_followed(make):
 
     assert handed is scenario.loop_of(standby).learn.live_state
     assert RoleState.WAITING is scenario.loop_of(standby).reports[Role.FOLLOW].state
+
+
+async def test_a_scorer_that_follows_answers_from_what_no_publication_contains(make):
+    """Guards fresh answers apart from the learner: a scorer that waits for publications would answer untrained."""
+    scenario = await make(snapshots={"every": "1h", "publish": "1h"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await learn(scenario, learner, 100)
+    live, models = scenario.loop_of(learner).models.live, scenario.loop_of(scorer).models
+
+    def has_caught_up():
+        return models.serving_position == live.position
+
+    await until(has_caught_up, "the scorer has caught up", 60.0)
+    events, _ = pairs(1, now_ms(), first=100)
+    await scenario.user.events(*events)
+    await until(lambda: scenario.loop_of(scorer).recorder.counts["events_scored"] > 100, "it is answered", 60.0)
+    last = (await scenario.user.predictions())[-1]
+
+    assert models.followed.position < live.position
+    assert last["position"] == show(live.position)
+    assert scenario.loop_of(scorer).recorder.label_to_influence_quantiles() is not None
+
+
+async def test_a_scorer_that_diverged_answers_from_what_was_published(make):
+    """Guards the way back: a state that is known to be wrong would go on serving."""
+    scenario = await make(snapshots={"every": "1h", "publish": "200ms"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await learn(scenario, learner, 50)
+    loop = scenario.loop_of(scorer)
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+    await learn(scenario, learner, 100, 50)
+    await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
+    await learn(scenario, learner, 20, 150)
+    live = scenario.loop_of(learner).models.live
+
+    await until(lambda: loop.models.serving_position == live.position, "the newest publication serves", 60.0)
+
+    assert loop.models.replica is None
+    assert digest_of(loop.models.current().model) == digest_of(live.champion.model)
 
 
 async def test_one_of_two_followers_takes_the_snapshots_and_the_other_goes_on_when_it_leaves(make):

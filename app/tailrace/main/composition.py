@@ -340,6 +340,9 @@ class Composition:
         loop.follow = FollowAgent(
             FollowParts(
                 fold=self._fold,
+                configured=domain.branch,
+                models=loop.models,
+                serves=not {Role.SCORE, Role.API}.isdisjoint(self._member.roles),
                 training=self._training,
                 reader=self._reader,
                 index=index,

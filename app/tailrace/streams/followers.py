@@ -1,7 +1,7 @@
-"""Which state serves: the learner's own in this process, or the newest published one.
+"""Which state serves: the learner's or a follower's own in this process, or the newest published one.
 
-Invariant: a server never goes below the highest position that it has served, except while the learner restores
-after a model raised, when the last published state serves.
+Invariant: a server never goes below the highest position that it has served, except after a model raised or a follower
+diverged in this process, when the last published state serves.
 """
 
 from __future__ import annotations
@@ -57,25 +57,33 @@ class Models:
     Attributes:
         followed: The newest published state; None before there is one.
         live: The learner's state while this process owns the training log and has caught up with it.
+        replica: The state of this process's follower, once it has caught up with the log. Handed to a learner, it goes
+            on serving while that one begins with it.
         on_learned: Told which examples the serving state contains from now on, where this process scores.
     """
 
     followed: Serving | None = None
     live: LoopState | None = None
+    replica: LoopState | None = None
     highest: Position = -1
     _served: str = ""  # lineage; goes on serving where the champion is a branch that cannot be folded here
     on_learned: Callable[[Examples], None] = lambda _examples: None
 
     def current(self) -> Serving | None:
         """Return what serves now; None: nothing is ready yet."""
-        live, followed = self.live, self.followed
-        if live is not None and live.position >= self.highest:
-            champion = live.champion or live.branches.get(self._served)
+        folded = self.folded
+        if folded is not None and folded.position >= self.highest:
+            champion = folded.champion or folded.branches.get(self._served)
             if champion is not None:
-                self.highest = live.position
+                self.highest = folded.position
                 self._served = champion.lineage
-                return serving_of(champion, live.position, live.ownership.log_id)
-        return followed
+                return serving_of(champion, folded.position, folded.ownership.log_id)
+        return self.followed
+
+    @property
+    def folded(self) -> LoopState | None:
+        """What is folded in this process and may serve: the learner's state, else a follower's."""
+        return self.live if self.live is not None else self.replica
 
     def follow(self, serving: Serving) -> None:
         """Serve a published state from now on, unless a newer one already does."""
@@ -84,21 +92,23 @@ class Models:
             self.highest = max(self.highest, serving.position)
 
     def retreat(self) -> None:
-        """Serve nothing until a published state is given: the live one is half-changed."""
-        self.live = self.followed = None
+        """Serve nothing until a published state is given: what is folded here is half-changed, or wrong."""
+        self.live = self.replica = self.followed = None
         self.highest = -1
 
     def rest(self) -> None:
-        """Serve the live state on as it is now: nobody learns here any more."""
-        serving, self.live = self.current() if self.live is not None else None, None
+        """Serve what is folded here on as it is now: nobody learns here any more."""
+        serving = self.current() if self.folded is not None else None
+        self.live = self.replica = None
         if serving is not None:
             self.follow(serving)
 
     @property
     def serving_position(self) -> Position | None:
         """Up to where the state that serves is folded, exclusive; None: nothing is ready yet."""
-        if self.live is not None and self.live.position >= self.highest:
-            return self.live.position
+        folded = self.folded
+        if folded is not None and folded.position >= self.highest:
+            return folded.position
         return None if self.followed is None else self.followed.position
 
 
@@ -197,8 +207,8 @@ class Follower(Service):
     async def _load(self, manifest: Manifest) -> bool:
         """Serve a state; return whether there is nothing more to do about it: False while the store does not answer."""
         models = self._models
-        live = models.live
-        if manifest.position < models.highest or (live is not None and live.position >= manifest.position):
+        folded = models.folded
+        if manifest.position < models.highest or (folded is not None and folded.position >= manifest.position):
             return True
         try:
             served = models.current()
@@ -236,6 +246,20 @@ class Follower(Service):
                 answers = await self._load(manifest)
         if self._models.followed is None:
             self._models.follow(await built_beside(self._fold, self._index, self._configured))
+
+
+async def serve_published(models: Models, index: SnapshotIndex, fold: Fold, configured: Branch) -> None:
+    """Serve the newest published state that is good; what was built beside, or an untrained model, without any."""
+    for manifest in index.by_position():
+        try:
+            bodies = await index.load(manifest)
+            branch = await asyncio.to_thread(served_branch, fold, bodies)
+        except (SnapshotRefused, CodecError) as refusal:
+            log.warning("published state refused", why=str(refusal))
+        else:
+            models.follow(serving_of(branch, manifest.position, manifest.log_id))
+            return
+    models.follow(await built_beside(fold, index, configured))
 
 
 async def built_beside(fold: Fold, index: SnapshotIndex, configured: Branch) -> Serving:

@@ -28,7 +28,7 @@ from mode import Service
 
 from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import Branch
-from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
+from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
@@ -41,7 +41,7 @@ from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
+from tailrace.streams.followers import Models, serve_published
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.other_learners import OtherLearners
@@ -463,7 +463,7 @@ class Term(Service):
         parts.models.retreat()  # 1
         self._source.pause((parts.training.partition,))
         self._let_go(offset_of(failure.position))
-        await self._serve_published()
+        await serve_published(parts.models, parts.index, parts.fold, parts.configured)
         log.error(
             "the model raised; the example is skipped",
             position=show(failure.position),
@@ -479,19 +479,6 @@ class Term(Service):
         if fails_often and failure.branch not in self._retired:
             self._retired.add(failure.branch)
             await self._keeper().retire_failing(failure.branch, pointers.epoch, reason)
-
-    async def _serve_published(self) -> None:
-        parts = self._parts
-        for manifest in parts.index.by_position():
-            try:
-                bodies = await parts.index.load(manifest)
-                branch = await asyncio.to_thread(served_branch, parts.fold, bodies)
-            except (SnapshotRefused, CodecError) as refusal:
-                log.warning("published state refused", why=str(refusal))
-            else:
-                parts.models.follow(serving_of(branch, manifest.position, manifest.log_id))
-                return
-        parts.models.follow(await built_beside(parts.fold, parts.index, parts.configured))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""
