@@ -6,7 +6,7 @@ import pytest
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.models.digest import digest_of
-from tailrace.domain.positions import show
+from tailrace.domain.positions import parse
 from tailrace.domain.snapshots import chain_problems
 from tailrace.domain.status import Role, RoleState, Verdict
 from tailrace.inspection.reading import opened
@@ -78,19 +78,46 @@ async def test_a_scorer_that_follows_answers_from_what_no_publication_contains(m
     scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
     await learn(scenario, learner, 100)
     live, models = scenario.loop_of(learner).models.live, scenario.loop_of(scorer).models
-
-    def has_caught_up():
-        return models.serving_position == live.position
-
-    await until(has_caught_up, "the scorer has caught up", 60.0)
+    await until(lambda: models.serving_position == live.position, "the scorer has caught up", 60.0)
+    learned = live.position
     events, _ = pairs(1, now_ms(), first=100)
     await scenario.user.events(*events)
     await until(lambda: scenario.loop_of(scorer).recorder.counts["events_scored"] > 100, "it is answered", 60.0)
     last = (await scenario.user.predictions())[-1]
+    x = {name: events[0][name] for name in ("a", "b")}
 
-    assert models.followed.position < live.position
-    assert last["position"] == show(live.position)
+    assert models.followed.position < learned <= parse(last["position"])
+    assert last["proba"] == live.champion.model.predict_proba_one(x)[True]
     assert scenario.loop_of(scorer).recorder.label_to_influence_quantiles() is not None
+
+
+async def test_a_scorer_whose_model_raised_answers_from_what_was_published_then_follows_again(make):
+    """Guards the state that is kept ready: what was published when the process began would serve, or nothing."""
+    model = "HoeffdingTreeClassifier(grace_period=10)"
+    scenario = await make(champion={"model": model}, snapshots={"every": "1h", "publish": "200ms"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await scenario.user.events({"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308})
+    await learn(scenario, learner, 60)
+    models, learned = scenario.loop_of(scorer).models, scenario.loop_of(learner).models.live.position
+
+    def is_ready():
+        positions = models.followed.position, models.serving_position
+        return models.replica is not None and min(positions) >= learned
+
+    await until(is_ready, "the scorer has caught up, and has what was published", 60.0)
+    went_back, drop = [], models.drop_replica
+
+    def dropped():
+        drop()
+        went_back.append(models.current().position)
+
+    models.drop_replica = dropped
+    await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
+    await until(lambda: models.replica is not None and models.replica.champion.skipped == 1, "it follows again", 60.0)
+
+    assert len(went_back) == 1
+    assert went_back[0] >= learned
 
 
 async def test_a_scorer_that_diverged_answers_from_what_was_published(make):

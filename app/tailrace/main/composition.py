@@ -340,7 +340,6 @@ class Composition:
         loop.follow = FollowAgent(
             FollowParts(
                 fold=self._fold,
-                configured=domain.branch,
                 models=loop.models,
                 serves=not {Role.SCORE, Role.API}.isdisjoint(self._member.roles),
                 training=self._training,

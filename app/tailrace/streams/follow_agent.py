@@ -25,7 +25,7 @@ import structlog
 from mode import Service
 
 from tailrace.domain.blocks import Examples
-from tailrace.domain.branches import Branch, part_name
+from tailrace.domain.branches import part_name
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
@@ -35,7 +35,7 @@ from tailrace.domain.state import LoopState
 from tailrace.domain.status import MemberStatus, Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
-from tailrace.streams.followers import Models, serve_published
+from tailrace.streams.followers import Models
 from tailrace.streams.hearing import following, heartbeats_of_others
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
@@ -57,7 +57,6 @@ class FollowParts:
     """What the follow agent works with.
 
     Attributes:
-        configured: The model of the configuration, as a branch.
         models: Of this process.
         serves: Whether this process answers anything.
         takes_snapshots: Whether followers take the snapshots of this loop.
@@ -67,7 +66,6 @@ class FollowParts:
     """
 
     fold: Fold
-    configured: Branch
     models: Models
     serves: bool
     training: TrainingLog
@@ -176,6 +174,7 @@ class FollowAgent(Service):
         self._resumed.clear()
         async with self._at_block_end:
             state, self._state = self._state, None
+        self._new.clear()
         self.digests.forget()
         if not self.is_down:
             self._parts.report.set(RoleState.WAITING, "this process learns; it follows again when it no longer does")
@@ -195,9 +194,10 @@ class FollowAgent(Service):
                 await self.wait(self._resumed.wait())
                 continue
             try:
-                await self._follow()
-            except FoldError as failure:
-                await self._await_skip(failure)
+                try:
+                    await self._follow()
+                except FoldError as failure:
+                    await self._await_skip(failure)
             except (ForeignLogError, CodecError, SnapshotRefused, WarmingFailed) as problem:
                 self._stay_down(str(problem))
 
@@ -209,7 +209,7 @@ class FollowAgent(Service):
         start, end = offset_of(state.position), (await training.range()).end
         self._notices = await training.notices(start, end, state.ownership)
         await self._hold_missing(state)
-        if self._is_lent:
+        if self._is_lent or self.is_down:
             return
         self._state = state
         self._new.clear()
@@ -233,9 +233,12 @@ class FollowAgent(Service):
             try:
                 if record is not None:
                     await self._fold(state, record)
+            except asyncio.CancelledError:
+                self._state = None  # whole rows were folded; it may serve to the end
+                raise
             except BaseException:
                 self._state = None  # half-changed
-                await self._serve_no_more()
+                self._parts.models.drop_replica()
                 raise
             if self._state is state and self.is_writer:
                 await self._parts.writer.if_due(state)
@@ -262,8 +265,8 @@ class FollowAgent(Service):
             await self._compared(self._comparison.mine(digests))
         parts.recorder.model_position(Role.FOLLOW, record.offset + 1)
         if parts.models.replica is state:
-            parts.models.on_learned(block.examples)
-        else:
+            parts.models.learned(record.offset, block.examples)
+        elif parts.serves:
             self._new.append((record.offset, block.examples))
 
     def _serve(self, state: LoopState) -> None:
@@ -271,19 +274,9 @@ class FollowAgent(Service):
         models = self._parts.models
         if not self._parts.serves or models.replica is state:
             return
-        served = offset_of(models.serving_position or 0)
         models.replica = state
         while self._new:
-            offset, examples = self._new.popleft()
-            if offset >= served:
-                models.on_learned(examples)
-
-    async def _serve_no_more(self) -> None:
-        """Let the last published state answer: nobody may be told what a state says that is half-changed or wrong."""
-        parts = self._parts
-        if parts.models.replica is not None:
-            parts.models.retreat()
-            await serve_published(parts.models, parts.index, parts.fold, parts.configured)
+            models.learned(*self._new.popleft())
 
     async def _hold_missing(self, state: LoopState) -> None:
         parts = self._parts
@@ -350,14 +343,14 @@ class FollowAgent(Service):
 
     async def _diverge(self, found: Divergence) -> None:
         self._parts.recorder.diverged()
-        self._state = None
-        await self._serve_no_more()
+        self._parts.models.drop_replica()
         self._stay_down(f"this follower diverged: {in_words(found)}; `tailrace verify` says which of the two is right")
         await self._parts.announcements.divergence(found)
 
     def _stay_down(self, reason: str) -> None:
         log.error("following stays down, the process goes on", why=reason)
         self._state, self._is_writer = None, False
+        self._new.clear()
         self.digests.forget()
         self._parts.report.set(RoleState.FAILED, reason)
         self.add_future(self._leave())

@@ -1,7 +1,8 @@
 """Which state serves: the learner's or a follower's own in this process, or the newest published one.
 
 Invariant: a server never goes below the highest position that it has served, except after a model raised or a follower
-diverged in this process, when the last published state serves.
+diverged in this process, when the last published state serves. Where a follower is ahead, that state is kept ready
+beside it, so that nothing has to be read then.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Models:
         live: The learner's state while this process owns the training log and has caught up with it.
         replica: The state of this process's follower, once it has caught up with the log. Handed to a learner, it goes
             on serving while that one begins with it.
-        on_learned: Told which examples the serving state contains from now on, where this process scores.
+        on_learned: Told once which examples the serving state contains from now on, where this process scores.
     """
 
     followed: Serving | None = None
@@ -67,6 +68,7 @@ class Models:
     replica: LoopState | None = None
     highest: Position = -1
     _served: str = ""  # lineage; goes on serving where the champion is a branch that cannot be folded here
+    _told: int = -1  # offset up to which examples were told, exclusive; -1: nothing has served yet
     on_learned: Callable[[Examples], None] = lambda _examples: None
 
     def current(self) -> Serving | None:
@@ -88,13 +90,31 @@ class Models:
     def follow(self, serving: Serving) -> None:
         """Serve a published state from now on, unless a newer one already does."""
         if self.followed is None or serving.position >= self.followed.position:
+            if self._told < 0:
+                self._told = offset_of(serving.position)
             self.followed = serving
             self.highest = max(self.highest, serving.position)
 
+    def learned(self, offset: int, examples: Examples) -> None:
+        """Tell of a block that the serving state contains from now on, unless that was told before."""
+        if offset >= self._told:
+            self._told = offset + 1
+            self.on_learned(examples)
+
+    def told_from(self, position: Position) -> int:
+        """Return the offset from which on a state of a later position than this one has something to tell."""
+        return max(self._told, offset_of(position))
+
     def retreat(self) -> None:
-        """Serve nothing until a published state is given: what is folded here is half-changed, or wrong."""
+        """Serve nothing until a published state is given: the live one is half-changed."""
         self.live = self.replica = self.followed = None
         self.highest = -1
+
+    def drop_replica(self) -> None:
+        """Serve the last published state: what was followed is half-changed, or wrong."""
+        if self.replica is not None:
+            self.replica = None
+            self.highest = -1 if self.followed is None else self.followed.position
 
     def rest(self) -> None:
         """Serve what is folded here on as it is now: nobody learns here any more."""
@@ -207,13 +227,14 @@ class Follower(Service):
     async def _load(self, manifest: Manifest) -> bool:
         """Serve a state; return whether there is nothing more to do about it: False while the store does not answer."""
         models = self._models
-        folded = models.folded
-        if manifest.position < models.highest or (folded is not None and folded.position >= manifest.position):
+        live = models.live
+        lowest = models.highest if models.followed is None else models.followed.position
+        if manifest.position < lowest or (live is not None and live.position >= manifest.position):
             return True
         try:
             served = models.current()
             log_id = "" if served is None else served.log_id  # another log is begun only while no process runs
-            bodies = await self._index.load(manifest, log_id=log_id, not_below=max(models.highest, 0))
+            bodies = await self._index.load(manifest, log_id=log_id, not_below=max(lowest, 0))
             branch = await asyncio.to_thread(served_branch, self._fold, bodies)
         except (SnapshotRefused, CodecError) as refusal:
             reason = getattr(refusal, "reason", "codec")
@@ -229,10 +250,13 @@ class Follower(Service):
     async def _note_labels(self, before: Position, now: Position) -> None:
         """Read in the log which labels the new state contains and the one before it did not."""
         end = offset_of(now)
+        start = max(self._models.told_from(before), end - _RECORDS_READ)
+        if start >= end:
+            return  # a follower of the log in this process has told them
         try:
-            async for record in self._training.records(max(offset_of(before), end - _RECORDS_READ), end):
+            async for record in self._training.records(start, end):
                 if isinstance(record.record, TrainingBlock):
-                    self._models.on_learned(record.record.examples)
+                    self._models.learned(record.offset, record.record.examples)
         except LogError as problem:
             log.info("labels of the new state cannot be told", why=str(problem))
 
@@ -246,20 +270,6 @@ class Follower(Service):
                 answers = await self._load(manifest)
         if self._models.followed is None:
             self._models.follow(await built_beside(self._fold, self._index, self._configured))
-
-
-async def serve_published(models: Models, index: SnapshotIndex, fold: Fold, configured: Branch) -> None:
-    """Serve the newest published state that is good; what was built beside, or an untrained model, without any."""
-    for manifest in index.by_position():
-        try:
-            bodies = await index.load(manifest)
-            branch = await asyncio.to_thread(served_branch, fold, bodies)
-        except (SnapshotRefused, CodecError) as refusal:
-            log.warning("published state refused", why=str(refusal))
-        else:
-            models.follow(serving_of(branch, manifest.position, manifest.log_id))
-            return
-    models.follow(await built_beside(fold, index, configured))
 
 
 async def built_beside(fold: Fold, index: SnapshotIndex, configured: Branch) -> Serving:

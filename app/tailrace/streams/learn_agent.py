@@ -28,7 +28,7 @@ from mode import Service
 
 from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import Branch
-from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost
+from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Logged, Notices
 from tailrace.domain.positions import offset_of, row_of, show
@@ -41,7 +41,7 @@ from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, serve_published
+from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.other_learners import OtherLearners
@@ -173,7 +173,7 @@ class Term(Service):
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
         self._served = 0  # while restoring: offset up to which what serves is folded
-        self._new: deque[Examples] = deque(maxlen=_NEW_KEPT)  # while restoring: of blocks that it does not contain
+        self._new: deque[tuple[int, Examples]] = deque(maxlen=_NEW_KEPT)  # while restoring: blocks it does not contain
 
     def give(self, batch: RecordBatch) -> None:
         """Take a batch; the source bounds how many."""
@@ -274,7 +274,7 @@ class Term(Service):
         self.is_live = True
         parts.models.live = state
         while self._new:
-            parts.models.on_learned(self._new.popleft())
+            parts.models.learned(*self._new.popleft())
         parts.writer.restored(state)
         parts.report.set(RoleState.RUNNING)
         if self._commands is None:
@@ -288,6 +288,7 @@ class Term(Service):
         if state is not None and await parts.restoring.still_holds(state):
             log.info("the follower's state is taken over", position=show(state.position))
             return state
+        parts.models.drop_replica()
         return await parts.restoring.newest_good(lambda: self.should_stop)
 
     async def _claim(self, state: LoopState) -> None:
@@ -380,9 +381,9 @@ class Term(Service):
             skipped = _skipped(state) - skipped
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
-                parts.models.on_learned(block.examples)
+                parts.models.learned(record.offset, block.examples)
             elif record.offset >= self._served:
-                self._new.append(block.examples)
+                self._new.append((record.offset, block.examples))
         if self.is_live:
             digests = await parts.digests.block_closed(state, counted)
             if digests is not None:
@@ -463,7 +464,7 @@ class Term(Service):
         parts.models.retreat()  # 1
         self._source.pause((parts.training.partition,))
         self._let_go(offset_of(failure.position))
-        await serve_published(parts.models, parts.index, parts.fold, parts.configured)
+        await self._serve_published()
         log.error(
             "the model raised; the example is skipped",
             position=show(failure.position),
@@ -479,6 +480,19 @@ class Term(Service):
         if fails_often and failure.branch not in self._retired:
             self._retired.add(failure.branch)
             await self._keeper().retire_failing(failure.branch, pointers.epoch, reason)
+
+    async def _serve_published(self) -> None:
+        parts = self._parts
+        for manifest in parts.index.by_position():
+            try:
+                bodies = await parts.index.load(manifest)
+                branch = await asyncio.to_thread(served_branch, parts.fold, bodies)
+            except (SnapshotRefused, CodecError) as refusal:
+                log.warning("published state refused", why=str(refusal))
+            else:
+                parts.models.follow(serving_of(branch, manifest.position, manifest.log_id))
+                return
+        parts.models.follow(await built_beside(parts.fold, parts.index, parts.configured))
 
     def _let_go(self, next_offset: int) -> None:
         """Forget what came and was not folded; it is not in flight any more, nor completed."""
