@@ -47,8 +47,19 @@ class Figures:
         Raises:
             NotMeasured: There is no round in which both ran.
         """
-        pairs = zip(self._of(self.runs, first), self._of(self.runs, second), strict=False)
-        found = [of(one) / over(other) for one, other in pairs if one is not None and other is not None]
+        return [of(one) / over(other) for one, other in self.pairs(self.runs, first, second)]
+
+    def pairs(self, kind: dict[str, list[Any]], first: str, second: str) -> list[tuple[Any, Any]]:
+        """Return what two of `runs`, `latencies` or `refolds` came to, of each round that has both.
+
+        Raises:
+            NotMeasured: There is no such round.
+        """
+        found = [
+            (one, other)
+            for one, other in zip(self._of(kind, first), self._of(kind, second), strict=False)
+            if one is not None and other is not None
+        ]
         if not found:
             raise NotMeasured(f"no round has both {first} and {second}")
         return found

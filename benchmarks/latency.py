@@ -88,6 +88,9 @@ _BY_NAME = {contender.name: contender for contender in lineup.LINEUP}
 _FOLLOWED = replace(_BY_NAME[lineup.LOOP], parts=(("score", "join", "learn"), ("follow",)))
 """All roles in one process, and beside it another one that takes the snapshots."""
 
+FOLLOWING = "Tailrace, two processes, the scorer follows the log"
+_FOLLOWING = replace(_BY_NAME[lineup.APART], parts=(("score", "follow"), ("join", "learn")))
+
 HALF = "at half the greatest rate"
 LARGE, LARGE_STILL = "10 MB state, a follower writes it every second", "10 MB state, nobody writes it"
 
@@ -109,6 +112,7 @@ SCENARIOS = (
             lineup.FAUST,
         )
     ),
+    Scenario(FOLLOWING, _FOLLOWING),
     Scenario(HALF, _BY_NAME[lineup.LOOP], rate=None),
     Scenario(LARGE_STILL, _FOLLOWED, wide=True, before=20_000, snapshots=_snapshots(every="1h")),
     Scenario(LARGE, _FOLLOWED, wide=True, before=20_000, snapshots=_snapshots(every="1s")),

@@ -9,6 +9,7 @@ from benchmarks.configuration import COMPILED, UNMODIFIED
 from benchmarks.environments import OURS
 
 RIVER = "bare River"
+RIVER_AT_ONCE = "bare River, labels at once"
 LOOP = "Tailrace"
 LOOP_COMPILED = "Tailrace, compiled"
 APART = "Tailrace, two processes"
@@ -86,6 +87,7 @@ QUICK = (YARDSTICK, _ours(LOOP), _ours(LOOP_COMPILED, compiled=COMPILED))
 
 LINEUP = (
     *QUICK,
+    Contender(RIVER_AT_ONCE, "bare_river", uses_kafka=False, options={"lag": 0}),
     _ours(APART, _APART),
     _ours(APART_COMPILED, _APART, compiled=COMPILED),
     _ours(FOUR, partitions=4),

@@ -146,6 +146,7 @@ class Rounds:
             runs = [run.rate for run in self.figures.runs.get(scenario.contender.name, ()) if run is not None]
             if not runs:
                 self.figures.failures[scenario.name] = f"the greatest rate of {scenario.contender.name} is not known"
+                self.figures.latencies.setdefault(scenario.name, []).append(None)
                 return
             rate = runs[-1] / 2
         found = await self._one(scenario.name, lambda: latency.measure(scenario, bootstrap, rate))

@@ -164,7 +164,8 @@ async def run(contender: Contender, bootstrap: str, inputs: Inputs, within_s: fl
 
 
 async def _in_memory(contender: Contender, count: int, within_s: float) -> Outcome:
-    async with started(python_of(contender.environment), contender.module, Task(count=count)) as child:
+    task = Task(count=count, options=contender.options)
+    async with started(python_of(contender.environment), contender.module, task) as child:
         await child.says(HANDLED, within_s + _START_WITHIN_S)
         return Outcome(count, (await child.measured(),))
 

@@ -65,15 +65,15 @@ class Run:
                 self._samples.begin()
             if is_alone:
                 await self._until(lambda: self._is_handled(loop))
-                ended_s, used_s = protocol.now_s(), protocol.cpu_s() - begun_cpu_s
+                ended_s = protocol.now_s()
                 if self._samples is not None:
-                    self.sampled = self._samples.end(used_s)
+                    self.sampled = self._samples.end(protocol.cpu_s() - begun_cpu_s)
                 protocol.say_handled()
                 await line
             else:
                 await line
-                ended_s, used_s = protocol.now_s(), protocol.cpu_s() - begun_cpu_s
-            return self._measured(loop, begun_s, ended_s, used_s)
+                ended_s = protocol.now_s()
+            return self._measured(loop, begun_s, ended_s, protocol.cpu_s() - begun_cpu_s)
         finally:
             await process.stop()
 

@@ -1,8 +1,8 @@
 """Tries the faults and writes what they came to: `python -m tests.faults [--size ci|full] [--only F05 …] [--seed N]`.
 
 Each runs in a process of its own, a few side by side, since most of a fault is waiting. One in which a check found
-something wrong has failed. One that waited in vain is tried once more, with the machine for itself, and the table says
-so: what a busy machine delays is no fault of the loop. Ends with 1 when one failed, or when recoveries took too long,
+something wrong has failed. One that waited in vain, or recovered too slowly, is tried once more, with the machine for
+itself, and the table says so: what a busy machine delays is no fault of the loop. Ends with 1 when one failed, or when recoveries took too long,
 and prints the line that runs it again.
 """
 
@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.faults.catalog import Fault, Size, load_cases
-from tests.faults.table import BOUNDS_S, p99, write_table
+from tests.faults.catalog import LANES, Fault, Size, load_cases
+from tests.faults.table import BOUNDS_S, p99, too_slow, write_table
 from tests.log_forms import REPOSITORY
 
-LANES = 3
 FULL_FACTOR = 10.0
 OUT = REPOSITORY / "benchmarks" / "faults.md"
 
@@ -66,22 +65,21 @@ class Runner:
         self._running: list[Running] = []
 
     def run(self, faults: Sequence[Fault]) -> None:
-        """Try all of them; those that need the machine for themselves at the end, and then those that waited in vain."""
-        waiting = [each for each in faults if not each.alone]
-        alone = [each for each in faults if each.alone]
+        """Try all of them; those that need much of the machine at the end, and then those that are tried again."""
         # The longest first: nobody waits for one at the end.
-        waiting.sort(key=lambda each: -each.limit_s)
+        waiting = sorted(faults, key=lambda each: (-each.lanes, -each.limit_s))
         try:
             while waiting or self._running:
-                while waiting and len(self._running) < self._lanes:
+                while waiting and self._has_room_for(waiting[0]):
                     self._start(waiting.pop(0))
                 self._collect()
-            for each in alone:
-                self._try_alone(each)
             self._try_again(faults)
         finally:
             for running in self._running:
                 running.kill()
+
+    def _has_room_for(self, fault: Fault) -> bool:
+        return len(self._running) < min([self._lanes, fault.lanes, *(each.fault.lanes for each in self._running)])
 
     def _try_alone(self, fault: Fault) -> None:
         self._start(fault)
@@ -91,11 +89,12 @@ class Runner:
     def _try_again(self, faults: Sequence[Fault]) -> None:
         for each in faults:
             before = next(found for found in self.found if found["number"] == each.number)
-            if before["failure"] and not before.get("violated"):
+            reason = before["failure"] or too_slow(before)
+            if reason and not before.get("violated"):
                 self.found.remove(before)
                 (self._folder / f"{each.number}.json").unlink(missing_ok=True)
                 self._try_alone(each)
-                self.found[-1]["before"] = before["failure"]
+                self.found[-1]["before"] = reason
 
     def _start(self, fault: Fault) -> None:
         out, log = self._folder / f"{fault.number}.json", (self._folder / f"{fault.number}.log").open("wb")

@@ -81,6 +81,9 @@ class Result:
 
 Story = Callable[[Trial], Awaitable[Result]]
 
+LANES = 3
+"""How many faults are tried at once: most of a fault is waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -91,7 +94,7 @@ class Fault:
         title: What breaks, in a few words.
         ci: How often in the size `ci`; `full` likewise.
         limit_s: What a run in the size `ci` may take at most; ten times as much in the other.
-        alone: It needs the machine for itself: what is measured is how long something takes.
+        lanes: How many may be tried at once while it is; fewer, where what is measured is how long something takes.
     """
 
     number: str
@@ -99,7 +102,7 @@ class Fault:
     ci: int
     full: int
     limit_s: float
-    alone: bool
+    lanes: int
     story: Story
 
     def times(self, size: Size) -> int:
@@ -111,13 +114,13 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    number: str, title: str, *, ci: int, full: int, limit_s: float = 300.0, alone: bool = False
+    number: str, title: str, *, ci: int, full: int, limit_s: float = 300.0, lanes: int = LANES
 ) -> Callable[[Story], Story]:
     """Put a story into the catalogue."""
 
     def add(story: Story) -> Story:
         assert number not in FAULTS, number
-        FAULTS[number] = Fault(number, title, ci, full, limit_s, alone, story)
+        FAULTS[number] = Fault(number, title, ci, full, limit_s, lanes, story)
         return story
 
     return add

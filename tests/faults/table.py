@@ -39,6 +39,15 @@ def p99(found: Sequence[dict[str, Any]], kind: str) -> float | None:
     return percentile([s for each in found for s in each.get("recoveries_s", {}).get(kind, [])], 0.99)
 
 
+def too_slow(each: dict[str, Any]) -> str:
+    """Say which recovery of a fault took longer than its bound; "" when none did."""
+    for kind, bound_s in BOUNDS_S.items():
+        slowest_s = max(each.get("recoveries_s", {}).get(kind, []), default=0.0)
+        if slowest_s > bound_s:
+            return f"a recovery ({kind}) took {slowest_s:.1f} s, at most {bound_s:.0f} s"
+    return ""
+
+
 def write_table(path: Path, found: Sequence[dict[str, Any]], size: str, seed: int, seconds: float) -> None:
     """Write the table of what the faults came to."""
     lines = [
@@ -55,7 +64,7 @@ def write_table(path: Path, found: Sequence[dict[str, Any]], size: str, seed: in
                 f"Recovery over all {len(times)} kills with a session timeout of {kind}: p50 {percentile(times, 0.5):.1f} s, "
                 f"p99 {percentile(times, 0.99):.1f} s (at most {bound_s:.0f} s).\n"
             )
-    notes = [f"- {each['number']}: {note}" for each in found for note in each.get("notes", [])]
+    notes = [f"- {each['number']}: {' '.join(note.split())}" for each in found for note in each.get("notes", [])]
     lines += ["Measured besides:\n", *notes, ""] if notes else []
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     lines.append(

@@ -73,3 +73,40 @@ def test_what_waited_in_vain_is_tried_once_more_and_what_is_wrong_is_not(tmp_pat
     assert tried == ([] if is_violated else ["F01"])
     (found,) = runner.found
     assert (found["failure"], found.get("before")) == (("it failed", None) if is_violated else ("", "it failed"))
+
+
+def test_a_recovery_that_took_too_long_is_tried_once_more(tmp_path, monkeypatch):
+    runner = Runner(Size.CI, 1, 1, tmp_path)
+    slow, quick = (
+        {"number": "F01", "failure": "", "seconds": 1.0, "recoveries_s": {"2s": [1.0, longest_s]}}
+        for longest_s in (4.1, 3.9)
+    )
+    runner.found.append(slow)
+    monkeypatch.setattr(runner, "_try_alone", lambda _fault: runner.found.append(dict(quick)))
+
+    runner._try_again([load_cases()["F01"]])
+
+    assert runner.found == [{**quick, "before": "a recovery (2s) took 4.1 s, at most 4 s"}]
+
+
+def test_what_measures_time_runs_beside_as_little_as_it_says(tmp_path, monkeypatch):
+    """Guards the recovery times of the table: three faults at once take both cores."""
+    runner, beside = Runner(Size.CI, 1, 3, tmp_path), {}
+    faults = [load_cases()[number] for number in ("F24", "F01", "F02", "F05", "F06", "F10", "F11")]
+
+    def start(fault) -> None:
+        runner._running.append(Running(fault, None, None, tmp_path, 0.0))
+        for each in runner._running:
+            beside[each.fault.number] = max(beside.get(each.fault.number, 0), len(runner._running))
+
+    def collect() -> None:
+        runner.found.append({"number": runner._running.pop(0).fault.number, "failure": "", "recoveries_s": {}})
+
+    monkeypatch.setattr(runner, "_start", start)
+    monkeypatch.setattr(runner, "_collect", collect)
+    runner.run(faults)
+
+    assert beside["F24"] == 1
+    assert beside["F01"] == beside["F02"] == 2
+    assert beside["F05"] == beside["F06"] == beside["F10"] == 3
+    assert {each["number"] for each in runner.found} == {each.number for each in faults}

@@ -6,10 +6,12 @@ import pytest
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.models.digest import digest_of
+from tailrace.domain.positions import parse
 from tailrace.domain.snapshots import chain_problems
 from tailrace.domain.status import Role, RoleState, Verdict
 from tailrace.inspection.reading import opened
 from tailrace.inspection.status import picture_of
+from tailrace.streams.followers import Models
 
 FORWARD = (Role.SCORE, Role.JOIN)
 
@@ -68,6 +70,80 @@ async def test_a_standby_takes_over_with_the_state_that_it_has_followed(make):
 
     assert handed is scenario.loop_of(standby).learn.live_state
     assert RoleState.WAITING is scenario.loop_of(standby).reports[Role.FOLLOW].state
+
+
+async def test_a_scorer_that_follows_answers_from_what_no_publication_contains(make):
+    """Guards fresh answers apart from the learner: a scorer that waits for publications would answer untrained."""
+    scenario = await make(snapshots={"every": "1h", "publish": "1h"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await learn(scenario, learner, 100)
+    live, models = scenario.loop_of(learner).models.live, scenario.loop_of(scorer).models
+    await until(lambda: models.serving_position == live.position, "the scorer has caught up", 60.0)
+    learned = live.position
+    events, _ = pairs(1, now_ms(), first=100)
+    await scenario.user.events(*events)
+    await until(lambda: scenario.loop_of(scorer).recorder.counts["events_scored"] > 100, "it is answered", 60.0)
+    last = (await scenario.user.predictions())[-1]
+    x = {name: events[0][name] for name in ("a", "b")}
+
+    assert models.followed is None or models.followed.position < learned
+    assert learned <= parse(last["position"])
+    assert last["proba"] == live.champion.model.predict_proba_one(x)[True]
+    assert scenario.loop_of(scorer).recorder.label_to_influence_quantiles() is not None
+
+
+async def test_a_scorer_whose_model_raised_answers_from_what_was_published_then_follows_again(make, monkeypatch):
+    """Guards the state that is kept ready: what was published when the process began would serve, or nothing."""
+    model = "HoeffdingTreeClassifier(grace_period=10)"
+    scenario = await make(champion={"model": model}, snapshots={"every": "1h", "publish": "200ms"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await scenario.user.events({"id": "huge", "at": now_ms(), "a": 1e308, "b": -1e308})
+    await learn(scenario, learner, 60)
+    models, learned = scenario.loop_of(scorer).models, scenario.loop_of(learner).models.live.position
+
+    def is_ready():
+        published, serving = models.followed, models.serving_position
+        return models.replica is not None and published is not None and min(published.position, serving) >= learned
+
+    await until(is_ready, "the scorer has caught up, and has what was published", 60.0)
+    went_back, drop = [], Models.drop_replica
+
+    def dropped(each):
+        had_one = each.replica is not None
+        drop(each)
+        if had_one:
+            went_back.append(each.current().position)
+
+    monkeypatch.setattr(Models, "drop_replica", dropped)
+    await scenario.user.labels({"id": "huge", "at": now_ms(), "y": True})
+    await until(lambda: models.replica is not None and models.replica.champion.skipped == 1, "it follows again", 60.0)
+
+    assert len(went_back) == 1
+    assert went_back[0] >= learned
+
+
+async def test_a_scorer_that_diverged_answers_from_what_was_published(make):
+    """Guards the way back: a state that is known to be wrong would go on serving."""
+    scenario = await make(snapshots={"every": "1h", "publish": "200ms"})
+    learner = await scenario.start([Role.JOIN, Role.LEARN])
+    scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
+    await learn(scenario, learner, 50)
+    loop = scenario.loop_of(scorer)
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+    await learn(scenario, learner, 100, 50)
+    await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
+    await learn(scenario, learner, 20, 150)
+    live = scenario.loop_of(learner).models.live
+
+    await until(lambda: loop.models.serving_position == live.position, "the newest publication serves", 60.0)
+
+    assert loop.models.replica is None
+    serving, learned = (each["StandardScaler"].means for each in (loop.models.current().model, live.champion.model))
+    assert serving == learned
 
 
 async def test_one_of_two_followers_takes_the_snapshots_and_the_other_goes_on_when_it_leaves(make):

@@ -340,6 +340,8 @@ class Composition:
         loop.follow = FollowAgent(
             FollowParts(
                 fold=self._fold,
+                models=loop.models,
+                serves=not {Role.SCORE, Role.API}.isdisjoint(self._member.roles),
                 training=self._training,
                 reader=self._reader,
                 index=index,

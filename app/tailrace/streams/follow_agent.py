@@ -1,12 +1,13 @@
 """The follow agent: folds the training log without owning it, beside the learner, in a process of its own.
 
-It restores what the learner would restore, folds the same records and holds the same branches; it claims, appends and
-serves nothing. Three things come of it:
+It restores what the learner would restore, folds the same records and holds the same branches; it claims and appends
+nothing. Four things come of it:
     1. A learner in the same process that gets the training log begins with this state instead of a snapshot.
     2. Digests at agreed positions are compared with those of every other member. Where they differ, this follower
        says so and stops: its state is no longer used for anything. The process goes on.
     3. Where followers take the snapshots, the one that the group `tailrace.<loop>.follow` gives the training log to
        writes them; it asks by a commit before each one whether it still is that one.
+    4. A process that scores too serves this state, which waits for no publication.
 
 An example at which a model raises here must raise at the learner too: the follower waits for the skip in the log,
 then restores and folds again. A learner that goes on without one has come to something else.
@@ -15,6 +16,7 @@ then restores and folds again. A learner that goes on without one has come to so
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -22,6 +24,7 @@ from time import perf_counter
 import structlog
 from mode import Service
 
+from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import part_name
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold
@@ -32,6 +35,7 @@ from tailrace.domain.state import LoopState
 from tailrace.domain.status import MemberStatus, Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
+from tailrace.streams.followers import Models
 from tailrace.streams.hearing import following, heartbeats_of_others
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
@@ -45,6 +49,7 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_S = 0.2  # for a skip that the learner has to append
+_NEW_KEPT = 1_000  # blocks of a tail whose labels are told when it serves; of a longer one, the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class FollowParts:
     """What the follow agent works with.
 
     Attributes:
+        models: Of this process.
+        serves: Whether this process answers anything.
         takes_snapshots: Whether followers take the snapshots of this loop.
         member: The name of this process, whose own heartbeats say nothing new.
         status_topic: Where the others tell their digests.
@@ -59,6 +66,8 @@ class FollowParts:
     """
 
     fold: Fold
+    models: Models
+    serves: bool
     training: TrainingLog
     reader: Reader
     index: SnapshotIndex
@@ -93,6 +102,7 @@ class FollowAgent(Service):
         self._one_asks = asyncio.Lock()  # snapshots and publications are written beside each other
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
+        self._new: deque[tuple[int, Examples]] = deque(maxlen=_NEW_KEPT)  # by offset; before this state serves
 
     @property
     def followed(self) -> LoopState | None:
@@ -164,6 +174,7 @@ class FollowAgent(Service):
         self._resumed.clear()
         async with self._at_block_end:
             state, self._state = self._state, None
+        self._new.clear()
         self.digests.forget()
         if not self.is_down:
             self._parts.report.set(RoleState.WAITING, "this process learns; it follows again when it no longer does")
@@ -183,9 +194,10 @@ class FollowAgent(Service):
                 await self.wait(self._resumed.wait())
                 continue
             try:
-                await self._follow()
-            except FoldError as failure:
-                await self._await_skip(failure)
+                try:
+                    await self._follow()
+                except FoldError as failure:
+                    await self._await_skip(failure)
             except (ForeignLogError, CodecError, SnapshotRefused, WarmingFailed) as problem:
                 self._stay_down(str(problem))
 
@@ -197,9 +209,10 @@ class FollowAgent(Service):
         start, end = offset_of(state.position), (await training.range()).end
         self._notices = await training.notices(start, end, state.ownership)
         await self._hold_missing(state)
-        if self._is_lent:
+        if self._is_lent or self.is_down:
             return
         self._state = state
+        self._new.clear()
         parts.writer.restored(state)
         async with following(parts.reader, training.partition, start) as batches:
             async for batch in batches:
@@ -209,6 +222,8 @@ class FollowAgent(Service):
                 if not await self._step(state, None):
                     return
                 self._tell(state, end)
+                if offset_of(state.position) >= end:
+                    self._serve(state)
 
     async def _step(self, state: LoopState, record: Logged | None) -> bool:
         """Fold the next record, if there is one, and write what is due; return whether the state is still followed."""
@@ -218,8 +233,12 @@ class FollowAgent(Service):
             try:
                 if record is not None:
                     await self._fold(state, record)
+            except asyncio.CancelledError:
+                self._state = None  # whole rows were folded; it may serve to the end
+                raise
             except BaseException:
                 self._state = None  # half-changed
+                self._parts.models.drop_replica()
                 raise
             if self._state is state and self.is_writer:
                 await self._parts.writer.if_due(state)
@@ -245,6 +264,19 @@ class FollowAgent(Service):
         if digests is not None:
             await self._compared(self._comparison.mine(digests))
         parts.recorder.model_position(Role.FOLLOW, record.offset + 1)
+        if parts.models.replica is state:
+            parts.models.learned(record.offset, block.examples)
+        elif parts.serves:
+            self._new.append((record.offset, block.examples))
+
+    def _serve(self, state: LoopState) -> None:
+        """Let this process answer from what is followed."""
+        models = self._parts.models
+        if not self._parts.serves or models.replica is state:
+            return
+        models.replica = state
+        while self._new:
+            models.learned(*self._new.popleft())
 
     async def _hold_missing(self, state: LoopState) -> None:
         parts = self._parts
@@ -311,12 +343,14 @@ class FollowAgent(Service):
 
     async def _diverge(self, found: Divergence) -> None:
         self._parts.recorder.diverged()
+        self._parts.models.drop_replica()
         self._stay_down(f"this follower diverged: {in_words(found)}; `tailrace verify` says which of the two is right")
         await self._parts.announcements.divergence(found)
 
     def _stay_down(self, reason: str) -> None:
         log.error("following stays down, the process goes on", why=reason)
         self._state, self._is_writer = None, False
+        self._new.clear()
         self.digests.forget()
         self._parts.report.set(RoleState.FAILED, reason)
         self.add_future(self._leave())

@@ -1,7 +1,8 @@
-"""Which state serves: the learner's own in this process, or the newest published one.
+"""Which state serves: the learner's or a follower's own in this process, or the newest published one.
 
-Invariant: a server never goes below the highest position that it has served, except while the learner restores
-after a model raised, when the last published state serves.
+Invariant: a server never goes below the highest position that it has served, except after a model raised or a follower
+diverged in this process, when the last published state serves. Where a follower is ahead, that state is kept ready
+beside it, so that nothing has to be read then.
 """
 
 from __future__ import annotations
@@ -57,48 +58,77 @@ class Models:
     Attributes:
         followed: The newest published state; None before there is one.
         live: The learner's state while this process owns the training log and has caught up with it.
-        on_learned: Told which examples the serving state contains from now on, where this process scores.
+        replica: The state of this process's follower, once it has caught up with the log. Handed to a learner, it goes
+            on serving while that one begins with it.
+        on_learned: Told once which examples the serving state contains from now on, where this process scores.
     """
 
     followed: Serving | None = None
     live: LoopState | None = None
+    replica: LoopState | None = None
     highest: Position = -1
     _served: str = ""  # lineage; goes on serving where the champion is a branch that cannot be folded here
+    _told: int = -1  # offset up to which examples were told, exclusive; -1: nothing has served yet
     on_learned: Callable[[Examples], None] = lambda _examples: None
 
     def current(self) -> Serving | None:
         """Return what serves now; None: nothing is ready yet."""
-        live, followed = self.live, self.followed
-        if live is not None and live.position >= self.highest:
-            champion = live.champion or live.branches.get(self._served)
+        folded = self.folded
+        if folded is not None and folded.position >= self.highest:
+            champion = folded.champion or folded.branches.get(self._served)
             if champion is not None:
-                self.highest = live.position
+                self.highest = folded.position
                 self._served = champion.lineage
-                return serving_of(champion, live.position, live.ownership.log_id)
-        return followed
+                return serving_of(champion, folded.position, folded.ownership.log_id)
+        return self.followed
+
+    @property
+    def folded(self) -> LoopState | None:
+        """What is folded in this process and may serve: the learner's state, else a follower's."""
+        return self.live if self.live is not None else self.replica
 
     def follow(self, serving: Serving) -> None:
         """Serve a published state from now on, unless a newer one already does."""
         if self.followed is None or serving.position >= self.followed.position:
+            if self._told < 0:
+                self._told = offset_of(serving.position)
             self.followed = serving
             self.highest = max(self.highest, serving.position)
 
+    def learned(self, offset: int, examples: Examples) -> None:
+        """Tell of a block that the serving state contains from now on, unless that was told before."""
+        if offset >= self._told:
+            self._told = offset + 1
+            self.on_learned(examples)
+
+    def told_from(self, position: Position) -> int:
+        """Return the offset from which on a state of a later position than this one has something to tell."""
+        return max(self._told, offset_of(position))
+
     def retreat(self) -> None:
         """Serve nothing until a published state is given: the live one is half-changed."""
-        self.live = self.followed = None
+        self.live = self.replica = self.followed = None
         self.highest = -1
 
+    def drop_replica(self) -> None:
+        """Serve the last published state: what was followed is half-changed, or wrong."""
+        if self.replica is not None:
+            self.replica = None
+            self.highest = -1 if self.followed is None else self.followed.position
+
     def rest(self) -> None:
-        """Serve the live state on as it is now: nobody learns here any more."""
-        serving, self.live = self.current() if self.live is not None else None, None
+        """Serve what is folded here on as it is now: nobody learns here any more."""
+        serving = self.current() if self.folded is not None else None
+        self.live = self.replica = None
         if serving is not None:
             self.follow(serving)
 
     @property
     def serving_position(self) -> Position | None:
         """Up to where the state that serves is folded, exclusive; None: nothing is ready yet."""
-        if self.live is not None and self.live.position >= self.highest:
-            return self.live.position
+        folded = self.folded
+        if folded is not None and folded.position >= self.highest:
+            return folded.position
         return None if self.followed is None else self.followed.position
 
 
@@ -198,12 +228,13 @@ class Follower(Service):
         """Serve a state; return whether there is nothing more to do about it: False while the store does not answer."""
         models = self._models
         live = models.live
-        if manifest.position < models.highest or (live is not None and live.position >= manifest.position):
+        lowest = models.highest if models.followed is None else models.followed.position
+        if manifest.position < lowest or (live is not None and live.position >= manifest.position):
             return True
         try:
             served = models.current()
             log_id = "" if served is None else served.log_id  # another log is begun only while no process runs
-            bodies = await self._index.load(manifest, log_id=log_id, not_below=max(models.highest, 0))
+            bodies = await self._index.load(manifest, log_id=log_id, not_below=max(lowest, 0))
             branch = await asyncio.to_thread(served_branch, self._fold, bodies)
         except (SnapshotRefused, CodecError) as refusal:
             reason = getattr(refusal, "reason", "codec")
@@ -219,10 +250,13 @@ class Follower(Service):
     async def _note_labels(self, before: Position, now: Position) -> None:
         """Read in the log which labels the new state contains and the one before it did not."""
         end = offset_of(now)
+        start = max(self._models.told_from(before), end - _RECORDS_READ)
+        if start >= end:
+            return  # a follower of the log in this process has told them
         try:
-            async for record in self._training.records(max(offset_of(before), end - _RECORDS_READ), end):
+            async for record in self._training.records(start, end):
                 if isinstance(record.record, TrainingBlock):
-                    self._models.on_learned(record.record.examples)
+                    self._models.learned(record.offset, record.record.examples)
         except LogError as problem:
             log.info("labels of the new state cannot be told", why=str(problem))
 

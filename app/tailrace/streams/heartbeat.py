@@ -183,7 +183,7 @@ class Heartbeat(Service):
                 return ModelStatus(
                     CHAMPION, champion.lineage, state.position, champion.learned, champion.skipped, digest
                 )
-        followed = models.followed
-        if followed is None:
+        serving = models.current()
+        if serving is None:
             return None
-        return ModelStatus(followed.name, followed.version, followed.position, 0)
+        return ModelStatus(serving.name, serving.version, serving.position, 0)

@@ -173,7 +173,7 @@ class Term(Service):
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
         self._served = 0  # while restoring: offset up to which what serves is folded
-        self._new: deque[Examples] = deque(maxlen=_NEW_KEPT)  # while restoring: of blocks that it does not contain
+        self._new: deque[tuple[int, Examples]] = deque(maxlen=_NEW_KEPT)  # while restoring: blocks it does not contain
 
     def give(self, batch: RecordBatch) -> None:
         """Take a batch; the source bounds how many."""
@@ -274,7 +274,7 @@ class Term(Service):
         self.is_live = True
         parts.models.live = state
         while self._new:
-            parts.models.on_learned(self._new.popleft())
+            parts.models.learned(*self._new.popleft())
         parts.writer.restored(state)
         parts.report.set(RoleState.RUNNING)
         if self._commands is None:
@@ -288,6 +288,7 @@ class Term(Service):
         if state is not None and await parts.restoring.still_holds(state):
             log.info("the follower's state is taken over", position=show(state.position))
             return state
+        parts.models.drop_replica()
         return await parts.restoring.newest_good(lambda: self.should_stop)
 
     async def _claim(self, state: LoopState) -> None:
@@ -380,9 +381,9 @@ class Term(Service):
             skipped = _skipped(state) - skipped
             parts.recorder.learned(examples=rows - skipped, skipped=skipped, now_ms=parts.now_ms())
             if self.is_live:  # what a restart folds again was known before
-                parts.models.on_learned(block.examples)
+                parts.models.learned(record.offset, block.examples)
             elif record.offset >= self._served:
-                self._new.append(block.examples)
+                self._new.append((record.offset, block.examples))
         if self.is_live:
             digests = await parts.digests.block_closed(state, counted)
             if digests is not None:

@@ -52,7 +52,7 @@ class Bulk(Workload):
         return [*sent, *labels]
 
 
-@fault("F24", "a learner that lags by as many examples", ci=200_000, full=1_000_000, limit_s=600, alone=True)
+@fault("F24", "a learner that lags by as many examples", ci=200_000, full=1_000_000, limit_s=600, lanes=1)
 async def backlog(trial: Trial) -> Result:
     """Its catching up costs the scorer nothing that matters, and itself no memory."""
     result = Result()

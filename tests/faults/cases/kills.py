@@ -39,7 +39,7 @@ OF_THE_JOIN = tuple(name for name in failpoints.NAMES if name.startswith("join."
 OF_THE_LEARNER = (*AT_START, "learn.block_folded", *OF_A_SNAPSHOT)
 
 
-@fault("F01", "kill -9 a scorer, one of three", ci=20, full=200, limit_s=480, alone=True)
+@fault("F01", "kill -9 a scorer, one of three", ci=20, full=200, limit_s=480, lanes=2)
 async def scorers(trial: Trial) -> Result:
     """Half of the kills with a session timeout of 2 s, half with 10 s; the others go on meanwhile."""
     result = Result()
@@ -71,7 +71,7 @@ async def scorers(trial: Trial) -> Result:
     return result
 
 
-@fault("F02", "kill -9 the joiner at each of its fail points", ci=3, full=20, limit_s=480, alone=True)
+@fault("F02", "kill -9 the joiner at each of its fail points", ci=3, full=20, limit_s=480, lanes=2)
 async def joiner(trial: Trial) -> Result:
     """Every place of the join, as often as the size says; those of its start right after another kill."""
     result = Result()
@@ -91,7 +91,7 @@ async def joiner(trial: Trial) -> Result:
     return result
 
 
-@fault("F03", "kill -9 the learner around a snapshot, at each fail point", ci=3, full=20, limit_s=480, alone=True)
+@fault("F03", "kill -9 the learner around a snapshot, at each fail point", ci=3, full=20, limit_s=480, lanes=2)
 async def learner(trial: Trial) -> Result:
     """Every place of the learner, as often as the size says; it begins with what the index names, whatever lies there."""
     result, orphans, starts_s = Result(), Orphans(trial.folder / "snapshots"), list[float]()
@@ -124,7 +124,7 @@ async def learner(trial: Trial) -> Result:
     return result
 
 
-@fault("F04", "kill -9 everything at once, started again in any order", ci=5, full=20, limit_s=300, alone=True)
+@fault("F04", "kill -9 everything at once, started again in any order", ci=5, full=20, limit_s=300, lanes=2)
 async def everything(trial: Trial) -> Result:
     """Two scorers, a joiner and a learner; recovery is to the last of predictions, blocks and a snapshot."""
     result, starts_s = Result(), list[float]()
