@@ -15,7 +15,7 @@ from tailrace.domain.status import Role
 from tailrace.main import Process, RunningLoop
 from tailrace.main.loops import ALL_ROLES
 from tailrace.settings import load
-from tailrace.streams.worker import calm_collector
+from tailrace.streams.collector import calm_collector
 from tailrace.telemetry.logs import configure
 
 _POLL_S = 0.002

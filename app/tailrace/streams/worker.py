@@ -10,7 +10,6 @@ batches on a channel. An agent that raises ends the process (CrashingSupervisor)
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -27,6 +26,7 @@ from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
 from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
+from tailrace.streams.collector import Sweeps, calm_collector
 from tailrace.streams.http_server import Tls, options_of
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
@@ -34,9 +34,6 @@ log = structlog.get_logger(__name__)
 
 STOP_WITHIN_S = 9.0
 """A stop that takes longer is cut: at-least-once makes that safe."""
-
-# New objects, then collections of the youngest and of the middle generation, before the next one collects.
-_COLLECT_AFTER = (50_000, 20, 100)
 
 _CHANNEL_BATCHES = 64  # a bound above what the sources keep in flight; they are the ones that bound
 
@@ -211,17 +208,6 @@ def _end_now(code: int) -> None:
     os._exit(code)
 
 
-def calm_collector() -> None:
-    """Make the cycle collector look at new objects less often, and at what is there now never again.
-
-    The join remembers up to a million ids. With Python's defaults the collector walks all of them again and again,
-    finds nothing, and takes a sixth of the CPU of a busy process.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
-
-
 def run(service: Any) -> int:
     """Run a service until a signal ends it, or its `on_failure` is called.
 
@@ -232,7 +218,7 @@ def run(service: Any) -> int:
     calm_collector()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = ProcessWorker(service)
+    worker = ProcessWorker(service, Sweeps())
     service.on_failure = worker.end
     try:
         worker.execute_from_commandline()
