@@ -110,7 +110,7 @@ class Api:
             token = self._guard.admit(request, operation.scope)
             is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._guard.under_way(is_stream=operation.is_stream))
+            stack.enter_context(self._guard.under_way(operation))
             parameters = parameters_of(request, operation)
             body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")

@@ -64,6 +64,11 @@ class Operation:
     problems: tuple[Kind, ...] = ()
     is_stream: bool = False
 
+    @property
+    def asks_log(self) -> bool:
+        """Whether it waits for the log."""
+        return problems.LOG_UNAVAILABLE in self.problems
+
 
 LOOP: Final = Parameter(
     "loop", "text", "Which loop; needed where the configuration has several.", pattern=bodies.LOOP_NAME
