@@ -1,25 +1,38 @@
 """How uvicorn serves: TLS, and connections that a slow or hostile client cannot keep.
 
-Each connection has a deadline for the head of a request, and one for taking what is sent to it. There is a bound on
-connections; beyond it the one that has been without a request for longest goes, so that probes always come through.
+Each connection has a deadline for TLS's handshake, one for the head of a request, and one for taking something of what
+is sent to it. There is a bound on connections; beyond it the one that has been without a request for longest goes, so
+that probes always come through. Of those that have not shaken hands the oldest goes, beyond a bound of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
 import ssl
+import sys
+import termios
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from faust.contrib.asgi import AsgiService, serve_asgi
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS: Final = 512
 MOST_HEAD_BYTES: Final = 16 * 1024
 HEAD_WITHIN_S: Final = 10.0
 TAKEN_WITHIN_S: Final = 30.0
-"""For a client to take what waits for it."""
+"""For a client to take something of what waits for it."""
+
+HANDSHAKE_WITHIN_S: Final = 10.0
+MOST_HANDSHAKES: Final = 256
+"""Connections that have not shaken hands for TLS, which no protocol of HTTP knows of yet."""
 
 KEPT_IDLE_S: Final = 10
 DRAIN_S: Final = 3
@@ -42,22 +55,94 @@ class Tls:
         return ""
 
 
+class Handshakes:
+    """The connections that have not shaken hands for TLS: each is given so long, and beyond a bound the oldest goes."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, tuple[socket.socket, asyncio.TimerHandle]] = {}
+
+    def begin(self, connection: socket.socket) -> None:
+        """Begin to wait for one; its file descriptor may be that of one that has failed since."""
+        self.end(connection.fileno())
+        if len(self._begun) >= MOST_HANDSHAKES:
+            self._drop(next(iter(self._begun)))
+        timer = asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._drop, connection.fileno())
+        self._begun[connection.fileno()] = connection, timer
+
+    def end(self, descriptor: int) -> None:
+        """Wait no more: hands were shaken."""
+        if (found := self._begun.pop(descriptor, None)) is not None:
+            found[1].cancel()
+
+    def _drop(self, descriptor: int) -> None:
+        connection, _ = self._begun[descriptor]
+        self.end(descriptor)
+        with suppress(OSError):  # it has gone by itself
+            connection.shutdown(socket.SHUT_RDWR)  # who reads it sees its end, and closes it
+
+
+class Doorstep(socket.socket):
+    """Listens; whoever comes is waited for by `handshakes`."""
+
+    handshakes: Handshakes
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Let the next one in."""
+        connection, address = super().accept()
+        self.handshakes.begin(connection)
+        return connection, address
+
+
+def listening(host: str, port: int, handshakes: Handshakes) -> list[socket.socket]:
+    """Return a socket for each address of a host, as asyncio would make them.
+
+    Raises:
+        OSError: One cannot be listened on.
+    """
+    with ExitStack() as stack:
+        found = sorted(set(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)))
+        made: list[socket.socket] = []
+        for family, kind, protocol, _, address in found:
+            door = stack.enter_context(Doorstep(family, kind, protocol))
+            door.handshakes = handshakes
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            door.bind(address)
+            made.append(door)
+        stack.pop_all()
+    return made
+
+
 class PatientProtocol(H11Protocol):
-    """A connection of HTTP/1.1 with deadlines."""
+    """A connection of HTTP/1.1 with deadlines.
+
+    Args:
+        handshakes: Where the connection counted until hands were shaken; None: it speaks no TLS.
+    """
+
+    def __init__(self, *args: Any, handshakes: Handshakes | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._handshakes = handshakes
+        self._deadline: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
+        self._untaken = 0
+        self.idle_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
-        self._deadline: asyncio.TimerHandle | None = None
-        self._stuck: asyncio.TimerHandle | None = None
+        if self._handshakes is not None:
+            self._handshakes.end(transport.get_extra_info("socket").fileno())
         if len(self.connections) >= MOST_CONNECTIONS:
             _drop_idlest(self.connections)
         super().connection_made(transport)
-        self.idle_since_s: float | None = self.loop.time()
+        transport.set_write_buffer_limits(HIGH_WATER_LIMIT)  # by TLS it would be eight times as much
+        self.idle_since_s = self.loop.time()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
-        for timer in (self._deadline, self._stuck):
+        for timer in (self._deadline, self._taking):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -70,10 +155,13 @@ class PatientProtocol(H11Protocol):
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
+            if not self.flow.write_paused:  # what is added to what waits would look as if nothing were taken
+                self._stop_taking()
 
     def on_response_complete(self) -> None:
-        """Wait for the head of the next request."""
+        """Wait for the client to take the rest of the answer, and for the head of the next request."""
         self.idle_since_s = self.loop.time()
+        self._await_taking()
         if not self.transport.is_closing():
             self._await_head()
         super().on_response_complete()
@@ -81,15 +169,42 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for the client to take what was sent."""
         super().pause_writing()
-        if self._stuck is None:
-            self._stuck = self.loop.call_later(TAKEN_WITHIN_S, self.transport.abort)
+        self._stop_taking()
+        self._await_taking()
 
     def resume_writing(self) -> None:
-        """The client has taken it."""
+        """The client has taken most of it."""
         super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        self._stop_taking()
+        if self.cycle is not None and self.cycle.response_complete:
+            self._await_taking()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, on which nothing comes any more; not while it still carries an answer."""
+        if _untaken(self.transport):
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _await_taking(self) -> None:
+        if self._taking is None and (waiting := _untaken(self.transport)):
+            self._untaken = waiting
+            self._taking = self.loop.call_later(TAKEN_WITHIN_S, self._look_at_taking)
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def _look_at_taking(self) -> None:
+        """Cut the connection where nothing was taken since the last look: nothing is added while a client is late."""
+        self._taking = None
+        if _untaken(self.transport) < self._untaken:
+            self._await_taking()
+        else:
+            self.transport.abort()
 
     def _await_head(self) -> None:
         if self._deadline is None:
@@ -97,8 +212,35 @@ class PatientProtocol(H11Protocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+        if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
+            return
+        if _untaken(self.transport):
+            self._await_head()
+        else:
             self.transport.abort()
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Return how many bytes wait for the client: in both layers of TLS, and in the kernel.
+
+    A transport of TLS tells only of what it has not enciphered, and the kernel asks for more only when a third of its
+    buffer, which may be megabytes, is free: of a slow client neither would show for a long time that it takes anything.
+    """
+    layer = getattr(transport, "_ssl_protocol", transport)
+    if layer is None:  # it was closed twice
+        return 0
+    under = getattr(layer, "_transport", None)
+    ours = transport.get_write_buffer_size() + (0 if under is None else under.get_write_buffer_size())
+    return ours + _in_kernel(transport.get_extra_info("socket"))
+
+
+def _in_kernel(connection: Any) -> int:
+    """Return how many bytes the kernel has sent and nobody has acknowledged, or not sent; 0 where it does not tell."""
+    try:
+        told = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # another system than Linux; it is closed
+        return 0
+    return int.from_bytes(told, sys.byteorder)
 
 
 def _drop_idlest(connections: Any) -> None:
@@ -109,7 +251,7 @@ def _drop_idlest(connections: Any) -> None:
         idlest.transport.abort()
 
 
-def options_of(tls: Tls | None) -> dict[str, Any]:
+def options_of(tls: Tls | None, handshakes: Handshakes | None = None) -> dict[str, Any]:
     """Return what uvicorn is told, as it serves in a worker."""
     options: dict[str, Any] = {
         "lifespan": "off",
@@ -117,13 +259,37 @@ def options_of(tls: Tls | None) -> dict[str, Any]:
         "log_level": "warning",
         "timeout_graceful_shutdown": DRAIN_S,
         "timeout_keep_alive": KEPT_IDLE_S,
-        "http": PatientProtocol,
+        "http": PatientProtocol if handshakes is None else partial(PatientProtocol, handshakes=handshakes),
         "ws": "none",
         "proxy_headers": False,  # rates are by address: nobody may say for himself which one is his
         "server_header": False,
         "h11_max_incomplete_event_size": MOST_HEAD_BYTES,
     }
     return options if tls is None else options | tls_options(tls)
+
+
+def serve(app: Any, api: Any, host: str, port: int, tls: Tls | None) -> None:
+    """Let a Faust app serve an ASGI application."""
+    if tls is None:
+        serve_asgi(app, api, host=host, port=port, **options_of(None))
+        return
+    handshakes = Handshakes()
+    options = options_of(tls, handshakes)
+    given = {"asgi_app": api, "faust_app": app, "host": host, "port": port, "uvicorn_options": options}
+    app.web_server(type("TlsService", (_TlsService,), given | {"handshakes": handshakes}))
+
+
+class _TlsService(AsgiService):
+    """Serves on sockets that know who has not shaken hands; uvicorn's own do not, and wait for a minute."""
+
+    handshakes: Handshakes
+
+    def _create_server(self) -> Any:
+        server = super()._create_server()
+        assert self.host is not None, "given when the class was made"
+        assert self.port is not None, "likewise"
+        server.serve = partial(server.serve, listening(self.host, self.port, self.handshakes))
+        return server
 
 
 def tls_options(tls: Tls) -> dict[str, Any]:

@@ -23,11 +23,10 @@ import faust
 import mode
 import structlog
 from faust.app.base import BootStrategy
-from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
 from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
-from tailrace.streams.http_server import Tls, options_of
+from tailrace.streams.http_server import Tls, serve
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -94,7 +93,7 @@ def make_host(
         web_enabled=http is not None and api is not None,
     )
     if http is not None and api is not None:
-        serve_asgi(app, api, host=http[0], port=http[1], **options_of(tls))
+        serve(app, api, http[0], http[1], tls)
     return app
 
 
