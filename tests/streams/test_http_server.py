@@ -27,9 +27,7 @@ PATIENCE_S = 0.4
 async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
     """Answer /pieces with a file in pieces, everything else with a file in one."""
     length = len(PIECE) * PIECES
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(length).encode())]}
-    )
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(length).encode())]})
     if scope["path"] == "/pieces":
         for left in reversed(range(PIECES)):
             await send({"type": "http.response.body", "body": PIECE, "more_body": left > 0})
@@ -45,7 +43,7 @@ async def serving(tls: Tls | None) -> AsyncIterator[tuple[int, set[Any]]]:
     options = options_of(tls, None if tls is None else handshakes)
     server = uvicorn.Server(uvicorn.Config(app, **options | {"timeout_graceful_shutdown": 0}))
     task = asyncio.create_task(server._serve(sockets))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0.01)
     yield sockets[0].getsockname()[1], server.server_state.connections
     server.should_exit = server.force_exit = True
@@ -110,7 +108,7 @@ async def test_who_takes_nothing_any_more_is_dropped(tls: Tls | None, path: str,
         await asyncio.to_thread(line.recv, 1_000)
         assert 1 == len(connections)
         async with asyncio.timeout(5 * PATIENCE_S):
-            while connections:
+            while connections:  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.02)
         line.close()
 

@@ -19,6 +19,7 @@ from tailrace.domain.positions import show
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import MemberStatus
 from tailrace.inspection import telling
+from tailrace.inspection.reading import rfc3339_of
 from tailrace.inspection.tail import Tail, Told
 from tailrace.main.glass import WITHIN_S, Glass, Through
 from tailrace.main.loops import LoopDomain, now_ms
@@ -183,11 +184,16 @@ class LoopBackend:
         topics = self._domains[name].topics
         ends = None if cursor is None else [int(each) for each in cursor.split(".")]
 
-        async def look(through: Through) -> tuple[list[Plain], list[int] | None]:
+        async def look(through: Through) -> telling.Page:
             return await telling.predictions_of(await through.reading(), topics, limit, ends)
 
-        found, rest = await self._look(look)
-        return {"loop": name, "predictions": found, "next": None if rest is None else ".".join(map(str, rest))}
+        page = await self._look(look)
+        return {
+            "loop": name,
+            "predictions": page.predictions,
+            "oldest": None if page.oldest_ms is None else rfc3339_of(page.oldest_ms),
+            "next": None if page.ends is None else ".".join(map(str, page.ends)),
+        }
 
     async def _look(self, question: Callable[[Through], Awaitable[Any]]) -> Any:
         return await self._glass.ask(question)
@@ -227,7 +233,11 @@ class LoopBackend:
     # ── the log, written to ─────────────────────────────────────────────────────────────────────────────────────
 
     async def write(self, side: Side, name: str, records: Sequence[Plain]) -> Plain:
-        """Write events or labels, all or none of a request; each to where a client of Kafka would put its key."""
+        """Write events or labels, each to where a client of Kafka would put its key.
+
+        All or none of a request passes the checks. Partitions are written one after the other: where the log fails
+        meanwhile, some of it is written.
+        """
         settings, topics = self._domains[name].settings, self._domains[name].topics
         of_side = settings.events if side == "events" else settings.labels
         topic = topics.events if side == "events" else topics.labels

@@ -113,7 +113,8 @@ class Api:
             token = self._guard.admit(request, operation.scope)
             is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._guard.under_way(operation))
+            if operation.scope is not None:
+                stack.enter_context(self._guard.under_way(operation))
             parameters = parameters_of(request, operation)
             body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")
@@ -148,16 +149,16 @@ class Api:
         matching = [route for route in self.routes if route.matches(request.scope)[0] is not Match.NONE]
         return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
 
-    def _loop(self, given: str | None) -> str:
+    def _loop(self, given: str | None, *, is_in_body: bool = False) -> str:
         names = self._backend.names
         if given is None:
             if len(names) == 1:
                 return names[0]
-            raise ProblemError(
-                problems.NOT_FOUND,
-                f"found no name of a loop; there are: {', '.join(names)}",
-                hint="Name one of them with `loop`.",
-            )
+            detail, hint = f"found no name of a loop; there are: {', '.join(names)}", "Name one of them with `loop`."
+            if is_in_body:
+                missing = {"at": "loop", "code": "missing", "detail": detail}
+                raise ProblemError(problems.INVALID_BODY, detail, hint=hint, errors=[missing])
+            raise ProblemError(problems.INVALID_PARAMETER, detail, hint=hint)
         if given not in names:
             raise self._no_such_loop(given)
         return given
@@ -219,12 +220,12 @@ class Api:
     async def write_events(self, call: Call) -> Plain:
         """Write events."""
         assert isinstance(call.body, bodies.EventsRequest)
-        return await self._backend.write("events", self._loop(call.body.loop), call.body.events)
+        return await self._backend.write("events", self._loop(call.body.loop, is_in_body=True), call.body.events)
 
     async def write_labels(self, call: Call) -> Plain:
         """Write labels."""
         assert isinstance(call.body, bodies.LabelsRequest)
-        return await self._backend.write("labels", self._loop(call.body.loop), call.body.labels)
+        return await self._backend.write("labels", self._loop(call.body.loop, is_in_body=True), call.body.labels)
 
     async def events(self, call: Call) -> Response:
         """Open a stream."""
