@@ -96,7 +96,8 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     recorder.diverged()
     recorder.verified("equal", 0.5)
     recorder.verified("failed", None)
-    recorder.command_refused("signature")
+    for reason in declared.COMMAND_REASONS:
+        recorder.command_refused(reason)
     recorder.label_to_influence(np.array([5.0]))
     recorder.end_to_end(np.array([5]))
     for stage in declared.CPU_STAGES:
