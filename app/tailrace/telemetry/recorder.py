@@ -164,7 +164,7 @@ class Recorder:
         return moved_ms
 
     def forget_partition(self, role: Role, topic: str, partition: int) -> None:
-        """Drop the gauges of a partition that this process no longer has; of many shown as one the next telling does."""
+        """Drop the gauges of a partition that this process no longer has; of those shown as one `reading` does."""
         name = partition_name(partition)
         self._progress.pop((role, topic, partition), None)
         if name != OTHER:
