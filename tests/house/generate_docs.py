@@ -14,7 +14,7 @@ from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.status import Condition
 from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S
 from tailrace.settings import field_table
-from tailrace.streams import http_server
+from tailrace.streams import handshakes, http_server
 from tailrace.telemetry import instruments
 from tailrace.web import bodies, guard, problems
 from tailrace.web.routes import OPEN_PATHS, OPERATIONS, PAGES, Parameter
@@ -245,7 +245,7 @@ def api() -> str:
         f"`api.rate` requests a second, an address {guard.GUESSES} without a token that counts. `api.max_streams` streams and {guard.Limits().max_at_once} other requests are under way",
         f"at once, {guard.Limits().max_of_log} of them at most that wait for the log or take a snapshot: while the log hangs, models are still asked. There are at most",
         f"{http_server.MOST_CONNECTIONS} connections: of more, the one without a request for longest goes, so that probes come through. By TLS hands are shaken within",
-        f"{http_server.HANDSHAKE_WITHIN_S:.0f} s; of more than {http_server.MOST_HANDSHAKES} connections that have not done so the oldest goes. Status and quality are looked up once for all who ask at",
+        f"{handshakes.WITHIN_S:.0f} s; of more than {handshakes.MOST} connections that have not done so the oldest goes. Status and quality are looked up once for all who ask at",
         "the same time or a second after, and so is a failure to; `/metrics` is made once for all, too. A request holds at most",
         f"{bodies.MOST_INSTANCES} instances, or {bodies.MOST_RECORDS} records, and at most {guard.MOST_MARKS} of the characters `[`, `{{` and comma: of more the",
         "values would hold up scoring while they are made. One body is parsed at a time. The log is read and written in a thread of its own: scoring and learning do",

@@ -16,8 +16,9 @@ import pytest
 import uvicorn
 from tests.certificates import make_certificate
 
-from tailrace.streams import http_server
-from tailrace.streams.http_server import Handshakes, Tls, listening, options_of
+from tailrace.streams import handshakes, http_server
+from tailrace.streams.handshakes import Handshakes, listening
+from tailrace.streams.http_server import Tls, options_of
 
 PIECE = bytes(1 << 16)
 PIECES = 96
@@ -38,9 +39,9 @@ async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
 @asynccontextmanager
 async def serving(tls: Tls | None) -> AsyncIterator[tuple[int, set[Any]]]:
     """Serve as a worker does; give the port and the connections."""
-    handshakes = Handshakes()
-    sockets = listening("127.0.0.1", 0, handshakes)
-    options = options_of(tls, None if tls is None else handshakes)
+    begun = Handshakes()
+    sockets = listening("127.0.0.1", 0, begun)
+    options = options_of(tls, None if tls is None else begun)
     server = uvicorn.Server(uvicorn.Config(app, **options | {"timeout_graceful_shutdown": 0}))
     task = asyncio.create_task(server._serve(sockets))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
@@ -124,7 +125,7 @@ def is_cut(line: socket.socket) -> bool:
 
 
 async def test_who_does_not_shake_hands_is_dropped(tmp_path: Path, monkeypatch: Any):
-    monkeypatch.setattr(http_server, "HANDSHAKE_WITHIN_S", 0.5)
+    monkeypatch.setattr(handshakes, "WITHIN_S", 0.5)
     tls = Tls(*make_certificate(tmp_path))
 
     async with serving(tls) as (port, connections):
@@ -144,7 +145,7 @@ async def test_who_does_not_shake_hands_is_dropped(tmp_path: Path, monkeypatch: 
 async def test_of_too_many_who_do_not_shake_hands_the_oldest_goes_and_others_come_through(
     tmp_path: Path, monkeypatch: Any
 ):
-    monkeypatch.setattr(http_server, "MOST_HANDSHAKES", 4)
+    monkeypatch.setattr(handshakes, "MOST", 4)
     tls = Tls(*make_certificate(tmp_path))
 
     async with serving(tls) as (port, connections):

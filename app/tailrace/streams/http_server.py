@@ -1,19 +1,17 @@
 """How uvicorn serves: TLS, and connections that a slow or hostile client cannot keep.
 
-Each connection has a deadline for TLS's handshake, one for the head of a request, and one for taking something of what
-is sent to it. There is a bound on connections; beyond it the one that has been without a request for longest goes, so
-that probes always come through. Of those that have not shaken hands the oldest goes, beyond a bound of their own.
+Each connection has a deadline for the head of a request, and one for taking something of what is sent to it. There is
+a bound on connections; beyond it the one that has been without a request for longest goes, so that probes always come
+through. Before that, by TLS, they are the business of `handshakes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import socket
 import ssl
 import sys
 import termios
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,15 +22,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tailrace.streams.handshakes import Handshakes, listening
+
 MOST_CONNECTIONS: Final = 512
 MOST_HEAD_BYTES: Final = 16 * 1024
 HEAD_WITHIN_S: Final = 10.0
 TAKEN_WITHIN_S: Final = 30.0
 """For a client to take something of what waits for it."""
-
-HANDSHAKE_WITHIN_S: Final = 10.0
-MOST_HANDSHAKES: Final = 256
-"""Connections that have not shaken hands for TLS, which no protocol of HTTP knows of yet."""
 
 KEPT_IDLE_S: Final = 10
 DRAIN_S: Final = 3
@@ -53,65 +49,6 @@ class Tls:
         except OSError as problem:
             return f"{self.certificate}, {self.key}: {problem.strerror or type(problem).__name__}"
         return ""
-
-
-class Handshakes:
-    """The connections that have not shaken hands for TLS: each is given so long, and beyond a bound the oldest goes."""
-
-    def __init__(self) -> None:
-        self._begun: dict[int, tuple[socket.socket, asyncio.TimerHandle]] = {}
-
-    def begin(self, connection: socket.socket) -> None:
-        """Begin to wait for one; its file descriptor may be that of one that has failed since."""
-        self.end(connection.fileno())
-        if len(self._begun) >= MOST_HANDSHAKES:
-            self._drop(next(iter(self._begun)))
-        timer = asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._drop, connection.fileno())
-        self._begun[connection.fileno()] = connection, timer
-
-    def end(self, descriptor: int) -> None:
-        """Wait no more: hands were shaken."""
-        if (found := self._begun.pop(descriptor, None)) is not None:
-            found[1].cancel()
-
-    def _drop(self, descriptor: int) -> None:
-        connection, _ = self._begun[descriptor]
-        self.end(descriptor)
-        with suppress(OSError):  # it has gone by itself
-            connection.shutdown(socket.SHUT_RDWR)  # who reads it sees its end, and closes it
-
-
-class Doorstep(socket.socket):
-    """Listens; whoever comes is waited for by `handshakes`."""
-
-    handshakes: Handshakes
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Let the next one in."""
-        connection, address = super().accept()
-        self.handshakes.begin(connection)
-        return connection, address
-
-
-def listening(host: str, port: int, handshakes: Handshakes) -> list[socket.socket]:
-    """Return a socket for each address of a host, as asyncio would make them.
-
-    Raises:
-        OSError: One cannot be listened on.
-    """
-    with ExitStack() as stack:
-        found = sorted(set(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)))
-        made: list[socket.socket] = []
-        for family, kind, protocol, _, address in found:
-            door = stack.enter_context(Doorstep(family, kind, protocol))
-            door.handshakes = handshakes
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            door.bind(address)
-            made.append(door)
-        stack.pop_all()
-    return made
 
 
 class PatientProtocol(H11Protocol):
