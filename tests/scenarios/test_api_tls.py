@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.scenarios.harness import Scenario, until
 
 from tailrace.client import Client, Unreachable
 from tailrace.main import Process
+from tailrace.streams import handshakes
 
 
 @pytest.fixture
@@ -44,6 +46,21 @@ async def test_tls_is_of_version_1_2_or_newer(at: Served):
             return safe.version()
 
     assert await asyncio.to_thread(shake) in {"TLSv1.2", "TLSv1.3"}
+
+
+async def test_who_does_not_shake_hands_is_dropped(at: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(handshakes, "WITHIN_S", 0.5)
+
+    def wait_silently() -> tuple[bytes, float]:
+        host, port = at.address.split(":")
+        begun_s = time.monotonic()
+        with socket.create_connection((host, int(port)), 10) as line:
+            return line.recv(1), time.monotonic() - begun_s
+
+    said, waited_s = await asyncio.to_thread(wait_silently)
+
+    assert b"" == said
+    assert 0.4 < waited_s < 5
 
 
 @pytest.mark.parametrize("damage", ["missing", "other key", "no PEM"])
