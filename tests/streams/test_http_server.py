@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import ssl
 import time
@@ -19,6 +21,7 @@ from tests.certificates import make_certificate
 from tailrace.streams import handshakes, http_server
 from tailrace.streams.handshakes import Handshakes, listening
 from tailrace.streams.http_server import Tls, options_of
+from tailrace.web.server import no_http
 
 PIECE = bytes(1 << 16)
 PIECES = 96
@@ -41,7 +44,7 @@ async def serving(tls: Tls | None) -> AsyncIterator[tuple[int, set[Any]]]:
     """Serve as a worker does; give the port and the connections."""
     begun = Handshakes()
     sockets = listening("127.0.0.1", 0, begun)
-    options = options_of(tls, None if tls is None else begun)
+    options = options_of(tls, None if tls is None else begun, no_http)
     server = uvicorn.Server(uvicorn.Config(app, **options | {"timeout_graceful_shutdown": 0}))
     task = asyncio.create_task(server._serve(sockets))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
@@ -112,6 +115,34 @@ async def test_who_takes_nothing_any_more_is_dropped(tls: Tls | None, path: str,
             while connections:  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.02)
         line.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [bytes(200), b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000],
+    ids=["zeros", "head"],
+)
+async def test_what_is_no_request_is_refused_with_a_problem_as_everything_is(sent: bytes, tls: Tls | None):
+    def ask(port: int) -> bytes:
+        content = b""
+        with connect(port, tls) as line, suppress(OSError):
+            line.sendall(sent)
+            while chunk := line.recv(1 << 16):
+                content += chunk
+        return content
+
+    async with serving(tls) as (port, connections):
+        content = await asyncio.to_thread(ask, port)
+        await asyncio.sleep(0.05)
+        assert not connections
+
+    head, _, body = content.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
+    assert f"x-request-id: {problem['instance'].rpartition(':')[2]}".encode() in head
+    assert ("no_http", str(len(body))) == (problem["code"], re.search(rb"content-length: (\d+)", head)[1].decode())  # type: ignore[index]
 
 
 def is_cut(line: socket.socket) -> bool:

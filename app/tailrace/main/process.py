@@ -125,7 +125,9 @@ class Process(Service):
         pages = server.build(self.readiness, liveness, self.instruments.registry, api, only_local=self._is_alone)
         # Before anything is waited for: an orchestrator must see that the process lives.
         await self.add_runtime_dependency(
-            workers.make_host(f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls)
+            workers.make_host(
+                f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls, server.no_http
+            )
         )
         await self._compile()
         opened = open_log(self.settings)

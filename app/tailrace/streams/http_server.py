@@ -12,6 +12,7 @@ import fcntl
 import ssl
 import sys
 import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,11 +57,19 @@ class PatientProtocol(H11Protocol):
 
     Args:
         handshakes: Where the connection counted until hands were shaken; None: it speaks no TLS.
+        no_http: Returns the answer to what is no request; None: uvicorn's own.
     """
 
-    def __init__(self, *args: Any, handshakes: Handshakes | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        handshakes: Handshakes | None = None,
+        no_http: Callable[[], bytes] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self._handshakes = handshakes
+        self._no_http = no_http
         self._deadline: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
         self._untaken = 0
@@ -102,6 +111,15 @@ class PatientProtocol(H11Protocol):
         if not self.transport.is_closing():
             self._await_head()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; where it follows one that is being answered, that answer is cut."""
+        if self._no_http is None:
+            super().send_400_response(msg)
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(self._no_http())
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to take what was sent."""
@@ -188,15 +206,17 @@ def _drop_idlest(connections: Any) -> None:
         idlest.transport.abort()
 
 
-def options_of(tls: Tls | None, handshakes: Handshakes | None = None) -> dict[str, Any]:
-    """Return what uvicorn is told, as it serves in a worker."""
+def options_of(
+    tls: Tls | None, handshakes: Handshakes | None = None, no_http: Callable[[], bytes] | None = None
+) -> dict[str, Any]:
+    """Return what uvicorn is told, as it serves in a worker; the last two are for each PatientProtocol."""
     options: dict[str, Any] = {
         "lifespan": "off",
         "access_log": False,
         "log_level": "warning",
         "timeout_graceful_shutdown": DRAIN_S,
         "timeout_keep_alive": KEPT_IDLE_S,
-        "http": PatientProtocol if handshakes is None else partial(PatientProtocol, handshakes=handshakes),
+        "http": partial(PatientProtocol, handshakes=handshakes, no_http=no_http),
         "ws": "none",
         "proxy_headers": False,  # rates are by address: nobody may say for himself which one is his
         "server_header": False,
@@ -205,13 +225,14 @@ def options_of(tls: Tls | None, handshakes: Handshakes | None = None) -> dict[st
     return options if tls is None else options | tls_options(tls)
 
 
-def serve(app: Any, api: Any, host: str, port: int, tls: Tls | None) -> None:
-    """Let a Faust app serve an ASGI application."""
+def serve(app: Any, api: Any, at: tuple[str, int], tls: Tls | None, no_http: Callable[[], bytes] | None) -> None:
+    """Let a Faust app serve an ASGI application at an address."""
+    host, port = at
     if tls is None:
-        serve_asgi(app, api, host=host, port=port, **options_of(None))
+        serve_asgi(app, api, host=host, port=port, **options_of(None, None, no_http))
         return
     handshakes = Handshakes()
-    options = options_of(tls, handshakes)
+    options = options_of(tls, handshakes, no_http)
     given = {"asgi_app": api, "faust_app": app, "host": host, "port": port, "uvicorn_options": options}
     app.web_server(type("TlsService", (_TlsService,), given | {"handshakes": handshakes}))
 

@@ -79,9 +79,17 @@ class FaustHost(faust.App):
 
 
 def make_host(
-    name: str, http: tuple[str, int] | None, api: Callable[..., Any] | None, tls: Tls | None = None
+    name: str,
+    http: tuple[str, int] | None,
+    api: Callable[..., Any] | None,
+    tls: Tls | None = None,
+    no_http: Callable[[], bytes] | None = None,
 ) -> FaustHost:
-    """Make the Faust app of a worker; `api` is served at `http`, nothing is when either is None."""
+    """Make the Faust app of a worker; `api` is served at `http`, nothing is when either is None.
+
+    Args:
+        no_http: Returns the answer to what is no request; None: uvicorn's own.
+    """
     app = FaustHost(
         name,
         broker="kafka://127.0.0.1:1",  # never connected to
@@ -93,7 +101,7 @@ def make_host(
         web_enabled=http is not None and api is not None,
     )
     if http is not None and api is not None:
-        serve(app, api, http[0], http[1], tls)
+        serve(app, api, http, tls, no_http)
     return app
 
 

@@ -46,6 +46,12 @@ INVALID_PARAMETER: Final = Kind(
 NOT_JSON: Final = Kind(
     "not_json", HTTPStatus.BAD_REQUEST, "The body is not JSON.", "Send one JSON object, UTF-8 encoded."
 )
+NO_HTTP: Final = Kind(
+    "no_http",
+    HTTPStatus.BAD_REQUEST,
+    "What came is no request of HTTP/1.1.",
+    "Send a request as RFC 9112 has it, with a head that is not too large.",
+)
 UNAUTHORIZED: Final = Kind(
     "unauthorized",
     HTTPStatus.UNAUTHORIZED,
@@ -155,6 +161,7 @@ BUSY: Final = Kind(
 KINDS: Final = (
     INVALID_PARAMETER,
     NOT_JSON,
+    NO_HTTP,
     UNAUTHORIZED,
     FORBIDDEN,
     NOT_FOUND,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
+from uuid import uuid4
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -84,6 +85,16 @@ def build(
     app = Starlette(routes=routes, exception_handlers={HTTPException: _problem_of(api), Exception: _failure})
     app.router.redirect_slashes = False
     return _SecurityHeaders(app, only_local=only_local)
+
+
+def no_http() -> bytes:
+    """Return the whole answer to what the server under the application cannot read as a request."""
+    problem = ProblemError(problems.NO_HTTP, "the head of the request cannot be read", headers={"connection": "close"})
+    response = problem.response(uuid4().hex)
+    response.headers.update(SECURITY_HEADERS)
+    status = problem.kind.status
+    head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {text}" for name, text in response.headers.items())]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + bytes(response.body)
 
 
 def beating(last_beat_s: Callable[[], float], clock: Callable[[], float], limit_s: float = 10.0) -> Checks:
