@@ -195,7 +195,7 @@ _REQUEST_ID: Final = {
 _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 0}}
 }
-_OF_STATUS: Final[Mapping[int, Mapping[str, Any]]] = {
+_OF_STATUS: Final[Mapping[int, dict[str, Any]]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": _header("`Bearer`: what the API asks for.")},
     HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": _header("The methods that the resource takes.")},
     HTTPStatus.TOO_MANY_REQUESTS: _RETRY_AFTER,
