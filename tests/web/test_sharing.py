@@ -132,7 +132,8 @@ async def test_however_many_wait_for_the_log_models_are_asked():
     waiting = [asyncio.create_task(ask_app(site.app, *ask_versions)) for _ in range(limits.max_of_log)]
     await asyncio.sleep(0.05)
 
-    refused = await ask_app(site.app, *ask_versions)
+    async with asyncio.timeout(5):
+        refused = await ask_app(site.app, *ask_versions)
     answered = await ask_app(
         site.app,
         "POST",
