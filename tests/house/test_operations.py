@@ -26,6 +26,7 @@ from tests.settings.toml_builders import make_toml
 from tailrace.demo.place import Place
 from tailrace.domain.headlines import ADVICE
 from tailrace.domain.status import Condition
+from tailrace.domain.verdicts import LATE_SNAPSHOTS, STALLED_MS
 from tailrace.settings import Settings, load
 from tailrace.telemetry import instruments
 from tailrace.telemetry.instruments import Type
@@ -96,6 +97,25 @@ def test_an_alert_about_a_condition_of_status_speaks_as_status_does(alert: str):
     assert advice.action[1:] in ALERTS[alert]["annotations"]["description"]
 
 
+def test_a_snapshot_is_late_for_the_alert_when_it_is_for_status():
+    assert (
+        f"{LATE_SNAPSHOTS} * max by (job, loop) ({instruments.SNAPSHOT_INTERVAL.name})"
+        in (ALERTS["TailraceSnapshotLate"]["expr"])
+    )
+
+
+def test_the_runbooks_say_how_much_sooner_than_an_alert_status_calls_a_partition_stalled():
+    for name in ("Scoring", "Joining", "Learning", "Following"):
+        rule = ALERTS[f"Tailrace{name}Stalled"]
+        (limit_s,) = re.findall(r"progress_timestamp_seconds\{.+?\} > (\d+)", rule["expr"])
+
+        assert f"calls a partition stalled after {STALLED_MS // 1_000} s" in PAGES["README"]
+        assert f"wait for {limit_s} s and tell it when that lasts another {rule['for'].removesuffix('m')} minutes" in (
+            " ".join(PAGES["README"].split())
+        )
+        assert f"`tailrace status` says so after {STALLED_MS // 1_000} s" in PAGES[f"{name.lower()}_stalled"]
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(alert: str):
     cases = Counter(
@@ -113,6 +133,52 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(a
 def test_the_incident_knows_every_duration_and_limit_that_it_shortens():
     for path in (PROMETHEUS / "rules").glob("*.yml"):
         assert not re.findall(r"(?:\[|offset |for: )\d+[mhd]", hurried(path.read_text()))
+
+
+def inhibited_by(source: dict[str, str]) -> list[dict[str, str]]:
+    """Return which alerts of two installations are not told while one alert fires."""
+    others = [{"alertname": name, "job": job, "loop": "phishing"} for name in ALERTS for job in ("one", "two")]
+    rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
+    return [
+        other
+        for other in others
+        if any(
+            matches(source, rule["source_matchers"])
+            and matches(other, rule["target_matchers"])
+            and all(source.get(label) == other.get(label) for label in rule.get("equal", ()))
+            for rule in rules
+        )
+    ]
+
+
+def matches(labels: dict[str, str], matchers: list[str]) -> bool:
+    """Decide as Alertmanager does; a label that is not there is empty."""
+    for matcher in matchers:
+        name, operator, value = re.fullmatch(r'(\w+) *(=~|!~|!=|=) *"?([^"]*)"?', matcher).groups()
+        found = labels.get(name, "")
+        is_same = re.fullmatch(value, found) is not None if "~" in operator else value == found
+        if is_same == operator.startswith("!"):
+            return False
+    return True
+
+
+def test_matchers_of_several_alerts_in_one_are_read_as_alertmanager_reads_them():
+    assert matches({"alertname": "TailraceDrift"}, ['alertname =~ "Tailrace.+"', "alertname != TailraceNoProcess"])
+    assert not matches({"alertname": "TailraceDrift"}, ['alertname !~ "TailraceDrift|TailraceNoInput"'])
+
+
+def test_an_installation_that_is_not_ready_silences_itself_alone():
+    silenced = inhibited_by({"alertname": "TailraceNotReady", "job": "one", "severity": "critical"})
+
+    assert {"one"} == {each["job"] for each in silenced}
+    assert set(ALERTS) - {"TailraceNoProcess", "TailraceNotReady"} == {each["alertname"] for each in silenced}
+
+
+def test_where_nothing_runs_that_alone_is_told():
+    silenced = inhibited_by({"alertname": "TailraceNoProcess", "severity": "critical"})
+
+    assert {"one", "two"} == {each["job"] for each in silenced}
+    assert set(ALERTS) - {"TailraceNoProcess"} == {each["alertname"] for each in silenced}
 
 
 # ── runbooks ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,6 +381,15 @@ def test_kafka_keeps_its_log_in_the_volume_that_stays():
     kafka = COMPOSE["services"]["kafka"]
 
     assert [f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}"] == kafka["volumes"]
+
+
+def test_prometheus_keeps_the_exemplars_that_a_panel_shows_beside_their_histogram():
+    asking = [target for board in BOARDS.values() for panel in panels(board) for target in panel["targets"]]
+    shown = [target["expr"] for target in asking if target.get("exemplar")]
+
+    assert shown
+    assert all(f"{instruments.END_TO_END.name}_bucket" in expr for expr in shown)
+    assert "--enable-feature=exemplar-storage" in COMPOSE["services"]["prometheus"]["command"]
 
 
 def test_compose_scrapes_where_tailrace_listens():
