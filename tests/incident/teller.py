@@ -98,7 +98,7 @@ def _tell_on(recorder: Recorder, ending: threading.Event) -> None:
     recorder.verified("different", None)
     recorder.diverged()
     recorder.books({"examples": {"examples": 5, "learned": 3}})
-    recorder.topics({"pages": 99})
+    recorder.topics({"pages": 9})
     lag = 0
     while not ending.wait(TICK_S):
         lag += 100

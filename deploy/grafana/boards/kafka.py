@@ -280,18 +280,18 @@ BOARD = Board(
             (
                 Panel(
                     "Partitions that are read",
-                    "By topic, over all processes, and how many the topic has.",
-                    "two lines on one another.",
-                    "below what the topic has: a process is gone and nobody took over; start one.",
+                    "By topic, over all processes, and how many of all topics nobody reads.",
+                    "flat, and nobody reads 0.",
+                    "above 0: a process is gone and nobody took over; start one.",
                     "none",
                     (
                         Query(
                             "{{role}} {{topic}}", "sum by (role, topic) (tailrace_consumer_assigned_partitions{@LOOP})"
                         ),
                         Query(
-                            "{{topic}} has",
-                            "max by (topic) (tailrace_topic_partitions{@LOOP} and on (job, loop, topic)"
-                            ' tailrace_consumer_assigned_partitions{role=~"score|join|learn"})',
+                            "nobody reads",
+                            "sum(clamp_min(max by (job, loop, topic) (tailrace_topic_partitions{@LOOP}) - on (job, loop, topic)"
+                            " group_right () loop_role_topic:tailrace_consumer_assigned_partitions:sum{@LOOP}, 0))",
                         ),
                     ),
                 ),
