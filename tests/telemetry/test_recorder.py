@@ -87,6 +87,21 @@ def test_counts_are_kept_in_plain_numbers_too():
     assert expected | {"fenced": 0, "snapshots": 1} == dict(recorder.counts)
 
 
+def test_what_alerts_measure_by_is_told():
+    recorder, instruments = make_recorder()
+
+    recorder.topics({"pages": 4, "verdicts": 4})
+    recorder.topics({"pages": 8, "verdicts": 4})
+    recorder.snapshots_every(90_000)
+
+    assert {
+        'tailrace_topic_partitions{loop="phishing",topic="pages"}': 8.0,
+        'tailrace_topic_partitions{loop="phishing",topic="verdicts"}': 4.0,
+        'tailrace_snapshot_interval_seconds{loop="phishing"}': 90.0,
+        "tailrace_ready": 0.0,
+    } == series(instruments)
+
+
 def test_nothing_learned_leaves_the_time_of_the_last_learning_alone():
     recorder, instruments = make_recorder()
 

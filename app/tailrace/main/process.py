@@ -143,8 +143,9 @@ class Process(Service):
         host = workers.make_host(f"tailrace-{self.member}", None, None)
         made = []
         for domain in self._domains:
-            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail))
-            loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))
+            recorder = Recorder(self.instruments, domain.name)
+            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail, recorder.topics))
+            loop = RunningLoop(domain, Models(), recorder)
             composition = Composition(self._member, opened, reader, loop)
             await composition.make()
             self.loops[domain.name] = loop

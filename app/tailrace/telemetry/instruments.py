@@ -272,7 +272,7 @@ BATCH_DURATION: Final = Instrument(
     ("loop", "role"), {"role": ROLES}, DURATION_BUCKETS_S,
 )  # fmt: skip
 STAGE_SECONDS: Final = Instrument(
-    "tailrace_stage_seconds_total", Type.COUNTER, "CPU time of this process, by stage.",
+    "tailrace_stage_seconds_total", Type.COUNTER, "CPU time, not time that passed, that a stage took in this process.",
     ("loop", "stage"), {"stage": CPU_STAGES},
 )  # fmt: skip
 SNAPSHOTS: Final = Instrument(
@@ -291,6 +291,10 @@ SNAPSHOT_RETRIES: Final = Instrument(
 SNAPSHOT_TIME: Final = Instrument(
     "tailrace_snapshot_last_success_timestamp_seconds", Type.GAUGE, "When the last one was complete.",
     ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
+)  # fmt: skip
+SNAPSHOT_INTERVAL: Final = Instrument(
+    "tailrace_snapshot_interval_seconds", Type.GAUGE,
+    "How often a snapshot is due while something is learned: `snapshots.every`.", ("loop",),
 )  # fmt: skip
 SNAPSHOT_BYTES: Final = Instrument(
     "tailrace_snapshot_bytes", Type.GAUGE, "Stored size of the last one.", ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
@@ -366,6 +370,10 @@ ASSIGNED: Final = Instrument(
     "tailrace_consumer_assigned_partitions", Type.GAUGE,
     "Partitions that this process reads; the sum over processes is the number of partitions.",
     ("loop", "role", "topic"), {"role": ROLES},
+)  # fmt: skip
+TOPIC_PARTITIONS: Final = Instrument(
+    "tailrace_topic_partitions", Type.GAUGE, "Partitions that a topic of the loop has, as this process last saw it.",
+    ("loop", "topic"),
 )  # fmt: skip
 PAUSED: Final = Instrument(
     "tailrace_consumer_paused_partitions", Type.GAUGE,

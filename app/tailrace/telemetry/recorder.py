@@ -141,6 +141,11 @@ class Recorder:
                 self._forget(role, topic, name)
             self._shown[role, topic] = frozenset(groups)
 
+    def topics(self, partitions: Mapping[str, int]) -> None:
+        """Say how many partitions topics have, by topic."""
+        for topic, count in partitions.items():
+            self._instruments.set(declared.TOPIC_PARTITIONS, count, self._loop, topic)
+
     def _one_partition(self, role: Role, topic: str, name: str, group: Sequence[PartitionStatus], now_ms: int) -> None:
         labels = (self._loop, role.value, topic, name)
         moved = [self._moved(role, each, now_ms) for each in group]
@@ -362,6 +367,10 @@ class Recorder:
             self.stage(stage, thread_time() - begun)
 
     # ── snapshots ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def snapshots_every(self, interval_ms: int) -> None:
+        """Say how often a snapshot is due."""
+        self._instruments.set(declared.SNAPSHOT_INTERVAL, interval_ms / 1_000, self._loop)
 
     def snapshot_done(self, kind: Kind, *, size_bytes: int, now_ms: int) -> None:
         """Say that a snapshot or publication is complete."""
