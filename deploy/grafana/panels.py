@@ -56,6 +56,7 @@ class Query:
         legend: What its series are called; `{{label}}` is replaced.
         unit: Where it is another than the panel's.
         limits, low: Where they are others than the panel's.
+        exemplars: Show traces that Prometheus keeps beside what is asked for.
     """
 
     legend: str
@@ -63,6 +64,7 @@ class Query:
     unit: str = ""
     limits: tuple[tuple[float, str], ...] = ()
     low: str = GREEN
+    exemplars: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,8 @@ def _thresholds(limits: tuple[tuple[float, str], ...], low: str) -> Any:
 
 def _target(panel: Panel, number: int, query: Query) -> Any:
     made = prometheus.Dataquery().expr(selected(query.expr)).legend_format(query.legend).ref_id(chr(ord("A") + number))
+    if query.exemplars:
+        made = made.exemplar(True)
     if panel.kind in {"bars", "table"}:
         made = made.instant()
     if panel.kind == "table":

@@ -179,6 +179,10 @@ def test_no_file_says_how_to_get_one(run: Run):
             make_toml(below='[api]\ntls_cert_file = "none.crt"\ntls_key_file = "none.key"'),
             "none.crt, which is no file here",
         ),
+        (
+            make_toml(top='http = "0.0.0.0:80"', below='[api]\ntls_cert_file = "none.crt"\ntls_key_file = "none.key"'),
+            "tokens.json here; `tailrace run` needs one: `tailrace tokens create`",
+        ),
     ],
 )
 def test_what_is_allowed_but_doubtful_is_noted(run: Run, tmp_path: Path, toml: str, note: str):
@@ -188,6 +192,13 @@ def test_what_is_allowed_but_doubtful_is_noted(run: Run, tmp_path: Path, toml: s
 
     assert 0 == ran.code
     assert any(line.startswith("note: ") and note in line for line in ran.out.splitlines())
+
+
+def test_a_token_for_who_asks_from_beyond_is_not_missed_where_there_is_one(run: Run, tmp_path: Path):
+    write(make_toml(top='http = "0.0.0.0:80"', below='[api]\ntls_cert_file = "c"\ntls_key_file = "k"'), tmp_path)
+    assert 0 == run("tokens", "create", "--scope", "read").code
+
+    assert "no token" not in run("check").out
 
 
 def test_a_secret_is_not_told_back(run: Run, tmp_path: Path):

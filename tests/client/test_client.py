@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tailrace.client import ApiError, Client, Predictions, Quality, SettingsError
+from tailrace.client import client as asking
+from tailrace.web import bodies, guard
 
 PROBLEM = {"title": "Broken.", "detail": "found x; allowed: y", "code": "invalid_records", "hint": "do z",
            "errors": [{"at": "events.0", "code": "id_missing", "detail": "no id"}]}  # fmt: skip
@@ -159,19 +161,124 @@ def test_a_name_never_leads_elsewhere(stub: Stub, name: str):
     assert not stub.asked
 
 
-def test_predictions_are_read_back_to_a_moment(stub: Stub):
-    def page(*minutes: int) -> list[dict[str, Any]]:
-        return [{"event_id": str(minute), "event_time": f"2026-01-01T00:{minute:02}:00.000Z"} for minute in minutes]
+def at(hour: int, minute: int) -> str:
+    return f"2026-01-01T{hour:02}:{minute:02}:00.000Z"
 
-    stub.say({"predictions": page(9, 8), "next": "2"})
-    stub.say({"predictions": page(7, 3), "next": "1"})
-    stub.say({"predictions": page(2, 1), "next": "0"})
+
+def say_page(stub: Stub, *events: tuple[int, int], oldest: str | None, cursor: str | None) -> None:
+    found = [{"event_id": f"{hour}:{minute}", "event_time": at(hour, minute)} for hour, minute in events]
+    stub.say({"predictions": found, "oldest": oldest, "next": cursor})
+
+
+def test_predictions_since_a_moment_are_found_in_whatever_order_their_events_came(stub: Stub):
+    say_page(stub, (9, 9), (3, 0), oldest=at(9, 9), cursor="4")
+    say_page(stub, (3, 1), (3, 2), oldest=at(9, 8), cursor="3")  # events of long ago that came now
+    say_page(stub, (9, 7), oldest=at(7, 50), cursor="2")
+    say_page(stub, (9, 8), oldest=at(7, 30), cursor="1")
+    say_page(stub, (9, 59), oldest=at(6, 0), cursor="0")
 
     with Client(stub.url) as client:
-        found = client.predictions(since=datetime(2026, 1, 1, 0, 7, tzinfo=UTC))
+        found = client.predictions(since=datetime(2026, 1, 1, 9, 0, tzinfo=UTC))
 
-    assert ["9", "8", "7"] == [each["event_id"] for each in found]
-    assert 3 == len(stub.asked)
+    assert ["9:9", "9:7"] == [each["event_id"] for each in found]
+    assert 3 == len(stub.asked)  # what was published an hour before is of no interest
+
+
+def test_as_many_predictions_as_are_wanted_are_looked_for_in_all_pages(stub: Stub):
+    for number in range(5, 0, -1):
+        say_page(stub, (9, number), oldest=None, cursor=str(number))
+    say_page(stub, (9, 0), oldest=None, cursor=None)
+
+    with Client(stub.url) as client:
+        assert 2 == len(client.predictions(limit=2))
+        assert 4 == len(client.predictions(since=datetime(2026, 1, 1, tzinfo=UTC)))
+
+    assert ["limit=2", "limit=1&cursor=5"] == [path.partition("?")[2] for _, path, *_ in stub.asked[:2]]
+
+
+def test_as_many_versions_are_asked_for_as_the_api_gives(stub: Stub):
+    stub.say({"versions": []})
+
+    with Client(stub.url) as client:
+        client.versions("phishing")
+
+    assert f"/v1/models/phishing/versions?limit={bodies.MOST_LISTED}" == stub.asked[0][1]
+
+
+ASKS = {
+    "status": lambda client: client.status(),
+    "models": lambda client: client.models(),
+    "describe": lambda client: client.describe("phishing"),
+    "versions": lambda client: client.versions("phishing"),
+    "predict": lambda client: client.predict("phishing", [{}]),
+    "write_events": lambda client: client.write_events([{}]),
+    "write_labels": lambda client: client.write_labels([{}]),
+    "predictions": lambda client: client.predictions(),
+    "quality": lambda client: client.quality("phishing"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize(
+    "content", [b"<html>", b"", b"\xff", b"[]", b"7", b"[" * 100_000], ids=["html", "", "bytes", "list", "7", "deep"]
+)
+def test_an_answer_that_is_none_of_the_apis_is_an_error_of_the_client(stub: Stub, ask: str, content: bytes):
+    stub.say(content)
+
+    with Client(stub.url) as client, pytest.raises(ApiError, match="200: The answer is none of Tailrace's API"):
+        ASKS[ask](client)
+
+
+@pytest.mark.parametrize("ask", ASKS.keys() - {"status", "describe"})
+def test_an_answer_of_something_else_is_an_error_of_the_client_too(stub: Stub, ask: str):
+    stub.say({"ok": True})
+
+    with Client(stub.url) as client, pytest.raises(ApiError, match="none of Tailrace's API"):
+        ASKS[ask](client)
+
+
+@pytest.mark.parametrize("data", ["<html>", "[]", "\xff"])
+def test_an_event_that_is_none_of_the_apis_is_an_error_of_the_client(stub: Stub, data: str):
+    stub.say(f"id: 1/0\nevent: prediction\ndata: {data}\n\n".encode("latin-1"))
+
+    with Client(stub.url) as client, pytest.raises(ApiError, match="none of Tailrace's API"):
+        next(client.events())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{f"f{number}": 0 for number in range(2_000)}, {"a": "x" * 200_000}, {"a": [[]] * 9_000}],
+    ids=["many fields", "long", "nested"],
+)
+def test_wide_records_go_in_parts_that_the_api_takes(stub: Stub, record: dict[str, Any]):
+    stub.say({"written": []})
+
+    with Client(stub.url) as client:
+        client.write_events([record] * 40, loop="phishing")
+
+    contents = [content for *_, content in stub.asked]
+    assert 40 == sum(len(json.loads(content)["events"]) for content in contents)
+    assert all(len(json.loads(content)["events"]) > 1 for content in contents[:-1])
+    assert all(len(content) <= guard.Limits().max_body for content in contents)
+    assert all(sum(map(content.count, b"[{,")) <= guard.MOST_MARKS for content in contents)
+
+
+def test_a_record_that_is_too_wide_goes_alone(stub: Stub):
+    stub.say({"written": []})
+
+    with Client(stub.url) as client:
+        client.write_events([{}, {"a": "x" * 2_000_000}, {}])
+
+    assert [1, 1, 1] == [len(json.loads(content)["events"]) for *_, content in stub.asked]
+
+
+def test_parts_have_as_many_records_as_the_api_takes():
+    assert (bodies.MOST_RECORDS, bodies.MOST_INSTANCES, bodies.MOST_EXPLAINED, bodies.MOST_LISTED) == (
+        asking._RECORDS,
+        asking._INSTANCES,
+        asking._EXPLAINED,
+        asking._PAGE,
+    )
 
 
 def test_a_stream_goes_on_behind_the_last_event_that_came(stub: Stub, monkeypatch: pytest.MonkeyPatch):

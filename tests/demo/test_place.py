@@ -8,6 +8,7 @@ from tailrace.domain.errors import SettingsError
 from tailrace.settings import load, load_text
 
 HTTP = "127.0.0.1:18321"
+BEYOND = "0.0.0.0:8321"
 
 
 def test_a_temporary_folder_is_removed_with_all_that_is_in_it():
@@ -53,6 +54,22 @@ def test_a_folder_that_a_demo_left_on_another_log_is_refused(tmp_path: Path):
 
     with pytest.raises(SettingsError, match="keep it in another folder"):
         Place.make(tmp_path).settings("kafka://there:9092", HTTP)
+
+
+def test_beyond_this_machine_a_demo_serves_probes_and_metrics_alone(tmp_path: Path):
+    """Guards `docker compose up`: without the choice, an address that other containers reach is refused."""
+    settings = Place.make(tmp_path).settings("kafka://kafka:9092", BEYOND, "a1b2c3")
+
+    assert (BEYOND, False) == (settings.http, settings.api.enabled)
+    assert load_text(configuration(EMBEDDED, HTTP)).api.enabled
+
+
+def test_a_folder_of_this_machine_alone_is_not_opened_to_others(tmp_path: Path):
+    """Fails when the address is only put in place of the one that was checked: the API would be there for anyone."""
+    Place.make(tmp_path).settings(EMBEDDED, HTTP)
+
+    with pytest.raises(SettingsError, match="api.enabled = false"):
+        Place.make(tmp_path).settings(EMBEDDED, BEYOND)
 
 
 def test_a_configuration_of_somebody_is_not_touched(tmp_path: Path):

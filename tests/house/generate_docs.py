@@ -14,10 +14,10 @@ from tailrace.domain.models.families import FAMILIES
 from tailrace.domain.status import Condition
 from tailrace.inspection.encode_cost import ADVICE, SLOW_ENCODE_S
 from tailrace.settings import field_table
-from tailrace.streams import http_server
+from tailrace.streams import handshakes, http_server
 from tailrace.telemetry import instruments
 from tailrace.web import bodies, guard, problems
-from tailrace.web.routes import OPEN_PATHS, OPERATIONS, Parameter
+from tailrace.web.routes import OPEN_PATHS, OPERATIONS, PAGES, Parameter
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MEASURED = DOCS.parent / "benchmarks/models.json"
@@ -57,12 +57,17 @@ def metrics() -> str:
         "",
         "**Labels are bounded.** Those with values in brackets are closed sets. `loop`, `topic`, `model`, `metric`, `feature`, `class`",
         f"and the like come from the configuration; beyond {instruments.MOST_FEATURES} features, {instruments.MOST_CLASSES} classes,",
-        f"{instruments.MOST_ROUTES} routes or {instruments.MOST_PARTITIONS} partitions of one topic the rest is counted as `{instruments.OTHER}`. No id, key, value of a feature,",
+        f"{instruments.MOST_ROUTES} routes or the partitions 0 to {instruments.MOST_PARTITIONS - 1} of a topic the rest is counted as `{instruments.OTHER}`. No id, key, value of a feature,",
         "target or text of an error ever becomes a label.",
         "",
-        "**Cost.** Everything is counted per batch. A loop with 8 partitions and 30 features has about 1,030 series; `/metrics` takes 8 ms of",
-        "CPU for them as text and 14 ms as OpenMetrics, in a thread beside the event loop; counting takes 0.5 us an event in batches of",
-        "500 (one of two shared cores, medians). `tests/telemetry/test_exposition.py` holds it to 20 ms and 1 us, and holds the answer against `promtool check metrics`.",
+        "**Quality is that of what was served.** An example is judged by the prediction that was recorded when its event was scored, and only",
+        "the champion serves: `tailrace_model_metric` has the model `champion` alone. Branches beside it learn and are judged by nothing",
+        "while they do; there is no metric of a challenger. How one would have served is compared before it is promoted, on the recorded",
+        "log: `tailrace upgrade` and `tailrace repair` print both, side by side.",
+        "",
+        "**Cost.** Everything is counted per batch. A loop with 8 partitions and 30 features has about 1,040 series; `/metrics` takes 8 ms of",
+        "CPU for them as text and 14 ms as OpenMetrics, in a thread beside the event loop, once a second at most however many ask: who asks",
+        "again within a second gets the same text. Counting takes 0.5 us an event in batches of 500 (one of two shared cores, medians). `tests/telemetry/test_exposition.py` holds it to 20 ms and 1 us, and holds the answer against `promtool check metrics`.",
         "",
         "**OpenMetrics** is answered where `Accept` asks for it. Then `tailrace_end_to_end_latency_seconds` carries exemplars: the trace",
         "id of the oldest event of a batch whose `traceparent` is sampled (Prometheus keeps them with",
@@ -236,9 +241,12 @@ def api() -> str:
         "## Bounds",
         "",
         f"Bodies have at most `api.max_body` bytes and {guard.Limits().body_within_s:.0f} s to arrive, heads {http_server.MOST_HEAD_BYTES // 1024} KiB and",
-        f"{http_server.HEAD_WITHIN_S:.0f} s; what a client does not take within {http_server.TAKEN_WITHIN_S:.0f} s is dropped with it. A token has `api.rate` requests a second,",
-        f"an address {guard.GUESSES} without a token that counts; `api.max_streams` streams and {guard.Limits().max_at_once} other requests are under way at once, on at most",
-        f"{http_server.MOST_CONNECTIONS} connections: of more, the one without a request for longest goes, so that probes come through. A request holds at most",
+        f"{http_server.HEAD_WITHIN_S:.0f} s. A client that takes nothing of what waits for it for {http_server.TAKEN_WITHIN_S:.0f} s is dropped; one that takes slowly gets all of it. A token has",
+        f"`api.rate` requests a second, an address {guard.GUESSES} without a token that counts. `api.max_streams` streams and {guard.Limits().max_at_once} other requests are under way",
+        f"at once, {guard.Limits().max_of_log} of them at most that wait for the log or take a snapshot: while the log hangs, models are still asked. There are at most",
+        f"{http_server.MOST_CONNECTIONS} connections: of more, the one without a request for longest goes, so that probes come through. By TLS hands are shaken within",
+        f"{handshakes.WITHIN_S:.0f} s; of more than {handshakes.MOST} connections that have not done so the oldest goes. Status and quality are looked up once for all who ask at",
+        "the same time or a second after, and so is a failure to; `/metrics` is made once for all, too. A request holds at most",
         f"{bodies.MOST_INSTANCES} instances, or {bodies.MOST_RECORDS} records, and at most {guard.MOST_MARKS} of the characters `[`, `{{` and comma: of more the",
         "values would hold up scoring while they are made. One body is parsed at a time. The log is read and written in a thread of its own: scoring and learning do",
         "not wait for it. Predictions are made where events are scored, a few at a time.",
@@ -254,7 +262,22 @@ def api() -> str:
         answer = each.media_type if each.answer is None else each.answer.__name__
         codes = ", ".join(f"`{kind.code}`" for kind in each.problems)
         lines += ["", f"{body}Answer: {each.success}, `{answer}`.{f' Problems of its own: {codes}.' if codes else ''}"]
+        if each.headers:
+            lines += [
+                "",
+                "Headers: " + "; ".join(f"`{name}`: {_cell(meaning.rstrip('.'))}" for name, meaning in each.headers),
+            ]
+        if each.events:
+            lines += ["", "Data of events: " + ", ".join(f"`{name}`: `{data.__name__}`" for name, data in each.events)]
     lines += [
+        "",
+        "## Pages",
+        "",
+        "| page | what |",
+        "|---|---|",
+        *(f"| `GET {page.path}` | {_cell(f'{page.summary}. {page.meaning}')} |" for page in PAGES),
+        "",
+        "With `?verbose` the first three list their checks.",
         "",
         "## Problems",
         "",
@@ -272,8 +295,9 @@ def api() -> str:
     ]
     lines += [
         "",
-        "Retries are safe: what is written twice counts once, by its id and time, so there is no idempotency key. After 429 and 503",
-        "wait for as long as `Retry-After` says.",
+        "Retries are safe: what is written twice counts once, by its id and time, so there is no idempotency key. All or none of a",
+        "request passes the checks; then it is written partition by partition, so that after a 503 a part of it may be in the log: send all",
+        "of it again. After 429 and 503 wait for as long as `Retry-After` says.",
         "",
         "## Python",
         "",
@@ -288,6 +312,9 @@ def api() -> str:
         '    client.predictions("phishing", limit=500).to_pandas()',
         '    client.quality("phishing").plot("accuracy")',
         '    model = client.model("phishing@champion")   # a River object, rebuilt from a snapshot whose signature counts',
+        "",
+        "Many records are sent in parts that the API takes. `predictions(since=…)` looks at all that was published since then, and up to an",
+        "hour before. Every method raises `ApiError` or `Unreachable` where there is no answer of the API's.",
         "",
         "`to_pandas` and `plot` need `pip install tailrace[client]`. A model is rebuilt only with the versions that folded it (River,",
         "numpy, scipy, Python's minor version), since its state means something else to others; what differs is said.",

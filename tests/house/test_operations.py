@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
+from threading import Thread
 
 import pytest
 import yaml
+from tests.certificates import make_certificate
 from tests.house.commands import check_command, commands_in
 from tests.incident.boards import boards, panels
 from tests.incident.hurry import hurried
+from tests.settings.toml_builders import make_toml
 
+from tailrace.demo.place import Place
 from tailrace.domain.headlines import ADVICE
 from tailrace.domain.status import Condition
+from tailrace.domain.verdicts import LATE_SNAPSHOTS, STALLED_MS
+from tailrace.settings import Settings, load
 from tailrace.telemetry import instruments
 from tailrace.telemetry.instruments import Type
 
@@ -29,7 +42,9 @@ RULES = [
 ]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+COMPOSE_TEXT = (ROOT / "deploy/compose.yaml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
+IMAGE = (ROOT / "deploy/Dockerfile").read_text()
 PAGES = {path.stem: path.read_text() for path in sorted(RUNBOOKS.glob("*.md"))}
 BOARDS = boards()
 PANELS = [
@@ -82,6 +97,25 @@ def test_an_alert_about_a_condition_of_status_speaks_as_status_does(alert: str):
     assert advice.action[1:] in ALERTS[alert]["annotations"]["description"]
 
 
+def test_a_snapshot_is_late_for_the_alert_when_it_is_for_status():
+    assert (
+        f"{LATE_SNAPSHOTS} * max by (job, loop) ({instruments.SNAPSHOT_INTERVAL.name})"
+        in (ALERTS["TailraceSnapshotLate"]["expr"])
+    )
+
+
+def test_the_runbooks_say_how_much_sooner_than_an_alert_status_calls_a_partition_stalled():
+    for name in ("Scoring", "Joining", "Learning", "Following"):
+        rule = ALERTS[f"Tailrace{name}Stalled"]
+        (limit_s,) = re.findall(r"progress_timestamp_seconds\{.+?\} > (\d+)", rule["expr"])
+
+        assert f"calls a partition stalled after {STALLED_MS // 1_000} s" in PAGES["README"]
+        assert f"wait for {limit_s} s and tell it when that lasts another {rule['for'].removesuffix('m')} minutes" in (
+            " ".join(PAGES["README"].split())
+        )
+        assert f"`tailrace status` says so after {STALLED_MS // 1_000} s" in PAGES[f"{name.lower()}_stalled"]
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(alert: str):
     cases = Counter(
@@ -99,6 +133,52 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet(a
 def test_the_incident_knows_every_duration_and_limit_that_it_shortens():
     for path in (PROMETHEUS / "rules").glob("*.yml"):
         assert not re.findall(r"(?:\[|offset |for: )\d+[mhd]", hurried(path.read_text()))
+
+
+def inhibited_by(source: dict[str, str]) -> list[dict[str, str]]:
+    """Return which alerts of two installations are not told while one alert fires."""
+    others = [{"alertname": name, "job": job, "loop": "phishing"} for name in ALERTS for job in ("one", "two")]
+    rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
+    return [
+        other
+        for other in others
+        if any(
+            matches(source, rule["source_matchers"])
+            and matches(other, rule["target_matchers"])
+            and all(source.get(label) == other.get(label) for label in rule.get("equal", ()))
+            for rule in rules
+        )
+    ]
+
+
+def matches(labels: dict[str, str], matchers: list[str]) -> bool:
+    """Decide as Alertmanager does; a label that is not there is empty."""
+    for matcher in matchers:
+        name, operator, value = re.fullmatch(r'(\w+) *(=~|!~|!=|=) *"?([^"]*)"?', matcher).groups()
+        found = labels.get(name, "")
+        is_same = re.fullmatch(value, found) is not None if "~" in operator else value == found
+        if is_same == operator.startswith("!"):
+            return False
+    return True
+
+
+def test_matchers_of_several_alerts_in_one_are_read_as_alertmanager_reads_them():
+    assert matches({"alertname": "TailraceDrift"}, ['alertname =~ "Tailrace.+"', "alertname != TailraceNoProcess"])
+    assert not matches({"alertname": "TailraceDrift"}, ['alertname !~ "TailraceDrift|TailraceNoInput"'])
+
+
+def test_an_installation_that_is_not_ready_silences_itself_alone():
+    silenced = inhibited_by({"alertname": "TailraceNotReady", "job": "one", "severity": "critical"})
+
+    assert {"one"} == {each["job"] for each in silenced}
+    assert set(ALERTS) - {"TailraceNoProcess", "TailraceNotReady"} == {each["alertname"] for each in silenced}
+
+
+def test_where_nothing_runs_that_alone_is_told():
+    silenced = inhibited_by({"alertname": "TailraceNoProcess", "severity": "critical"})
+
+    assert {"one", "two"} == {each["job"] for each in silenced}
+    assert set(ALERTS) - {"TailraceNoProcess"} == {each["alertname"] for each in silenced}
 
 
 # ── runbooks ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,12 +285,111 @@ def test_compose_listens_on_loopback_alone_and_names_versions():
 
 def test_tailrace_runs_without_root_and_writes_nowhere_but_where_it_must():
     service = COMPOSE["services"]["tailrace"]
-    image = (ROOT / "deploy/Dockerfile").read_text()
 
     assert service["read_only"]
     assert ["ALL"] == service["cap_drop"]
-    assert image.index("USER 10001") < image.index("ENTRYPOINT")
-    check_command(re.sub(r"^\$\{LOOP_COMMAND:-(.*)\}$", r"tailrace \1", service["command"]))
+    assert IMAGE.index("USER 10001") < IMAGE.index("ENTRYPOINT")
+    check_command(f"tailrace {unless_said(service['command'])}")
+
+
+def unless_said(value: str) -> str:
+    """Return what compose puts in place of a variable that nobody sets."""
+    return re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value)
+
+
+def option_of(command: str, name: str) -> str:
+    words = shlex.split(command)
+    return words[words.index(name) + 1]
+
+
+def own_loop(folder: Path, environ: dict[str, str], command: str) -> Settings:
+    """Read the settings of somebody's loop on compose's Kafka, as `tailrace run --http …` does."""
+    file = folder / "tailrace.toml"
+    file.write_text(make_toml(log="kafka://kafka:9092"))
+    return load(file, environ={**environ, "TAILRACE_HTTP": option_of(command, "--http")})
+
+
+def test_the_demo_of_compose_can_listen_where_it_is_told_to(tmp_path: Path):
+    command = unless_said(COMPOSE["services"]["tailrace"]["command"])
+    log, http = f"kafka://{option_of(command, '--bootstrap')}", option_of(command, "--http")
+
+    settings = Place.make(tmp_path).settings(log, http, "a1b2c3")
+
+    assert (log, http) == (settings.log, settings.http)
+
+
+def test_a_loop_of_ones_own_can_listen_where_compose_says(tmp_path: Path):
+    environ = {name: unless_said(value) for name, value in COMPOSE["services"]["tailrace"]["environment"].items()}
+    (command,) = re.findall(r'# +LOOP_COMMAND="(.+?)" docker compose', COMPOSE_TEXT)
+
+    settings = own_loop(tmp_path, environ, command)
+
+    assert not settings.is_local
+    assert not settings.api.enabled
+
+
+def test_the_image_can_listen_where_it_does_with_what_its_comment_says(tmp_path: Path):
+    (variable,) = re.findall(r"# +docker run .+ --env (\S+) tailrace$", IMAGE, re.MULTILINE)
+    (command,) = re.findall(r"^CMD (\[.+\])$", IMAGE, re.MULTILINE)
+
+    settings = own_loop(tmp_path, dict([variable.split("=")]), shlex.join(json.loads(command)))
+
+    assert not settings.is_local
+    assert not settings.api.enabled
+
+
+@contextmanager
+def livez(status: int, tls: tuple[Path, Path] | None) -> Iterator[int]:
+    """Serve one answer, by TLS or not; yield the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/livez" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing of every request."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        context = SSLContext(PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    serving.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("by_tls", [False, True], ids=["http", "tls"])
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_image_knows_who_lives_however_it_serves(status: int, code: int, by_tls: bool, tmp_path: Path):
+    (check,) = re.findall(r'CMD \["python", "/usr/local/lib/tailrace/(\w+\.py)", "8321"\]', IMAGE)
+    with livez(status, make_certificate(tmp_path) if by_tls else None) as port:
+        done = subprocess.run([sys.executable, ROOT / "deploy" / check, str(port)], check=False, capture_output=True)
+
+    assert (code, b"", b"") == (done.returncode, done.stdout, done.stderr)
+    assert f"!deploy/{check}" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert f"COPY --chmod=444 deploy/{check} /usr/local/lib/tailrace/{check}" in IMAGE
+
+
+def test_kafka_keeps_its_log_in_the_volume_that_stays():
+    kafka = COMPOSE["services"]["kafka"]
+
+    assert [f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}"] == kafka["volumes"]
+
+
+def test_prometheus_keeps_the_exemplars_that_a_panel_shows_beside_their_histogram():
+    asking = [target for board in BOARDS.values() for panel in panels(board) for target in panel["targets"]]
+    shown = [target["expr"] for target in asking if target.get("exemplar")]
+
+    assert shown
+    assert all(f"{instruments.END_TO_END.name}_bucket" in expr for expr in shown)
+    assert "--enable-feature=exemplar-storage" in COMPOSE["services"]["prometheus"]["command"]
 
 
 def test_compose_scrapes_where_tailrace_listens():

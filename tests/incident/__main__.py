@@ -194,7 +194,6 @@ class Incident:
                 self.teller.begin,
                 self.teller.end,
                 teller.ALERTS,
-                after=teller.AFTERWARDS,
             ),
         ]
 

@@ -21,7 +21,7 @@ LIMITS: Final = {
     "TailraceFollowingStalled": ("> 60", "> 3"),
     "TailraceLagHigh": ("> 300", "> 3"),
     "TailraceScoringHindered": ("> 30", "> 2"),
-    "TailraceSnapshotLate": ("> 300", "> 9"),
+    "TailraceSnapshotLate": (", 60)", ", 5)"),
     "TailraceDrift": ("< 600", "< 10"),
     "TailraceLabelToInfluenceSlow": ("> 10", "> 2"),
 }

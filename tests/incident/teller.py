@@ -34,6 +34,7 @@ ALERTS = frozenset(
         "TailraceLearningBehind",
         "TailraceLearningStalled",
         "TailracePartitionsReadTwice",
+        "TailracePartitionsUnread",
         "TailracePredictionsAbstained",
         "TailraceRebalanceStorm",
         "TailraceScoringBehind",
@@ -44,9 +45,6 @@ ALERTS = frozenset(
     }
 )
 """What it tells of."""
-
-AFTERWARDS = frozenset({"TailracePartitionsUnread"})
-"""What is seen when it has gone with the partitions that it said it reads."""
 
 TOPICS = {Role.SCORE: "pages", Role.JOIN: "verdicts", Role.LEARN: f"{LOOP}.training", Role.FOLLOW: f"{LOOP}.training"}
 TICK_S = 0.5
@@ -100,6 +98,7 @@ def _tell_on(recorder: Recorder, ending: threading.Event) -> None:
     recorder.verified("different", None)
     recorder.diverged()
     recorder.books({"examples": {"examples": 5, "learned": 3}})
+    recorder.topics({"pages": 9})
     lag = 0
     while not ending.wait(TICK_S):
         lag += 100

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -181,12 +182,13 @@ async def test_the_heartbeats_behind_quality_are_read_once_for_all_who_ask_withi
 async def test_predictions_are_paged_from_the_newest_back(at: Served):
     events = await teach(at, 50)
 
-    pages, cursor = [], None
+    pages, cursor, oldest = [], None, []
     while True:
         page = await at.ask(
             lambda client, cursor=cursor: client._connection.get("/v1/predictions", limit=7, cursor=cursor)
         )
         pages.append(page["predictions"])
+        oldest.append(page["oldest"])
         cursor = page["next"]
         if cursor is None:
             break
@@ -195,6 +197,11 @@ async def test_predictions_are_paged_from_the_newest_back(at: Served):
     assert sorted(event["id"] for event in events) == sorted(found)
     assert [7] * 7 + [1] == [len(page) for page in pages]
     assert 30 == len(await at.ask(lambda client: client.predictions(limit=30)))
+    assert oldest == sorted(oldest, reverse=True)
+    newest = datetime.fromisoformat(oldest[0]) + timedelta(hours=2)
+    before = datetime.fromisoformat(oldest[-1]) - timedelta(hours=1)
+    assert 50 == len(await at.ask(lambda client: client.predictions(since=before)))
+    assert 0 == len(await at.ask(lambda client: client.predictions(since=newest)))
 
 
 async def test_a_stream_resumes_without_a_gap_and_without_a_repetition(at: Served):

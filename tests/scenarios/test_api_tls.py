@@ -5,46 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.certificates import make_certificate
 from tests.log_forms import LogForm
 from tests.scenarios.api_ground import Served, free_address, served
 from tests.scenarios.harness import Scenario, until
 
 from tailrace.client import Client, Unreachable
 from tailrace.main import Process
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 that signs itself, and its key; return both files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tailrace")])
-    now = datetime.now(UTC)  # noqa: TID251 - a certificate is valid by the clock of whoever checks it
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "api.crt", folder / "api.key"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
+from tailrace.streams import handshakes
 
 
 @pytest.fixture
@@ -74,6 +46,21 @@ async def test_tls_is_of_version_1_2_or_newer(at: Served):
             return safe.version()
 
     assert await asyncio.to_thread(shake) in {"TLSv1.2", "TLSv1.3"}
+
+
+async def test_who_does_not_shake_hands_is_dropped(at: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(handshakes, "WITHIN_S", 0.5)
+
+    def wait_silently() -> tuple[bytes, float]:
+        host, port = at.address.split(":")
+        begun_s = time.monotonic()
+        with socket.create_connection((host, int(port)), 10) as line:
+            return line.recv(1), time.monotonic() - begun_s
+
+    said, waited_s = await asyncio.to_thread(wait_silently)
+
+    assert b"" == said
+    assert 0.4 < waited_s < 5
 
 
 @pytest.mark.parametrize("damage", ["missing", "other key", "no PEM"])

@@ -90,8 +90,12 @@ async def test_what_is_read_is_told_by_partition_and_how_long_batches_take(scena
     at = f'role="score",topic="{topics.events}"'
     await until(lambda: told(process).get(f'tailrace_consumer_completed_offset{{partition="0",{at}}}') == 10, "told")
 
+    seen = f'tailrace_topic_partitions{{topic="{topics.events}"}}'
+    await until(lambda: told(process).get(seen) == 2, "the topics were looked at")
+
     found = told(process)
     assert 2 == found[f"tailrace_consumer_assigned_partitions{{{at}}}"]
+    assert found["tailrace_snapshot_interval_seconds"] == scenario.settings.snapshots.every / 1_000
     assert 0 == found[f"tailrace_consumer_paused_partitions{{{at}}}"]
     assert 20 == found['tailrace_batch_duration_seconds_count{role="score"}']
     assert found[f"tailrace_consumed_bytes_total{{{at}}}"] > 20 * 10

@@ -14,6 +14,7 @@ from tailrace.domain.status import PartitionStatus, Role, RoleState, ServingStat
 from tailrace.telemetry import instruments as declared
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
+from tailrace.wire.topics import topics_of
 
 PARTITIONS = 8
 FEATURES = 30
@@ -56,6 +57,7 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     for role, topics in ((Role.SCORE, ("pages",)), (Role.JOIN, ("verdicts", "scored", "relabelled"))):
         partitions = [at(topic, partition) for topic in topics for partition in range(PARTITIONS)]
         recorder.reading(role, partitions, 9_000, paused={}, held={})
+    recorder.topics({spec.name: PARTITIONS for spec in topics_of("phishing", "pages", "verdicts", horizon_ms=1)})
     for role in Role:
         recorder.completed(role, 100, 0.01)
         recorder.rebalanced(role, 0.2)
@@ -96,11 +98,13 @@ def record_everything(recorder: Recorder, process: ProcessRecorder) -> None:
     recorder.diverged()
     recorder.verified("equal", 0.5)
     recorder.verified("failed", None)
-    recorder.command_refused("signature")
+    for reason in declared.COMMAND_REASONS:
+        recorder.command_refused(reason)
     recorder.label_to_influence(np.array([5.0]))
     recorder.end_to_end(np.array([5]))
     for stage in declared.CPU_STAGES:
         recorder.stage(stage, 0.1)
+    recorder.snapshots_every(30_000)
     for kind in Kind:
         recorder.snapshot_done(kind, size_bytes=9, now_ms=9_000)
         recorder.snapshot_failed(kind)

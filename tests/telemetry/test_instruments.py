@@ -39,7 +39,7 @@ WITHOUT_UNIT = {
 }
 BAD_UNITS = re.compile(r"_(ms|milliseconds|minutes|hours|kb|mb|percent)(_|$)")
 CONFIGURED = {
-    *("loop", "topic", "partition", "model", "metric", "baseline", "reason"),
+    *("loop", "topic", "partition", "model", "metric", "baseline"),
     *("feature", "class", "route"),
     *declared.BUILD_INFO.labels,
     *declared.LOOP_INFO.labels,

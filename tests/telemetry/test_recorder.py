@@ -11,10 +11,12 @@ from prometheus_client import generate_latest
 from tests.telemetry.reference import SECRET, at, make_recorder, record_everything, series
 
 import tailrace
+from tailrace.domain.errors import ContractError
 from tailrace.domain.records import Code, Rejection, Stage
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import Quantiles, Role, RoleState
-from tailrace.telemetry.instruments import ALL, MOST_PARTITIONS, Type
+from tailrace.telemetry import instruments as declared
+from tailrace.telemetry.instruments import ALL, MOST_PARTITIONS, OTHER, Instrument, Type
 from tailrace.telemetry.recorder import ProcessRecorder, Recorder
 
 
@@ -85,6 +87,21 @@ def test_counts_are_kept_in_plain_numbers_too():
     assert expected | {"fenced": 0, "snapshots": 1} == dict(recorder.counts)
 
 
+def test_what_alerts_measure_by_is_told():
+    recorder, instruments = make_recorder()
+
+    recorder.topics({"pages": 4, "verdicts": 4})
+    recorder.topics({"pages": 8, "verdicts": 4})
+    recorder.snapshots_every(90_000)
+
+    assert {
+        'tailrace_topic_partitions{loop="phishing",topic="pages"}': 8.0,
+        'tailrace_topic_partitions{loop="phishing",topic="verdicts"}': 4.0,
+        'tailrace_snapshot_interval_seconds{loop="phishing"}': 90.0,
+        "tailrace_ready": 0.0,
+    } == series(instruments)
+
+
 def test_nothing_learned_leaves_the_time_of_the_last_learning_alone():
     recorder, instruments = make_recorder()
 
@@ -141,22 +158,69 @@ def test_progress_is_the_moment_at_which_something_was_completed_or_nothing_was_
     assert [1, 1, 3, 4, 4] == found
 
 
-def test_beyond_the_cap_partitions_are_shown_as_one():
+def partitions_of(told: dict[str, float], instrument: Instrument) -> dict[str, float]:
+    """Return label value → value."""
+    found = {name: value for name, value in told.items() if name.startswith(instrument.name + "{")}
+    return {re.search('partition="([^"]+)"', name)[1]: value for name, value in found.items()}  # type: ignore[index]
+
+
+PER_PARTITION = [each for each in ALL if "partition" in each.labels]
+
+
+@pytest.mark.parametrize("first", [0, 10, MOST_PARTITIONS], ids=["all", "some", "the last ones"])
+def test_beyond_the_cap_partitions_are_shown_as_one_by_every_instrument_alike(first: int):
     recorder, instruments = make_recorder()
-    many = [at("pages", partition, lag_seconds=float(partition)) for partition in range(MOST_PARTITIONS + 10)]
+    numbers = range(first, MOST_PARTITIONS + 10)
+    many = [at("pages", partition, lag_seconds=float(partition)) for partition in numbers]
 
     recorder.reading(Role.SCORE, many, 9_000, paused={}, held={})
-    for partition in range(MOST_PARTITIONS + 10):
+    for partition in numbers:
         recorder.consumed(Role.SCORE, "pages", partition, 1)
+        recorder.join_holds(partition, waiting=1, early=2, remembered=partition)
 
     told = series(instruments)
-    others = {name.split("{")[0]: value for name, value in told.items() if 'partition="_other"' in name}
-    assert 10 == others["tailrace_consumed_records_total"]
-    assert (50, MOST_PARTITIONS + 9) == (
-        others["tailrace_consumer_lag_records"],
-        others["tailrace_consumer_lag_seconds"],
+    names = {*map(str, range(first, MOST_PARTITIONS)), OTHER}
+    assert [names] * len(PER_PARTITION) == [partitions_of(told, each).keys() for each in PER_PARTITION]
+    others = {each: partitions_of(told, each)[OTHER] for each in PER_PARTITION}
+    assert 10 == others[declared.RECORDS_CONSUMED] == others[declared.JOIN_WAITING]
+    assert (20, sum(range(MOST_PARTITIONS, MOST_PARTITIONS + 10))) == (
+        others[declared.JOIN_EARLY],
+        others[declared.JOIN_REMEMBERED],
     )
-    assert MOST_PARTITIONS + 1 == sum(name.startswith("tailrace_consumer_lag_records") for name in told)
+    assert (50, MOST_PARTITIONS + 9) == (others[declared.LAG_RECORDS], others[declared.LAG_SECONDS])
+
+
+def test_of_partitions_that_are_shown_as_one_those_that_went_away_are_no_longer_summed():
+    recorder, instruments = make_recorder()
+    beyond = [MOST_PARTITIONS, MOST_PARTITIONS + 1]
+    recorder.reading(Role.JOIN, [at("scored", partition) for partition in beyond], 9_000, paused={}, held={})
+    for partition in beyond:
+        recorder.join_holds(partition, waiting=1, early=2, remembered=3)
+
+    recorder.forget_partition(Role.JOIN, "scored", beyond[0])
+    recorder.reading(Role.JOIN, [at("scored", beyond[1])], 9_000, paused={}, held={})
+
+    told = series(instruments)
+    assert {OTHER: 3} == partitions_of(told, declared.JOIN_REMEMBERED)
+    assert {OTHER: 5} == partitions_of(told, declared.LAG_RECORDS)
+    recorder.forget_partition(Role.JOIN, "scored", beyond[1])
+    recorder.reading(Role.JOIN, [], 9_000, paused={}, held={})
+    assert not [name for name in series(instruments) if f'partition="{OTHER}"' in name]
+
+
+def test_every_reason_for_which_a_command_is_refused_has_a_place():
+    recorder, _ = make_recorder()
+    package = Path(tailrace.__file__).parent
+    sources = "".join((package / name).read_text() for name in ("stores/signing.py", "streams/commands.py"))
+    said = set(re.findall(r'Refusal\(\s*"(\w+)"', sources)) | {
+        reason for path in package.rglob("*.py") for reason in re.findall(r'command_refused\("(\w+)"', path.read_text())
+    }
+
+    for reason in said:
+        recorder.command_refused(reason)
+    assert said == set(declared.COMMAND_REASONS)
+    with pytest.raises(ContractError):
+        recorder.command_refused("whatever somebody wrote")
 
 
 def test_latencies_give_quantiles_and_never_less_than_nothing():

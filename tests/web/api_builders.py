@@ -29,11 +29,13 @@ class FakeBackend:
     Attributes:
         failure: Raised by every question, where there is one.
         events: What a stream holds before it ends.
+        file: Of every snapshot.
     """
 
     names: tuple[str, ...] = ("phishing",)
     failure: Exception | None = None
     events: Sequence[StreamEvent] = (StreamEvent("prediction", "1/0", b'{"y_pred":true}'),)
+    file: bytes = b"TAILRACE"
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     closed: int = 0
 
@@ -64,7 +66,7 @@ class FakeBackend:
 
     async def snapshot(self, name: str, number: int | None) -> tuple[bytes, Mapping[str, str]]:
         self._note("snapshot", name, number)
-        return b"TAILRACE", {}
+        return self.file, {"etag": '"d"', "x-tailrace-position": "1:0", "x-tailrace-lineage": "l"}
 
     async def quality(self, name: str, step_s: int) -> dict[str, Any]:
         self._note("quality", name, step_s)
@@ -72,7 +74,7 @@ class FakeBackend:
 
     async def predictions(self, name: str, limit: int, cursor: str | None) -> dict[str, Any]:
         self._note("predictions", name, limit, cursor)
-        return {"loop": name, "predictions": [], "next": None}
+        return {"loop": name, "predictions": [], "oldest": None, "next": None}
 
     @asynccontextmanager
     async def stream(self, name: str, types: Sequence[str], last_id: str | None) -> AsyncIterator[Any]:

@@ -16,6 +16,7 @@ from tailrace.domain.access import Scope
 from tailrace.domain.errors import CodecError, StoreUnavailable
 from tailrace.telemetry.instruments import MOST_ROUTES, OTHER, Instruments
 from tailrace.web import guard, problems
+from tailrace.web.api import PIECE_BYTES
 from tailrace.web.backend import StreamEvent
 from tailrace.web.guard import GUESSES, Limits, is_local
 from tailrace.web.problems import ProblemError
@@ -30,6 +31,7 @@ BODIES: dict[str, Any] = {
 }
 JSON_BODY = {"content-type": "application/json"}
 SCOPED = [operation for operation in OPERATIONS if operation.scope is not None]
+SNAPSHOT = [operation.name for operation in OPERATIONS].index("snapshot")
 
 
 def problem_of(answer: Answer) -> tuple[int, str]:
@@ -355,7 +357,17 @@ def test_a_loop_that_is_not_there_is_not_found(name: str):
 def test_where_there_are_several_loops_one_is_named():
     two = FakeBackend(names=("phishing", "churn"))
 
-    assert "phishing, churn" in Site(two).ask("POST", "/v1/events", json_body=BODIES["write_events"]).json["detail"]
+    unnamed = [
+        Site(two).ask("GET", "/v1/predictions"),
+        Site(two).ask("GET", "/v1/events"),
+        Site(two).ask("POST", "/v1/events", json_body=BODIES["write_events"]),
+    ]
+    expected = [(400, "invalid_parameter"), (400, "invalid_parameter"), (422, "invalid_body")]
+    assert expected == [problem_of(answer) for answer in unnamed]
+    assert {"found no name of a loop; there are: phishing, churn"} == {answer.json["detail"] for answer in unnamed}
+    assert [{"at": "loop", "code": "missing"}] == [
+        {"at": error["at"], "code": error["code"]} for error in unnamed[-1].json["errors"]
+    ]
     assert 404 == Site(two).ask("GET", "/v1/predictions?loop=other").status
     assert 200 == Site(two).ask("GET", "/v1/predictions?loop=churn").status
     assert ("predictions", "churn", 100, None) == two.asked[-1]
@@ -519,6 +531,39 @@ def test_there_is_room_for_the_series_of_every_route():
     paths = {operation.path for operation in OPERATIONS} | {*OPEN_PATHS, OTHER}
 
     assert len(paths) <= MOST_ROUTES
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 1])
+def test_a_snapshot_is_sent_in_pieces_and_counts_as_under_way_until_it_is_taken(size: int):
+    site = Site(FakeBackend(file=bytes(size)))
+    sent: list[int] = []
+    held: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def noting(message: Any) -> None:
+            sent.append(len(message.get("body", b"")))
+            held.append(site.guard._of_log.taken)
+            await send(message)
+
+        await site.api.routes[SNAPSHOT].app(scope, receive, noting)
+
+    whole = site.ask("GET", "/v1/models/phishing/snapshot")
+    site.app = app  # type: ignore[assignment]
+    site.ask("GET", "/v1/models/phishing/snapshot")
+
+    assert (bytes(size), str(size)) == (whole.body, whole.headers["content-length"])
+    assert (size, True) == (sum(sent), max(sent) <= PIECE_BYTES)
+    assert {1} == set(held)
+    assert 0 == site.guard._of_log.taken
+
+
+def test_the_head_of_a_snapshot_is_that_of_the_file_without_it():
+    whole, head = (Site().ask(method, "/v1/models/phishing/snapshot") for method in ("GET", "HEAD"))
+
+    assert (200, b"") == (head.status, head.body)
+    assert {name: value for name, value in whole.headers.items() if name != "x-request-id"} == {
+        name: value for name, value in head.headers.items() if name != "x-request-id"
+    }
 
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────────────────────────────

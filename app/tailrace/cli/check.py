@@ -103,7 +103,15 @@ def _notes_on_http(settings: Settings) -> Iterator[str]:
     for key in ("tls_cert_file", "tls_key_file"):
         path = getattr(settings.api, key)
         if path is not None and not path.is_file():
-            yield f"api.{key} names {path}, which is no file here"
+            yield f"api.{key} names {path}, which is no file here; `tailrace run` needs it"
+    if settings.http and settings.api.enabled and not settings.is_local:
+        from tailrace.stores.token_file import TokenFile  # noqa: PLC0415 - loads the library of signatures
+
+        file = TokenFile(settings.keys.folder)
+        found = file.current()
+        if not found.tokens:
+            why = found.problem or f"there is no token in {file.path} here"
+            yield f"http listens on {settings.http}, and {why}; `tailrace run` needs one: `tailrace tokens create`"
 
 
 def _notes(settings: Settings) -> Iterator[str]:

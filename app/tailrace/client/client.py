@@ -6,11 +6,11 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, token_in
+from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, listed, not_ours, token_in
 from tailrace.client.tables import Predictions, Quality
 from tailrace.domain.errors import SettingsError
 
@@ -19,6 +19,10 @@ DEFAULT_URL: Final = "http://127.0.0.1:8321"
 _PAGE: Final = 500
 _RECORDS: Final = 500
 _INSTANCES: Final = 256
+_EXPLAINED: Final = 16
+_BYTES: Final = 1_000_000  # of a part of many records
+_MARKS: Final = 49_000  # of `[`, `{` and `,` in it: of more values the API refuses a body
+_AHEAD: Final = timedelta(hours=1)
 _BACK_AFTER_S: Final = 1.0
 _ADDRESS: Final = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(@champion|/(?P<number>[0-9]{1,15}))?")
 
@@ -84,15 +88,15 @@ class Client:
 
     def models(self) -> list[Plain]:
         """Return the models, each with the contract of its features."""
-        return list(self._connection.get("/v1/models")["models"])
+        return listed(self._connection.get("/v1/models"), "models")
 
     def describe(self, name: str) -> Plain:
         """Return one of the models."""
         return self._connection.get(f"/v1/models/{_name(name)}")
 
     def versions(self, name: str) -> list[Plain]:
-        """Return the snapshots of a model, the newest first."""
-        return list(self._connection.get(f"/v1/models/{_name(name)}/versions")["versions"])
+        """Return the snapshots of a model, the newest first; at most 500."""
+        return listed(self._connection.get(f"/v1/models/{_name(name)}/versions", limit=_PAGE), "versions")
 
     def predict(self, name: str, instances: Iterable[Mapping[str, Any]], *, explain: bool = False) -> list[Plain]:
         """Ask the model about events; nothing is written, nothing is learned.
@@ -104,9 +108,10 @@ class Client:
             ValueError: A value is none of JSON, e.g. NaN.
         """
         answers: list[Plain] = []
-        for part in _parts(instances, 16 if explain else _INSTANCES):
-            body = {"instances": part}
-            answers += self._connection.post(f"/v1/models/{_name(name)}:predict", body, explain=explain)["predictions"]
+        for part in _parts(instances, _EXPLAINED if explain else _INSTANCES):
+            body = f'{{"instances":{part}}}'
+            answer = self._connection.post(f"/v1/models/{_name(name)}:predict", body, explain=explain)
+            answers += listed(answer, "predictions")
         return answers
 
     def write_events(self, events: Iterable[Mapping[str, Any]], *, loop: str | None = None) -> list[Plain]:
@@ -122,11 +127,12 @@ class Client:
         return self._write("labels", labels, loop)
 
     def predictions(self, loop: str | None = None, *, limit: int = 1_000, since: datetime | None = None) -> Predictions:
-        """Return published predictions, the newest first.
+        """Return published predictions, the newest first by the broker's time.
 
         Args:
             limit: At most so many.
-            since: Of events of this time or later; has an offset from UTC.
+            since: Of events of this time or later; has an offset from UTC. Events come in any order, so everything is
+                looked at that was published since then, or up to an hour before: an event may be dated ahead.
         """
         rows: list[Plain] = []
         cursor = None
@@ -134,16 +140,16 @@ class Client:
             page = self._connection.get(
                 "/v1/predictions", loop=loop, limit=min(_PAGE, limit - len(rows)), cursor=cursor
             )
-            found, cursor = page["predictions"], page["next"]
-            kept = [row for row in found if since is None or datetime.fromisoformat(row["event_time"]) >= since]
-            rows += kept
-            if cursor is None or (found and not kept):
+            rows += [row for row in listed(page, "predictions") if since is None or _time(row, "event_time") >= since]
+            cursor = page.get("next")
+            if cursor is None or (since is not None and page.get("oldest") and _time(page, "oldest") < since - _AHEAD):
                 break
         return Predictions(rows)
 
     def quality(self, name: str, *, step_s: int = 10) -> Quality:
         """Return the quality of served predictions over time, a point every `step_s` seconds at most."""
-        return Quality(name, self._connection.get(f"/v1/models/{_name(name)}/metrics", step=step_s)["points"])
+        answer = self._connection.get(f"/v1/models/{_name(name)}/metrics", step=step_s)
+        return Quality(name, listed(answer, "points"))
 
     def events(
         self, loop: str | None = None, *, types: Sequence[str] | None = None, last_id: str | None = None
@@ -208,10 +214,9 @@ class Client:
 
     def _write(self, side: str, records: Iterable[Mapping[str, Any]], loop: str | None) -> list[Plain]:
         written: list[Plain] = []
+        named = "" if loop is None else f',"loop":{json.dumps(loop)}'
         for part in _parts(records, _RECORDS):
-            written += self._connection.post(f"/v1/{side}", {side: part} | ({} if loop is None else {"loop": loop}))[
-                "written"
-            ]
+            written += listed(self._connection.post(f"/v1/{side}", f'{{"{side}":{part}{named}}}'), "written")
         return written
 
 
@@ -221,15 +226,32 @@ def _name(name: str) -> str:
     return name
 
 
-def _parts(records: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    part: list[Mapping[str, Any]] = []
+def _parts(records: Iterable[Mapping[str, Any]], most: int) -> Iterator[str]:
+    """Yield JSON arrays of records, each small enough for one request; a record that is too large goes alone.
+
+    Raises:
+        ValueError: A value is none of JSON.
+    """
+    part: list[str] = []
+    size = marks = 0
     for record in records:
-        part.append(record)
-        if len(part) == size:
-            yield part
-            part = []
+        text = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        its_marks = 1 + sum(map(text.count, "[{,"))
+        if part and (len(part) == most or size + len(text) >= _BYTES or marks + its_marks > _MARKS):
+            yield f"[{','.join(part)}]"
+            part, size, marks = [], 0, 0
+        part.append(text)
+        size += len(text) + 1
+        marks += its_marks
     if part:
-        yield part
+        yield f"[{','.join(part)}]"
+
+
+def _time(row: Plain, name: str) -> datetime:
+    try:
+        return datetime.fromisoformat(row[name])
+    except (KeyError, TypeError, ValueError) as cause:
+        raise not_ours(200) from cause
 
 
 def _events(lines: Iterable[str], last_id: str | None) -> Iterator[tuple[str | None, Event | None]]:
@@ -242,6 +264,16 @@ def _events(lines: Iterable[str], last_id: str | None) -> Iterator[tuple[str | N
         else:
             last_id = fields.get("id", last_id)
             data = fields.get("data")
-            event = None if data is None else Event(last_id or "", fields.get("event", ""), json.loads(data))
+            event = None if data is None else Event(last_id or "", fields.get("event", ""), _data(data))
             yield last_id, event
             fields = {}
+
+
+def _data(text: str) -> Plain:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise not_ours(200) from cause
+    if not isinstance(found, dict):
+        raise not_ours(200)
+    return found

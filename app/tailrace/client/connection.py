@@ -112,12 +112,11 @@ class Connection:
         answer = self._request("GET", path, fields=_given(parameters))
         return answer.data, answer.headers
 
-    def post(self, path: str, body: Any, **parameters: Any) -> Plain:
-        """Send JSON and return that of the answer; raises like `get`, and ValueError for what is no JSON."""
-        content = json.dumps(body, allow_nan=False).encode()
+    def post(self, path: str, body: str, **parameters: Any) -> Plain:
+        """Send JSON and return that of the answer; raises like `get`."""
         query = f"?{'&'.join(f'{name}={value}' for name, value in _given(parameters).items())}" if parameters else ""
         headers = {"content-type": "application/json"}
-        return _json(self._request("POST", f"{path}{query}", body=content, headers=headers).data)
+        return _json(self._request("POST", f"{path}{query}", body=body.encode(), headers=headers).data)
 
     @contextmanager
     def lines(self, path: str, headers: Mapping[str, str], **parameters: Any) -> Iterator[Iterator[str]]:
@@ -139,7 +138,7 @@ class Connection:
         try:
             answer = self._pool.request(method, f"{self._url}{path}", headers=merged, **options)
             if answer.status >= 300:
-                raise ApiError(_problem(answer.data), answer.status)
+                raise _problem(answer.data, answer.status)
         except HTTPError as cause:
             raise Unreachable(
                 f"{self._url} gives no answer: {type(cause).__name__}; does a worker run there?"
@@ -175,7 +174,7 @@ def _lines(answer: Any) -> Iterator[str]:
         for chunk in answer.stream(65_536):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                yield line.decode()
+                yield line.decode(errors="replace")
     except HTTPError as cause:
         raise Unreachable(f"the stream broke off: {type(cause).__name__}") from cause
 
@@ -188,18 +187,39 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(content: bytes) -> Plain:
-    found = json.loads(content)
-    assert isinstance(found, dict), "every answer is an object"
+def listed(answer: Plain, name: str) -> list[Plain]:
+    """Return a list that an answer holds.
+
+    Raises:
+        ApiError: There is none.
+    """
+    found = answer.get(name)
+    if not isinstance(found, list):
+        raise not_ours(200)
     return found
 
 
-def _problem(content: bytes) -> Plain:
+def not_ours(status: int) -> ApiError:
+    """Return what is raised where an answer is none of the API's: something else answers at this address."""
+    return ApiError({"title": "The answer is none of Tailrace's API."}, status)
+
+
+def _json(content: bytes) -> Plain:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError) as cause:
+        raise not_ours(200) from cause
+    if not isinstance(found, dict):
+        raise not_ours(200)
+    return found
+
+
+def _problem(content: bytes, status: int) -> ApiError:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {"title": "The answer is none of Tailrace's API."}
+    return ApiError(found, status) if isinstance(found, dict) else not_ours(status)
 
 
 def _is_local(host: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from tailrace.demo.dataset import FEATURES
 from tailrace.demo.feeder import FINE, PHISHING
 from tailrace.domain.errors import SettingsError
-from tailrace.settings import DEFAULT_FILE, Settings, free_port, load_text
+from tailrace.settings import DEFAULT_FILE, Settings, free_port, is_loopback, load_text, parse_host_port
 
 HORIZON_S: Final = 10
 LOOP: Final = "phishing"
@@ -43,6 +43,11 @@ model = "{model}"
 [snapshots]
 every = "5s"
 store = "file:./snapshots"
+{api}"""
+
+_NO_API: Final = """
+[api]
+enabled = false  # other machines can reach `http`: they get probes and metrics; the API would need TLS and a token
 """
 
 
@@ -83,16 +88,16 @@ class Place:
             run: Part of every name on a log that others use too; "" on a log of its own.
 
         Raises:
-            SettingsError: What was left is of another log, or cannot be used any more.
+            SettingsError: What was left is of another log, or cannot be used any more, or not at this address.
         """
         if not self.file.exists():
             self.file.write_text(configuration(log, http, run))
-        settings = load_text(self.file.read_text(), folder=self.folder)
+        settings = load_text(self.file.read_text(), folder=self.folder, environ={"TAILRACE_HTTP": http})
         expected = load_text(configuration(log, http, run), folder=self.folder)
         if settings.log != expected.log:
             found = f"found log {settings.log!r}, this demo would use {expected.log!r}"
             raise SettingsError([f"{self.file}: {found}; keep it in another folder"])
-        return settings.model_copy(update={"http": http})
+        return settings
 
     def remove(self) -> None:
         """Remove the folder unless it is kept."""
@@ -114,6 +119,7 @@ def configuration(log: str, http: str, run: str = "") -> str:
         horizon_s=HORIZON_S,
         features="\n".join(f'{name} = {{ type = "{kind}", {bounds} }}' for name, kind in FEATURES.items()),
         model=MODEL,
+        api="" if is_loopback(parse_host_port(http)[0]) else _NO_API,
     )
 
 

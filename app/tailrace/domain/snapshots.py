@@ -36,9 +36,14 @@ BRANCH_PART: Final = "branch."
 
 PART_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 
+REASONS_OF_SIGNATURES: Final = (
+    *("trust_list", "unsigned", "unknown_key", "key_purpose", "revoked_key", "key_not_valid", "signature"),
+)
+"""Every reason for which what somebody signed may be refused, in the order in which they are looked for."""
+
 REASONS: Final = (
     *("missing", "store", "not_a_file", "too_large", "magic", "format", "manifest"),
-    *("trust_list", "unsigned", "unknown_key", "key_purpose", "revoked_key", "key_not_valid", "signature"),
+    *REASONS_OF_SIGNATURES,
     *("lineage", "loop", "log", "kind", "older", "replayed", "index", "length"),
     *("stored_digest", "compression", "digest", "codec", "position", "branch"),
     *("log_recreated", "log_truncated", "log_expired", "log_foreign"),

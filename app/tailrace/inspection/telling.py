@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.positions import show
@@ -150,16 +150,24 @@ def _place(member: MemberStatus) -> tuple[int, int]:
     return (member.model.position if member.model else -1), member.time_ms
 
 
-async def predictions_of(
-    reading: Reading, topics: LoopTopics, limit: int, ends: Sequence[int] | None
-) -> tuple[list[dict[str, Any]], list[int] | None]:
-    """Return predictions, the newest first by the broker's time, and where the page before this one ends.
+class Page(NamedTuple):
+    """Some of the predictions, the newest first by the broker's time.
+
+    Attributes:
+        oldest_ms: The broker's time of the last record of the page; None: the page has none.
+        ends: Per partition, where the page before this one ends; None: there is none.
+    """
+
+    predictions: list[dict[str, Any]]
+    oldest_ms: int | None
+    ends: list[int] | None
+
+
+async def predictions_of(reading: Reading, topics: LoopTopics, limit: int, ends: Sequence[int] | None) -> Page:
+    """Return a page of predictions.
 
     Args:
         ends: Per partition, exclusive; None: the ends of the topic.
-
-    Returns:
-        The predictions, and the ends of the page before; None where there is none.
     """
     held = await reading.ranges(topics.predictions)
     found: list[Record] = []
@@ -175,7 +183,11 @@ async def predictions_of(
     for record in page:
         rest[record.partition] = min(rest[record.partition], record.offset)
     is_more = any(rest[number] > offsets.start for number, offsets in bounds.items())
-    return [each for each in map(_prediction, page) if each is not None], list(rest.values()) if is_more else None
+    return Page(
+        [each for each in map(_prediction, page) if each is not None],
+        page[-1].timestamp if page else None,
+        list(rest.values()) if is_more else None,
+    )
 
 
 async def _last(reading: Reading, partition: TopicPartition, asked: Range) -> list[Record]:

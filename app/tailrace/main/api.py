@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -19,6 +19,7 @@ from tailrace.domain.positions import show
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import MemberStatus
 from tailrace.inspection import telling
+from tailrace.inspection.reading import rfc3339_of
 from tailrace.inspection.tail import Tail, Told
 from tailrace.main.glass import WITHIN_S, Glass, Through
 from tailrace.main.loops import LoopDomain, now_ms
@@ -31,13 +32,14 @@ from tailrace.streams.log import Delivery, Outgoing, TopicPartition
 from tailrace.web import problems
 from tailrace.web.backend import Plain, Side, StreamEvent
 from tailrace.web.problems import ProblemError
+from tailrace.web.sharing import Shared
 from tailrace.wire.partitioner import partitions_of
 from tailrace.wire.prediction_codec import PredictionEncoder
 
 log = structlog.get_logger(__name__)
 
 STATUS_FOR_S: Final = 1.0
-"""A picture of the loops, or of the quality of one, serves everyone who asks within so long."""
+"""A picture of the loops, or of the quality of one, serves everyone who asks within so long; so does a failure."""
 
 _TAKE_WITHIN_S: Final = 0.5
 _MOST_ERRORS: Final = 50
@@ -58,6 +60,7 @@ class LoopBackend:
     Args:
         models: The models of a loop in this process; None: it serves none, or not yet.
         is_stopping: Whether streams are to end.
+        clock: In seconds; never goes back.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class LoopBackend:
         models: Callable[[str], Models | None],
         glass: Glass,
         is_stopping: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._domains = {domain.name: domain for domain in domains}
@@ -74,10 +78,10 @@ class LoopBackend:
         self._glass = glass
         self._is_stopping = is_stopping
         self._answerers: dict[str, Answerer] = {}
-        self._looking = asyncio.Lock()
-        self._status: tuple[float, Plain] | None = None
-        self._judging = {domain.name: asyncio.Lock() for domain in domains}
-        self._judged: dict[str, tuple[float, list[MemberStatus]]] = {}
+        self._status: Shared[Plain] = Shared(partial(self._look, _status), STATUS_FOR_S, clock)
+        self._judged: dict[str, Shared[list[MemberStatus]]] = {
+            domain.name: Shared(partial(self._look, _judged_of(domain)), STATUS_FOR_S, clock) for domain in domains
+        }
 
     @property
     def names(self) -> Sequence[str]:
@@ -142,11 +146,7 @@ class LoopBackend:
 
     async def status(self) -> Plain:
         """Return all loops; looks once for all who ask within a second."""
-        async with self._looking:
-            if self._status is None or time.monotonic() - self._status[0] >= STATUS_FOR_S:
-                found = await self._look(_status)
-                self._status = time.monotonic(), found
-            return self._status[1]
+        return await self._status.get()
 
     async def versions(self, name: str, limit: int) -> Plain:
         """Return the snapshots."""
@@ -172,19 +172,11 @@ class LoopBackend:
 
     async def quality(self, name: str, step_s: int) -> Plain:
         """Return quality over time; reads the heartbeats once for all who ask within a second, whatever the step."""
-        topics = self._domains[name].topics
-
-        async def look(through: Through) -> list[MemberStatus]:
-            return await telling.judged_of(await through.reading(), topics)
+        judged = await self._judged[name].get()
 
         async def answer(_through: Through) -> list[Plain]:
             return telling.quality_of(judged, step_s)
 
-        async with self._judging[name]:
-            if name not in self._judged or time.monotonic() - self._judged[name][0] >= STATUS_FOR_S:
-                found = await self._look(look)
-                self._judged[name] = time.monotonic(), found
-            judged = self._judged[name][1]
         return {"model": name, "points": await self._look(answer)}
 
     async def predictions(self, name: str, limit: int, cursor: str | None) -> Plain:
@@ -192,13 +184,18 @@ class LoopBackend:
         topics = self._domains[name].topics
         ends = None if cursor is None else [int(each) for each in cursor.split(".")]
 
-        async def look(through: Through) -> tuple[list[Plain], list[int] | None]:
+        async def look(through: Through) -> telling.Page:
             return await telling.predictions_of(await through.reading(), topics, limit, ends)
 
-        found, rest = await self._look(look)
-        return {"loop": name, "predictions": found, "next": None if rest is None else ".".join(map(str, rest))}
+        page = await self._look(look)
+        return {
+            "loop": name,
+            "predictions": page.predictions,
+            "oldest": None if page.oldest_ms is None else rfc3339_of(page.oldest_ms),
+            "next": None if page.ends is None else ".".join(map(str, page.ends)),
+        }
 
-    async def _look(self, question: Callable[[Through], Any]) -> Any:
+    async def _look(self, question: Callable[[Through], Awaitable[Any]]) -> Any:
         return await self._glass.ask(question)
 
     @asynccontextmanager
@@ -236,7 +233,11 @@ class LoopBackend:
     # ── the log, written to ─────────────────────────────────────────────────────────────────────────────────────
 
     async def write(self, side: Side, name: str, records: Sequence[Plain]) -> Plain:
-        """Write events or labels, all or none of a request; each to where a client of Kafka would put its key."""
+        """Write events or labels, each to where a client of Kafka would put its key.
+
+        All or none of a request passes the checks. Partitions are written one after the other: where the log fails
+        meanwhile, some of it is written.
+        """
         settings, topics = self._domains[name].settings, self._domains[name].topics
         of_side = settings.events if side == "events" else settings.labels
         topic = topics.events if side == "events" else topics.labels
@@ -307,6 +308,13 @@ class LoopBackend:
 
 async def _status(through: Through) -> Plain:
     return await telling.status_of(await through.reading(), now_ms())
+
+
+def _judged_of(domain: LoopDomain) -> Callable[[Through], Awaitable[list[MemberStatus]]]:
+    async def judged(through: Through) -> list[MemberStatus]:
+        return await telling.judged_of(await through.reading(), domain.topics)
+
+    return judged
 
 
 def tokens_of(file: TokenFile) -> Callable[[], Mapping[str, Token]]:

@@ -125,7 +125,9 @@ class Process(Service):
         pages = server.build(self.readiness, liveness, self.instruments.registry, api, only_local=self._is_alone)
         # Before anything is waited for: an orchestrator must see that the process lives.
         await self.add_runtime_dependency(
-            workers.make_host(f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls)
+            workers.make_host(
+                f"tailrace-{self.member}-web", http, Measured(pages, self.process_recorder), tls, server.no_http
+            )
         )
         await self._compile()
         opened = open_log(self.settings)
@@ -141,8 +143,9 @@ class Process(Service):
         host = workers.make_host(f"tailrace-{self.member}", None, None)
         made = []
         for domain in self._domains:
-            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail))
-            loop = RunningLoop(domain, Models(), Recorder(self.instruments, domain.name))
+            recorder = Recorder(self.instruments, domain.name)
+            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail, recorder.topics))
+            loop = RunningLoop(domain, Models(), recorder)
             composition = Composition(self._member, opened, reader, loop)
             await composition.make()
             self.loops[domain.name] = loop

@@ -104,6 +104,7 @@ class SnapshotWriter:
             Kind.PUBLICATION: self._lane(Kind.PUBLICATION, publish_ms),
         }
         self.newest: SnapshotStatus | None = None
+        recorder.snapshots_every(snapshot_ms)
 
     @property
     def writes(self) -> bool:

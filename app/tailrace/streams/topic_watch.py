@@ -148,6 +148,7 @@ class TopicWatch(Service):
     Args:
         loop: Its name.
         on_refused: Told why nothing may go on.
+        on_seen: Told at every look how many partitions each topic has.
 
     Attributes:
         looks: How often the topics have been looked at.
@@ -159,6 +160,7 @@ class TopicWatch(Service):
         loop: str,
         topics: Sequence[TopicSpec],
         on_refused: Callable[[LogError], None],
+        on_seen: Callable[[Mapping[str, int]], None],
     ) -> None:
         super().__init__()
         self._admin: Admin = log_.admin()
@@ -166,6 +168,7 @@ class TopicWatch(Service):
         self._name = loop
         self._topics = topics
         self._on_refused = on_refused
+        self._on_seen = on_seen
         self.looks = 0
         self._asked_s: float | None = None
         self._hindrance = ""
@@ -242,8 +245,10 @@ class TopicWatch(Service):
             else:
                 if not answer.stopped and answer.result is not None:
                     self._asked_s, self._hindrance = None, ""
+                    look = cast("Look", answer.result)
+                    self._on_seen({name: state.partitions for name, state in look.states.items()})
                     self.looks += 1
-                    return cast("Look", answer.result)
+                    return look
                 # A question that was cut short leaves its connection open, dead or alive; the next one has another.
                 await self._admin.close()
             await self.sleep(LOOK_AGAIN_S)

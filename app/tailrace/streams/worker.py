@@ -22,12 +22,11 @@ import faust
 import mode
 import structlog
 from faust.app.base import BootStrategy
-from faust.contrib.asgi import serve_asgi
 from mode import Service, ServiceT
 
 from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
 from tailrace.streams.collector import Sweeps, calm_collector
-from tailrace.streams.http_server import Tls, options_of
+from tailrace.streams.http_server import Tls, serve
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -77,9 +76,17 @@ class FaustHost(faust.App):
 
 
 def make_host(
-    name: str, http: tuple[str, int] | None, api: Callable[..., Any] | None, tls: Tls | None = None
+    name: str,
+    http: tuple[str, int] | None,
+    api: Callable[..., Any] | None,
+    tls: Tls | None = None,
+    no_http: Callable[[], bytes] | None = None,
 ) -> FaustHost:
-    """Make the Faust app of a worker; `api` is served at `http`, nothing is when either is None."""
+    """Make the Faust app of a worker; `api` is served at `http`, nothing is when either is None.
+
+    Args:
+        no_http: Returns the answer to what is no request; None: uvicorn's own.
+    """
     app = FaustHost(
         name,
         broker="kafka://127.0.0.1:1",  # never connected to
@@ -91,7 +98,7 @@ def make_host(
         web_enabled=http is not None and api is not None,
     )
     if http is not None and api is not None:
-        serve_asgi(app, api, host=http[0], port=http[1], **options_of(tls))
+        serve(app, api, http, tls, no_http)
     return app
 
 

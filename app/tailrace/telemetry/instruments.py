@@ -25,7 +25,7 @@ from prometheus_client import (
 from tailrace.domain.books import EQUATIONS
 from tailrace.domain.errors import ContractError
 from tailrace.domain.records import Code, Stage
-from tailrace.domain.snapshots import REASONS, Kind
+from tailrace.domain.snapshots import REASONS, REASONS_OF_SIGNATURES, Kind
 from tailrace.domain.status import Role, RoleState
 from tailrace.telemetry.histogram import BatchHistogram, Values
 
@@ -87,9 +87,16 @@ HTTP_STATUSES: Final = _closed("1xx", "2xx", "3xx", "4xx", "5xx")
 BOOK_LINES: Final = frozenset(EQUATIONS)
 BOOK_PARTS: Final = frozenset(part for parts in EQUATIONS.values() for part in parts)
 DRIFT_LAYERS: Final = _closed("loss")
+COMMAND_REASONS: Final = _closed("unreadable", *REASONS_OF_SIGNATURES, "other_log", "admit")
 
 MOST_PARTITIONS: Final = 64
-"""Partitions of one topic that a process shows one by one; the others together."""
+"""Partitions of one topic, the first ones, that a process shows one by one; the others together."""
+
+
+def partition_name(partition: int) -> str:
+    """Return the value of the label `partition`: the same in every process, whichever partitions it has."""
+    return str(partition) if partition < MOST_PARTITIONS else OTHER
+
 
 MOST_FEATURES: Final = 100
 MOST_CLASSES: Final = 50
@@ -198,7 +205,7 @@ DECISIONS: Final = Instrument(
 )  # fmt: skip
 COMMANDS_REFUSED: Final = Instrument(
     "tailrace_commands_refused_total", Type.COUNTER, "Commands that were not taken into the log, by reason.",
-    ("loop", "reason"),
+    ("loop", "reason"), {"reason": COMMAND_REASONS},
 )  # fmt: skip
 MODEL_POSITION: Final = Instrument(
     "tailrace_model_position_offset", Type.GAUGE, "Offset of the training log up to which the model in use is folded.",
@@ -265,7 +272,7 @@ BATCH_DURATION: Final = Instrument(
     ("loop", "role"), {"role": ROLES}, DURATION_BUCKETS_S,
 )  # fmt: skip
 STAGE_SECONDS: Final = Instrument(
-    "tailrace_stage_seconds_total", Type.COUNTER, "CPU time of this process, by stage.",
+    "tailrace_stage_seconds_total", Type.COUNTER, "CPU time, not time that passed, that a stage took in this process.",
     ("loop", "stage"), {"stage": CPU_STAGES},
 )  # fmt: skip
 SNAPSHOTS: Final = Instrument(
@@ -284,6 +291,10 @@ SNAPSHOT_RETRIES: Final = Instrument(
 SNAPSHOT_TIME: Final = Instrument(
     "tailrace_snapshot_last_success_timestamp_seconds", Type.GAUGE, "When the last one was complete.",
     ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
+)  # fmt: skip
+SNAPSHOT_INTERVAL: Final = Instrument(
+    "tailrace_snapshot_interval_seconds", Type.GAUGE,
+    "How often a snapshot is due while something is learned: `snapshots.every`.", ("loop",),
 )  # fmt: skip
 SNAPSHOT_BYTES: Final = Instrument(
     "tailrace_snapshot_bytes", Type.GAUGE, "Stored size of the last one.", ("loop", "kind"), {"kind": SNAPSHOT_KINDS},
@@ -359,6 +370,10 @@ ASSIGNED: Final = Instrument(
     "tailrace_consumer_assigned_partitions", Type.GAUGE,
     "Partitions that this process reads; the sum over processes is the number of partitions.",
     ("loop", "role", "topic"), {"role": ROLES},
+)  # fmt: skip
+TOPIC_PARTITIONS: Final = Instrument(
+    "tailrace_topic_partitions", Type.GAUGE, "Partitions that a topic of the loop has, as this process last saw it.",
+    ("loop", "topic"),
 )  # fmt: skip
 PAUSED: Final = Instrument(
     "tailrace_consumer_paused_partitions", Type.GAUGE,

@@ -19,10 +19,13 @@ from tailrace.domain.records import Rejection
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import PartitionStatus, Quantiles, Role, RoleState, ServingStatus
 from tailrace.telemetry import instruments as declared
-from tailrace.telemetry.instruments import MOST_PARTITIONS, OTHER, Instrument, Instruments
+from tailrace.telemetry.instruments import OTHER, Instrument, Instruments, partition_name
 
 REMEMBERED_LATENCIES: Final = 4_096
 """Of the last labels: p50 and p99 in `status` are about these."""
+
+
+_JOIN_GAUGES: Final = (declared.JOIN_WAITING, declared.JOIN_EARLY, declared.JOIN_REMEMBERED)
 
 
 class Recorder:
@@ -40,6 +43,7 @@ class Recorder:
         self._settling_since_s: dict[Role, float] = {}
         self._progress: dict[tuple[Role, str, int], tuple[int, int]] = {}
         self._shown: dict[tuple[Role, str], frozenset[str]] = {}
+        self._joins_beyond: dict[int, tuple[int, int, int]] = {}  # of the partitions that are shown as one
         self._serves: tuple[str, str] | None = None
         self._renewals = 0
 
@@ -77,7 +81,7 @@ class Recorder:
 
     def consumed(self, role: Role, topic: str, partition: int, records: int, size_bytes: int = 0) -> None:
         """Count records that were read, and the bytes of their keys and values."""
-        name = str(partition) if partition < MOST_PARTITIONS else OTHER
+        name = partition_name(partition)
         self._instruments.add(declared.RECORDS_CONSUMED, records, self._loop, role.value, topic, name)
         self._instruments.add(declared.BYTES_CONSUMED, size_bytes, self._loop, role.value, topic)
 
@@ -112,8 +116,8 @@ class Recorder:
     ) -> None:
         """Say how far this process is in the partitions that it reads for a role; those of before are forgotten.
 
-        Beyond `MOST_PARTITIONS` of a topic they are shown as one: the lags summed, the oldest age, the last progress
-        of the one that stands still longest.
+        Those beyond the first `MOST_PARTITIONS` of a topic are shown as one: the lags summed, the oldest age, the last
+        progress of the one that stands still longest.
 
         Args:
             paused, held: Topic → partitions of which nothing is taken now; batches that are not completed.
@@ -129,13 +133,18 @@ class Recorder:
             ):
                 self._instruments.set(gauge, count, self._loop, role.value, topic)
             groups: dict[str, list[PartitionStatus]] = {}
-            for place, each in enumerate(sorted(mine, key=lambda one: one.partition)):
-                groups.setdefault(str(each.partition) if place < MOST_PARTITIONS else OTHER, []).append(each)
+            for each in mine:
+                groups.setdefault(partition_name(each.partition), []).append(each)
             for name, group in groups.items():
                 self._one_partition(role, topic, name, group, now_ms)
             for name in self._shown.get((role, topic), frozenset()) - groups.keys():
                 self._forget(role, topic, name)
             self._shown[role, topic] = frozenset(groups)
+
+    def topics(self, partitions: Mapping[str, int]) -> None:
+        """Say how many partitions topics have, by topic."""
+        for topic, count in partitions.items():
+            self._instruments.set(declared.TOPIC_PARTITIONS, count, self._loop, topic)
 
     def _one_partition(self, role: Role, topic: str, name: str, group: Sequence[PartitionStatus], now_ms: int) -> None:
         labels = (self._loop, role.value, topic, name)
@@ -160,13 +169,19 @@ class Recorder:
         return moved_ms
 
     def forget_partition(self, role: Role, topic: str, partition: int) -> None:
-        """Drop the gauges of a partition that this process no longer has."""
+        """Drop the gauges of a partition that this process no longer has; of those shown as one `reading` does."""
+        name = partition_name(partition)
         self._progress.pop((role, topic, partition), None)
-        self._forget(role, topic, str(partition))
-        self._shown[role, topic] = self._shown.get((role, topic), frozenset()) - {str(partition)}
+        if name != OTHER:
+            self._forget(role, topic, name)
+            self._shown[role, topic] = self._shown.get((role, topic), frozenset()) - {name}
         if role is Role.JOIN:
-            for gauge in (declared.JOIN_WAITING, declared.JOIN_EARLY, declared.JOIN_REMEMBERED):
-                self._instruments.remove(gauge, self._loop, str(partition))
+            self._joins_beyond.pop(partition, None)
+            if name == OTHER and self._joins_beyond:
+                self._show_joins(name, *self._held_beyond())
+            else:
+                for gauge in _JOIN_GAUGES:
+                    self._instruments.remove(gauge, self._loop, name)
 
     def _forget(self, role: Role, topic: str, name: str) -> None:
         for gauge in (declared.LAG_RECORDS, declared.LAG_SECONDS, declared.COMPLETED_OFFSET, declared.LAST_PROGRESS):
@@ -221,10 +236,20 @@ class Recorder:
         self._instruments.observe(declared.LABEL_DELAY, np.maximum(seconds, 0.0), self._loop)
 
     def join_holds(self, partition: int, *, waiting: int, early: int, remembered: int) -> None:
-        """Say what the join of one partition holds in memory."""
-        self._instruments.set(declared.JOIN_WAITING, waiting, self._loop, str(partition))
-        self._instruments.set(declared.JOIN_EARLY, early, self._loop, str(partition))
-        self._instruments.set(declared.JOIN_REMEMBERED, remembered, self._loop, str(partition))
+        """Say what the join of one partition holds in memory; of those that are shown as one it is summed."""
+        name, held = partition_name(partition), (waiting, early, remembered)
+        if name == OTHER:
+            self._joins_beyond[partition] = held
+            held = self._held_beyond()
+        self._show_joins(name, *held)
+
+    def _show_joins(self, name: str, *held: int) -> None:
+        for gauge, count in zip(_JOIN_GAUGES, held, strict=True):
+            self._instruments.set(gauge, count, self._loop, name)
+
+    def _held_beyond(self) -> tuple[int, int, int]:
+        waiting, early, remembered = zip(*self._joins_beyond.values(), strict=True)
+        return sum(waiting), sum(early), sum(remembered)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -342,6 +367,10 @@ class Recorder:
             self.stage(stage, thread_time() - begun)
 
     # ── snapshots ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def snapshots_every(self, interval_ms: int) -> None:
+        """Say how often a snapshot is due."""
+        self._instruments.set(declared.SNAPSHOT_INTERVAL, interval_ms / 1_000, self._loop)
 
     def snapshot_done(self, kind: Kind, *, size_bytes: int, now_ms: int) -> None:
         """Say that a snapshot or publication is complete."""

@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 PING_S: Final = 15.0
 """A stream in which nothing comes says at least so often that it lives."""
 
+PIECE_BYTES: Final = 1 << 16
+"""Of a file that is sent: what a slow client has not taken waits in the file, and not twice."""
+
 ADMITTED_FOR_S: Final = 1.0
 """A stream asks so often whether its token still counts."""
 
@@ -110,7 +113,8 @@ class Api:
             token = self._guard.admit(request, operation.scope)
             is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._guard.under_way(is_stream=operation.is_stream))
+            if operation.scope is not None:
+                stack.enter_context(self._guard.under_way(operation))
             parameters = parameters_of(request, operation)
             body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")
@@ -145,16 +149,16 @@ class Api:
         matching = [route for route in self.routes if route.matches(request.scope)[0] is not Match.NONE]
         return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
 
-    def _loop(self, given: str | None) -> str:
+    def _loop(self, given: str | None, *, is_in_body: bool = False) -> str:
         names = self._backend.names
         if given is None:
             if len(names) == 1:
                 return names[0]
-            raise ProblemError(
-                problems.NOT_FOUND,
-                f"found no name of a loop; there are: {', '.join(names)}",
-                hint="Name one of them with `loop`.",
-            )
+            detail, hint = f"found no name of a loop; there are: {', '.join(names)}", "Name one of them with `loop`."
+            if is_in_body:
+                missing = {"at": "loop", "code": "missing", "detail": detail}
+                raise ProblemError(problems.INVALID_BODY, detail, hint=hint, errors=[missing])
+            raise ProblemError(problems.INVALID_PARAMETER, detail, hint=hint)
         if given not in names:
             raise self._no_such_loop(given)
         return given
@@ -198,8 +202,11 @@ class Api:
 
     async def snapshot(self, call: Call) -> Response:
         """Return the file of a snapshot."""
-        content, headers = await self._backend.snapshot(call.name, call.parameters["number"])
-        return Response(content, headers=dict(headers), media_type=OCTETS)
+        content, told = await self._backend.snapshot(call.name, call.parameters["number"])
+        headers = {**told, "content-length": str(len(content))}
+        if call.is_head:
+            return Response(headers=headers, media_type=OCTETS)
+        return _Stream(_pieces(content), AsyncExitStack(), OCTETS, headers)
 
     async def metrics(self, call: Call) -> Plain:
         """Return quality over time."""
@@ -213,12 +220,12 @@ class Api:
     async def write_events(self, call: Call) -> Plain:
         """Write events."""
         assert isinstance(call.body, bodies.EventsRequest)
-        return await self._backend.write("events", self._loop(call.body.loop), call.body.events)
+        return await self._backend.write("events", self._loop(call.body.loop, is_in_body=True), call.body.events)
 
     async def write_labels(self, call: Call) -> Plain:
         """Write labels."""
         assert isinstance(call.body, bodies.LabelsRequest)
-        return await self._backend.write("labels", self._loop(call.body.loop), call.body.labels)
+        return await self._backend.write("labels", self._loop(call.body.loop, is_in_body=True), call.body.labels)
 
     async def events(self, call: Call) -> Response:
         """Open a stream."""
@@ -228,7 +235,7 @@ class Api:
             return Response(media_type=EVENT_STREAM)
         stack = AsyncExitStack()
         events = await stack.enter_async_context(self._backend.stream(name, asked["types"], asked[LAST_EVENT_ID.name]))
-        return _Stream(self._frames(events, call), stack)
+        return _Stream(self._frames(events, call), stack, EVENT_STREAM)
 
     async def _frames(self, events: AsyncIterator[StreamEvent], call: Call) -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n"
@@ -262,15 +269,26 @@ async def _until_trouble(events: AsyncIterator[StreamEvent], request_id: str) ->
         log.error("a stream has failed", request=request_id, error=type(error).__name__, place=place_of(error))
 
 
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]
+
+
 class _Stream(StreamingResponse):
-    """A stream, and what is to be closed when it ends, also where it ends before its first event.
+    """An answer that goes on for a while, and what is to be closed when it ends, also where it ends before it began.
 
     Attributes:
         stack: Closed at the end.
     """
 
-    def __init__(self, frames: AsyncIterator[bytes], stack: AsyncExitStack) -> None:
-        super().__init__(frames, media_type=EVENT_STREAM)
+    def __init__(
+        self,
+        parts: AsyncIterator[bytes],
+        stack: AsyncExitStack,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(parts, headers=headers, media_type=media_type)
         self.stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

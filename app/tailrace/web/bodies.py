@@ -338,9 +338,32 @@ class PredictionBody(BaseModel):
     position: str
 
 
+class ModelEventBody(Told):
+    """What happened to a model, as the topic of model events has it."""
+
+    loop: str
+    kind: str = Field(description="E.g. snapshot, drift, skip, restored, admit, promote, retire, divergence, verified.")
+    at: str | None
+    model: str = Field(description="The name of the model, e.g. champion.")
+    version: str = Field(description="Of its branch, 12 digits.")
+    position: str = Field(description="In the training log, exclusive.")
+    detail: str = Field(description="In words.")
+    numbers: dict[str, float] = Field(description="By kind, e.g. number and bytes of a snapshot.")
+    texts: dict[str, str] = Field(description="By kind, e.g. digest and lineage of a snapshot.")
+
+
+class GapBody(Told):
+    """What came after the cursor that was given is not in the log any more, or never was; events go on behind it."""
+
+    detail: str = Field(description="In words.")
+
+
 class PredictionsAnswer(Told):
     """Predictions, the newest first."""
 
     loop: str
     predictions: list[PredictionBody]
+    oldest: str | None = Field(
+        description="The broker's time of the oldest record that this page looked at; null: it looked at none."
+    )
     next: str | None = Field(description="Give it as `cursor` for the page before this one; null: there is none.")

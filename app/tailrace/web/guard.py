@@ -53,6 +53,7 @@ class Limits:
         rate: Requests a second of one token; twice as many at once.
         max_streams: Streams that are open at once.
         max_at_once: Other requests that are under way at once.
+        max_of_log: Those among them that wait for the log: where it hangs, models are still asked.
         body_within_s: For a body to arrive.
     """
 
@@ -60,6 +61,7 @@ class Limits:
     rate: int = 100
     max_streams: int = 16
     max_at_once: int = 64
+    max_of_log: int = 48
     body_within_s: float = 10.0
 
 
@@ -82,6 +84,15 @@ class BucketsState:
         if len(self._levels) > _MOST_BUCKETS:
             self._levels.popitem(last=False)
         return 0.0 if is_enough else (1 - level) / self._rate
+
+
+class _Room:
+    """What may be under way at once, and how much of it is."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.what = what
+        self.most = most
+        self.taken = 0
 
 
 class Guard:
@@ -108,9 +119,15 @@ class Guard:
         self._only_local = only_local
         self._guesses = BucketsState(GUESSES, clock)
         self._uses = BucketsState(limits.rate, clock)
-        self._at_once = 0
+        self._streams = _Room("streams are open", limits.max_streams)
+        self._requests = _Room("requests are under way", limits.max_at_once)
+        self._of_log = _Room("requests wait for the log", limits.max_of_log)
         self._parsing = asyncio.Lock()
-        self.streams = 0
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return self._streams.taken
 
     def admit(self, request: Request, scope: Scope | None) -> Token:
         """Let a request pass steps 1 to 4.
@@ -149,21 +166,26 @@ class Guard:
         )
 
     @contextmanager
-    def under_way(self, *, is_stream: bool) -> Iterator[None]:
+    def under_way(self, operation: Operation) -> Iterator[None]:
         """Count a request while it lasts: step 5.
 
         Raises:
             ProblemError: There are too many.
         """
-        most = self.limits.max_streams if is_stream else self.limits.max_at_once
-        if (self.streams if is_stream else self._at_once) >= most:
-            what = "streams are open" if is_stream else "requests are under way"
-            raise ProblemError(problems.BUSY, f"{most} {what}, which is the most here", headers={"retry-after": "1"})
-        self._count(1, is_stream=is_stream)
+        rooms = [self._streams] if operation.is_stream else [self._requests]
+        if operation.asks_log and not operation.is_stream:
+            rooms.append(self._of_log)
+        for room in rooms:
+            if room.taken >= room.most:
+                detail = f"{room.most} {room.what}, which is the most here"
+                raise ProblemError(problems.BUSY, detail, headers={"retry-after": "1"})
+        for room in rooms:
+            room.taken += 1
         try:
             yield
         finally:
-            self._count(-1, is_stream=is_stream)
+            for room in rooms:
+                room.taken -= 1
 
     async def body_of(self, request: Request, operation: Operation) -> bodies.Asked:
         """Return the body: step 7. One body is parsed per turn of the event loop, in which models score and learn.
@@ -184,12 +206,6 @@ class Guard:
                 return _parsed(content, operation)
             finally:
                 await asyncio.sleep(0)
-
-    def _count(self, by: int, *, is_stream: bool) -> None:
-        if is_stream:
-            self.streams += by
-        else:
-            self._at_once += by
 
     def _check_host(self, request: Request) -> None:
         if self._only_local and not is_local(request.headers.get("host", "")):

@@ -46,6 +46,12 @@ INVALID_PARAMETER: Final = Kind(
 NOT_JSON: Final = Kind(
     "not_json", HTTPStatus.BAD_REQUEST, "The body is not JSON.", "Send one JSON object, UTF-8 encoded."
 )
+NO_HTTP: Final = Kind(
+    "no_http",
+    HTTPStatus.BAD_REQUEST,
+    "What came is no request of HTTP/1.1.",
+    "Send a request as RFC 9112 has it, with a head that is not too large.",
+)
 UNAUTHORIZED: Final = Kind(
     "unauthorized",
     HTTPStatus.UNAUTHORIZED,
@@ -112,6 +118,12 @@ INVALID_RECORDS: Final = Kind(
     "Some of the records break the contract; none was written.",
     "Correct what `errors` lists and send all of them again; GET /v1/models/{name} has the contract.",
 )
+HEAD_TOO_LARGE: Final = Kind(
+    "head_too_large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The head of the request is larger than is taken.",
+    "Send fewer or shorter headers and parameters.",
+)
 TOO_MANY_REQUESTS: Final = Kind(
     "too_many_requests",
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -149,6 +161,7 @@ BUSY: Final = Kind(
 KINDS: Final = (
     INVALID_PARAMETER,
     NOT_JSON,
+    NO_HTTP,
     UNAUTHORIZED,
     FORBIDDEN,
     NOT_FOUND,
@@ -162,6 +175,7 @@ KINDS: Final = (
     INVALID_BODY,
     INVALID_RECORDS,
     TOO_MANY_REQUESTS,
+    HEAD_TOO_LARGE,
     INTERNAL,
     NOT_READY,
     LOG_UNAVAILABLE,
@@ -206,7 +220,7 @@ class ProblemError(Exception):
         self.who = who
 
     def response(self, request_id: str) -> Response:
-        """Return the answer."""
+        """Return the answer, which says the id of the request twice: for programs, and for whoever reads the body."""
         problem: dict[str, Any] = {
             "type": self.kind.type,
             "title": self.kind.title,
@@ -218,4 +232,5 @@ class ProblemError(Exception):
         }
         if self.errors:
             problem["errors"] = list(self.errors)
-        return Response(harmless(orjson.dumps(problem)), self.kind.status.value, self.headers, MEDIA_TYPE)
+        headers = {**self.headers, "x-request-id": request_id}
+        return Response(harmless(orjson.dumps(problem)), self.kind.status.value, headers, MEDIA_TYPE)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel
+
 from tailrace.domain.access import Scope
 from tailrace.web import bodies, problems
 from tailrace.web.problems import Kind
@@ -48,6 +50,8 @@ class Operation:
         success: Status of an answer that is no problem.
         answer: What it holds; None: not JSON.
         problems: Beside those that every operation may have.
+        headers: Of the answer: name and meaning.
+        events: Of a stream: name of an event and what its data holds.
     """
 
     method: Literal["GET", "POST"]
@@ -62,7 +66,18 @@ class Operation:
     answer: type[bodies.Told] | None = None
     media_type: str = JSON
     problems: tuple[Kind, ...] = ()
-    is_stream: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    events: tuple[tuple[str, type[BaseModel]], ...] = ()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer is a stream of events."""
+        return bool(self.events)
+
+    @property
+    def asks_log(self) -> bool:
+        """Whether it waits for the log."""
+        return problems.LOG_UNAVAILABLE in self.problems
 
 
 LOOP: Final = Parameter(
@@ -165,6 +180,12 @@ OPERATIONS: Final = (
             Parameter("number", "integer", "Of the snapshot; without it the newest one.", minimum=1, maximum=2**53 - 1),
         ),
         media_type=OCTETS,
+        headers=(
+            ("Content-Disposition", "A name for the file."),
+            ("ETag", "The digest of the manifest, in quotes."),
+            ("X-Tailrace-Position", "Where the state stands in the training log."),
+            ("X-Tailrace-Lineage", "The lineage that the state is of."),
+        ),
         problems=(*_OF_MODEL, problems.NO_SNAPSHOT, *_OF_LOG, problems.STORE_UNAVAILABLE),
     ),
     Operation(
@@ -207,8 +228,9 @@ OPERATIONS: Final = (
         "write_events",
         Scope.EVENT,
         "Write events",
-        "Checked as the stream will check them, then written to the events topic, keyed by id as Kafka's own clients "
-        "do. The answer names where each stands. Sent twice, an event counts once, by its id.",
+        "Checked as the stream will check them, all or none; then written to the events topic, keyed by id as Kafka's "
+        "own clients do. The answer names where each stands. Partitions are written one after the other: after a 503 a "
+        "part may be written. Send all of it again: an event counts once, by its id.",
         body=bodies.EventsRequest,
         success=202,
         answer=bodies.WriteAnswer,
@@ -220,7 +242,8 @@ OPERATIONS: Final = (
         "write_labels",
         Scope.LABEL,
         "Write labels",
-        "As for events. A label never reaches a model but through the log and the join.",
+        "As for events: a label that is sent twice counts once. A label never reaches a model but through the log and "
+        "the join.",
         body=bodies.LabelsRequest,
         success=202,
         answer=bodies.WriteAnswer,
@@ -245,24 +268,66 @@ OPERATIONS: Final = (
         ),
         media_type=EVENT_STREAM,
         problems=(problems.NOT_FOUND, *_OF_LOG),
-        is_stream=True,
+        events=(
+            ("prediction", bodies.PredictionBody),
+            ("model-event", bodies.ModelEventBody),
+            ("gap", bodies.GapBody),
+        ),
     ),
 )
 
-OPEN_PATHS: Final = ("/livez", "/readyz", "/startupz", "/metrics", "/openapi.json")
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page beside the API, for orchestrators and Prometheus.
+
+    Attributes:
+        media_types: Of its answer; the first is what is answered where nothing else is asked for.
+        is_probe: It says 503 where something is not well, and lists its checks with `?verbose`.
+    """
+
+    path: str
+    summary: str
+    meaning: str
+    media_types: tuple[str, ...] = ("text/plain",)
+    is_probe: bool = True
+
+
+PAGES: Final = (
+    Page("/livez", "Whether this process lives", "The event loop turns; 503 means: restart the process."),
+    Page("/readyz", "Whether this process works", "Every role can do its work; 503 means: send it nothing yet."),
+    Page("/startupz", "Whether this process has started", "As /readyz until that was true once, then always 200."),
+    Page(
+        "/metrics",
+        "Metrics for Prometheus",
+        "Prometheus' text, or OpenMetrics where Accept asks for it; made once for all who ask within a second.",
+        ("text/plain", "application/openmetrics-text"),
+        is_probe=False,
+    ),
+)
+
+OPEN_PATHS: Final = (*(page.path for page in PAGES), *(each.path for each in OPERATIONS if each.scope is None))
 """Everything that answers without a token."""
+
+
+PROBLEMS_OF_ALL: Final = (
+    problems.METHOD_NOT_ALLOWED,
+    problems.MISDIRECTED,
+    problems.HEAD_TOO_LARGE,
+    problems.INTERNAL,
+)
+"""What every operation and every page may end with."""
 
 
 def problems_of(operation: Operation) -> list[Kind]:
     """Return every kind of problem that an operation may end with."""
-    found = [*operation.problems, problems.INTERNAL, problems.METHOD_NOT_ALLOWED, problems.MISDIRECTED]
+    found = [*operation.problems, *PROBLEMS_OF_ALL, problems.INVALID_PARAMETER]
     if operation.scope is not None:
         found += [
             problems.UNAUTHORIZED,
             problems.FORBIDDEN,
             problems.TOO_MANY_REQUESTS,
             problems.BUSY,
-            problems.INVALID_PARAMETER,
         ]
     if operation.body is not None:
         found += [
@@ -272,4 +337,4 @@ def problems_of(operation: Operation) -> list[Kind]:
             problems.UNSUPPORTED_MEDIA_TYPE,
             problems.REQUEST_TIMEOUT,
         ]
-    return sorted(dict.fromkeys(found), key=lambda kind: (kind.status.value, kind.code))
+    return list(dict.fromkeys(found))

@@ -5,22 +5,20 @@
     /startupz   as /readyz until that was true once, then always 200
     /metrics    Prometheus text, or OpenMetrics where it is asked for
 
-`?verbose` lists the checks with their reasons. Errors are application/problem+json (RFC 9457). These pages change
+`?verbose` lists the checks with their reasons. Errors are problems as those of the API. These pages change
 nothing, and nothing is read from a request for them but its method, path, Accept and `verbose`. Everything below /v1
 is the business of `api`, which answers nobody without a token.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
 from uuid import uuid4
 
-import orjson
+import structlog
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -29,8 +27,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailrace.web.api import Api
+from tailrace.web import problems
+from tailrace.web.api import Api, request_id_of
+from tailrace.web.exposition import Exposition
+from tailrace.web.failures import place_of
 from tailrace.web.guard import is_local, misdirected
+from tailrace.web.problems import ProblemError
+from tailrace.web.routes import PAGES
+
+log = structlog.get_logger(__name__)
 
 Checks: TypeAlias = Callable[[], Mapping[str, tuple[bool, str]]]
 """Name → (whether it is well, the reason in words). Cheap: called once per request."""
@@ -82,6 +87,16 @@ def build(
     return _SecurityHeaders(app, only_local=only_local)
 
 
+def no_http() -> bytes:
+    """Return the whole answer to what the server under the application cannot read as a request."""
+    problem = ProblemError(problems.NO_HTTP, "the head of the request cannot be read", headers={"connection": "close"})
+    response = problem.response(uuid4().hex)
+    response.headers.update(SECURITY_HEADERS)
+    status = problem.kind.status
+    head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {text}" for name, text in response.headers.items())]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + bytes(response.body)
+
+
 def beating(last_beat_s: Callable[[], float], clock: Callable[[], float], limit_s: float = 10.0) -> Checks:
     """Make the liveness check: a task of the event loop beat within the last `limit_s` seconds.
 
@@ -128,10 +143,10 @@ def _listed(found: Mapping[str, tuple[bool, str]], *, is_well: bool) -> str:
 
 
 def _metrics_page(registry: CollectorRegistry) -> Answer:
+    exposition = Exposition(registry)
+
     async def page(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        # Some milliseconds, in which scoring goes on.
-        text = await asyncio.to_thread(encode, registry)
+        text, content_type = await exposition.text(request.headers.get("accept", ""))
         return Response(text, headers={"content-type": content_type})
 
     return page
@@ -142,36 +157,23 @@ def _problem_of(api: Api | None) -> Callable[[Request, Exception], Awaitable[Res
         assert isinstance(cause, HTTPException)
         if api is not None and request.url.path.startswith(API):
             return api.refuse(request, cause.status_code)
-        return _problem_response(cause.status_code, cause.headers)
+        return _refusal(cause).response(request_id_of(request))
 
     return problem
 
 
-async def _failure(_request: Request, _cause: Exception) -> Response:
-    # What went wrong is in the log; a stranger gets no trace.
-    return _problem_response(HTTPStatus.INTERNAL_SERVER_ERROR)
+def _refusal(cause: HTTPException) -> ProblemError:
+    if cause.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (cause.headers or {}).get("Allow", "GET, HEAD")
+        return ProblemError(problems.METHOD_NOT_ALLOWED, f"allowed: {allowed}", headers={"allow": allowed})
+    hint = f"There are {', '.join(page.path for page in PAGES)}; /openapi.json lists all, where the API is served."
+    return ProblemError(problems.NOT_FOUND, "no page has this path", hint=hint)
 
 
-def _problem_response(status_code: int, headers: Mapping[str, str] | None = None) -> Response:
-    status = HTTPStatus(status_code)
-    problem = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": _DETAILS.get(status, status.description),
-    }
-    return Response(orjson.dumps(problem), status, headers, "application/problem+json")
-
-
-_DETAILS: Final = {
-    HTTPStatus.NOT_FOUND: "There is no such page; there are /livez, /readyz, /startupz and /metrics.",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The head of the request is larger than 16 KiB; send fewer headers.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Only GET and HEAD are answered.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "The answer could not be made; the log of this process says why.",
-}
-
-
-_TOO_LARGE: Final = _problem_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {"connection": "close"})
+async def _failure(request: Request, cause: Exception) -> Response:
+    request_id = request_id_of(request)
+    log.error("request failed", request=request_id, error=type(cause).__name__, place=place_of(cause))
+    return ProblemError(problems.INTERNAL, "what went wrong is in the log").response(request_id)
 
 
 class _SecurityHeaders:
@@ -196,8 +198,10 @@ class _SecurityHeaders:
     def _answer_to(self, scope: Scope) -> ASGIApp:
         size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"])
         if size > MOST_HEAD_BYTES:
-            return _TOO_LARGE
+            detail = f"the head has {size} bytes; allowed: {MOST_HEAD_BYTES}"
+            problem = ProblemError(problems.HEAD_TOO_LARGE, detail, headers={"connection": "close"})
+            return problem.response(request_id_of(Request(scope)))
         is_page = not scope["path"].startswith(API)
         if self._only_local and is_page and not is_local(Headers(scope=scope).get("host", "")):
-            return misdirected().response(uuid4().hex)
+            return misdirected().response(request_id_of(Request(scope)))
         return self._app

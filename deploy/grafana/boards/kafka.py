@@ -208,14 +208,15 @@ BOARD = Board(
             (
                 Panel(
                     "From event to answer",
-                    "How long events waited for their predictions: the darker, the more of them.",
+                    "How long events waited for their predictions: the darker, the more of them; points are events that are traced.",
                     "one dark band below a second.",
-                    "a band that climbs is lag; a second one apart is a slow process.",
+                    "a band that climbs is lag; a second one apart is a slow process; a point names the trace of an event.",
                     "s",
                     (
                         Query(
                             "{{le}}",
                             "sum by (le) (increase(tailrace_end_to_end_latency_seconds_bucket{@LOOP}[$__rate_interval]))",
+                            exemplars=True,
                         ),
                     ),
                     "heat",
@@ -279,13 +280,18 @@ BOARD = Board(
             (
                 Panel(
                     "Partitions that are read",
-                    "By topic, over all processes.",
-                    "flat, at the number of partitions.",
-                    "below it: a process is gone and nobody took over; start one.",
+                    "By topic, over all processes, and how many of all topics nobody reads.",
+                    "flat, and nobody reads 0.",
+                    "above 0: a process is gone and nobody took over; start one.",
                     "none",
                     (
                         Query(
                             "{{role}} {{topic}}", "sum by (role, topic) (tailrace_consumer_assigned_partitions{@LOOP})"
+                        ),
+                        Query(
+                            "nobody reads",
+                            "sum(clamp_min(max by (job, loop, topic) (tailrace_topic_partitions{@LOOP}) - on (job, loop, topic)"
+                            " group_right () loop_role_topic:tailrace_consumer_assigned_partitions:sum{@LOOP}, 0))",
                         ),
                     ),
                 ),

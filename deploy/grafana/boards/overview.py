@@ -2,6 +2,8 @@
 
 from panels import GREEN, RED, YELLOW, Board, Panel, Query
 
+SNAPSHOT_AGE = 'time() - max by (job, loop) (tailrace_snapshot_last_success_timestamp_seconds{kind="snapshot", @LOOP})'
+
 BOARD = Board(
     "tailrace-overview",
     "Tailrace / Overview",
@@ -49,11 +51,11 @@ BOARD = Board(
                 ),
                 Panel(
                     "Records set aside",
-                    "Share of what came in that became a dead letter, in 15 minutes.",
+                    "Share of a topic's records that became dead letters in 15 minutes, the worst topic; labels that come late aside.",
                     "below 1 %.",
                     "`tailrace dlq list` names the reasons; ask whoever produces the records.",
                     "percentunit",
-                    (Query("dead letters", "max(loop:tailrace_dead_letters:ratio_rate15m{@LOOP}) or vector(0)"),),
+                    (Query("dead letters", "max(loop_topic:tailrace_dead_letters:ratio_rate15m{@LOOP}) or vector(0)"),),
                     "stat",
                     ((0.01, YELLOW), (0.05, RED)),
                     width=4,
@@ -72,18 +74,20 @@ BOARD = Board(
                 ),
                 Panel(
                     "Last snapshot",
-                    "Time since everything that recovery needs was last kept.",
-                    "a few intervals (`snapshots.every`), while something is learned.",
+                    "Time since everything that recovery needs was last kept, and the same in intervals (`snapshots.every`).",
+                    "below 3 intervals, while something is learned.",
                     "see whether the store takes what is written; a restart would fold a longer tail of the log.",
                     "s",
                     (
+                        Query("ago", f"max({SNAPSHOT_AGE})"),
                         Query(
-                            "ago",
-                            'time() - max(tailrace_snapshot_last_success_timestamp_seconds{kind="snapshot", @LOOP})',
+                            "in intervals",
+                            f"max(({SNAPSHOT_AGE}) / on (job, loop) max by (job, loop) (tailrace_snapshot_interval_seconds{{@LOOP}}))",
+                            "none",
+                            ((3, YELLOW), (10, RED)),
                         ),
                     ),
                     "stat",
-                    ((120, YELLOW), (300, RED)),
                     width=4,
                     height=5,
                 ),
