@@ -124,7 +124,7 @@ async def all_are_seen(at: Ground) -> None:
         if len(alive) == len(TEAMS):
             return
         await asyncio.sleep(1.0)
-    raise AssertionError(f"of {len(TEAMS)} workers {len(alive)} are seen")
+    raise at.in_vain(f"of {len(TEAMS)} workers {len(alive)} are seen")
 
 
 async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
@@ -144,7 +144,7 @@ async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
     while left := waiting - {each.id for each in outcomes_of(at.topics.blocks()) if each.kind == "dropped"}:
         if time.monotonic() > began_s + IDLE_S:
             heard = {number: vector.labels_watermark_ms for number, vector in at.topics.vectors().items()}
-            raise AssertionError(f"after {load.now_ms} {len(left)} events wait for labels of quiet partitions: {heard}")
+            raise at.in_vain(f"after {load.now_ms} {len(left)} events wait for labels of quiet partitions: {heard}")
         await asyncio.sleep(0.1)
         await at.topics.refresh()
     return time.monotonic() - began_s

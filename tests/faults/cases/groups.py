@@ -12,6 +12,7 @@ from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import APART, Ground, ground, now_ms
 from tests.faults.group_offsets import GROUP_SUBSCRIBED_TO_TOPIC, NON_EMPTY_GROUP, delete_group, delete_offsets
 from tests.faults.topics import gap_of
+from tests.scenarios.harness import InVain
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.errors import LogError
@@ -122,7 +123,8 @@ async def _nothing_uncommitted(at: Ground) -> None:
     """What is done is committed a moment later: commits are not stuck."""
     end_s = time.monotonic() + COMMITTED_S
     while (gap := await gap_of(at.topics)).scored or gap.joined:
-        assert time.monotonic() < end_s, f"{COMMITTED_S} s after all was quiet, {gap} are not committed\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{COMMITTED_S} s after all was quiet, {gap} are not committed")
         await asyncio.sleep(0.2)
 
 
@@ -206,7 +208,8 @@ async def _delete(at: Ground, role: str, *, whole: bool) -> None:
             ]
         if not any(kept):
             break
-        assert time.monotonic() < end_s, f"{group} is not deleted: {kept}"
+        if time.monotonic() >= end_s:
+            raise InVain(f"{group} is not deleted: {kept}")
         await asyncio.sleep(0.2)
     left = await at.topics.reader.group_offsets(group)
     assert not left, f"{group} was deleted and has {left}"
@@ -235,7 +238,8 @@ async def _refuses_without_earliest(at: Ground) -> None:
     await source.start()
     end_s = time.monotonic() + REFUSED_S
     while not source.crashed:
-        assert time.monotonic() < end_s, f"not refused within {REFUSED_S} s"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"not refused within {REFUSED_S} s")
         await asyncio.sleep(0.05)
     await source.stop()
     reason = str(source.crash_reason)

@@ -225,7 +225,8 @@ async def shares_of_scorers(at: Ground) -> dict[str, set[int]]:
         counts = Counter(partition for share in shares.values() for partition in share)
         if len(shares) == len(names) and all(shares.values()) and counts == dict.fromkeys(range(PARTITIONS), 1):
             return shares
-        assert time.monotonic() < end_s, f"the scorers have {shares}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"the scorers have {shares}")
         await asyncio.sleep(0.1)
 
 
@@ -335,6 +336,7 @@ async def when(ask: Callable[[], Awaitable[T]], done: Callable[[T], bool], at: G
     end_s = time.monotonic() + BACK_S
     while not done(found := await ask()):
         at.fleet.complain_of_the_dead()
-        assert time.monotonic() < end_s, f"waited {BACK_S} s in vain until {what}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"waited {BACK_S} s in vain until {what}")
         await asyncio.sleep(0.05)
     return found

@@ -12,6 +12,7 @@ from tests.faults.catalog import Result, Trial, fault
 from tests.faults.ground import Ground, ground, now_ms
 from tests.faults.members import fenced, heartbeats, judged, member_of, owners
 from tests.faults.processes import Worker
+from tests.scenarios.harness import InVain
 
 from tailrace.domain.proof import Digests, differing
 from tailrace.domain.records import LEARNER, Claim
@@ -77,7 +78,8 @@ async def _stop(worker: Worker, place: str, count: int) -> int:
         worker.arm(place, -count)
     end_s = time.monotonic() + STOPPED_S
     while not worker.is_stopped:
-        assert time.monotonic() < end_s, f"{place} was not reached within {STOPPED_S} s:\n{worker.tail()}"
+        if time.monotonic() >= end_s:
+            raise InVain(f"{place} was not reached within {STOPPED_S} s:\n{worker.tail()}")
         await asyncio.sleep(0.01)
     return now_ms()
 
@@ -88,7 +90,8 @@ async def _succeeded(at: Ground, role: str, name: str, stopped_ms: int) -> float
         return await at.recovered_after(stopped_ms, within_s=SUCCEEDED_S)
     end_s, owned_ms = time.monotonic() + SUCCEEDED_S, stopped_ms
     while left := [part for part, owner in (await owners(at)).items() if owner == name]:
-        assert time.monotonic() < end_s, f"{SUCCEEDED_S} s after {name} was stopped it owns {left}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{SUCCEEDED_S} s after {name} was stopped it owns {left}")
         await asyncio.sleep(0.05)
     records, owned = judged(at.topics)
     if role == "learn":
@@ -105,7 +108,8 @@ async def _succeeded(at: Ground, role: str, name: str, stopped_ms: int) -> float
                 first.setdefault(each.part, each.time_ms)
         if set(range(at.topics.partitions)) <= first.keys():
             return (max(first.values()) - stopped_ms) / 1000
-        assert time.monotonic() < end_s, f"{SUCCEEDED_S} s after {name} was stopped nothing is joined\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{SUCCEEDED_S} s after {name} was stopped nothing is joined")
         await asyncio.sleep(0.05)
         await at.topics.read(at.scenario.domain.topics.training)
 
@@ -177,7 +181,8 @@ async def _one_is_wrong(folder: Path, seed: int, result: Result) -> None:
         end_s = time.monotonic() + COMPARED_S
         async with at.load.flowing():
             while not (signals := await _signals(at)):
-                assert time.monotonic() < end_s, f"no difference was told within {COMPARED_S} s\n{at.tails()}"
+                if time.monotonic() >= end_s:
+                    raise at.in_vain(f"no difference was told within {COMPARED_S} s")
                 await asyncio.sleep(0.1)
             await asyncio.sleep(3.0)
         signals = await _signals(at)
@@ -197,7 +202,8 @@ async def _compared(at: Ground) -> int:
         assert not unequal, f"digests differ at {unequal}"
         if len(pairs) >= EQUAL_POSITIONS:
             return len(pairs)
-        assert time.monotonic() < end_s, f"only {len(pairs)} equal positions within {COMPARED_S} s\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"only {len(pairs)} equal positions within {COMPARED_S} s")
         await asyncio.sleep(0.2)
 
 
