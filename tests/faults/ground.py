@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -90,12 +91,23 @@ class Ground:
         """
         try:
             await self.quiet()
-            on_two, logs = self.load.workload.on_two, self.fleet.logs
-            self.found = await check(self.topics, self.refolder, self.scenario, on_two, logs=logs, at_end=at_end)
+            on_two, logs, pages = self.load.workload.on_two, self.fleet.logs, await self.pages()
+            self.found = await check(
+                self.topics, self.refolder, self.scenario, on_two, logs=logs, texts=pages, at_end=at_end
+            )
         except AssertionError as failure:
             failure.add_note(f"after {after}")
             raise
         return self.found
+
+    async def pages(self) -> dict[str, str]:
+        """Return /metrics of the worker that serves HTTP, as anybody may read it; nothing where none does."""
+        address = self.scenario.settings.http
+        if not address:
+            return {}
+        page = await asyncio.to_thread(_page, f"http://{address}/metrics")
+        assert "tailrace_" in page, f"/metrics holds no metric of ours: {page[:200]}"
+        return {"/metrics": page}
 
     async def finish(self) -> Found:
         """Send what is still due, let every horizon pass, and make every check."""
@@ -158,6 +170,11 @@ class Ground:
             if time.monotonic() >= end_s:
                 raise self.in_vain(f"{within_s} s after the fault nothing came to {topic}")
             await asyncio.sleep(0.05)
+
+
+def _page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10.0) as answer:
+        return str(answer.read().decode())
 
 
 @asynccontextmanager

@@ -379,7 +379,7 @@ def every_epoch_has_one_champion(ledger: Ledger, say: Violations, folded: Mappin
     _predictions_are_of_the_champion(ledger, history, say)
     champions: dict[int, set[str]] = {}
     for _, manifest in topics.manifests():
-        directory = _directory_of(manifest)
+        directory = directory_of(manifest)
         if directory is None or manifest.kind is Kind.BRANCH:
             continue
         now = _at(history, offset_of(manifest.position))
@@ -427,7 +427,7 @@ def _at(history: list[Epoch], offset: int) -> Epoch:
     return next((each for each in reversed(history) if each.offset < offset), Epoch(-1, 0, ""))
 
 
-def _directory_of(manifest: Manifest) -> Mapping[str, Any] | None:
+def directory_of(manifest: Manifest) -> Mapping[str, Any] | None:
     """Return what a snapshot says of its branches, where it travels in the index as it is."""
     part = next((each for each in manifest.parts if each.name == "branches"), None)
     body = manifest.inline.get("branches")
