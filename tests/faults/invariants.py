@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tests.faults.audit import Violations
@@ -29,7 +29,7 @@ from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import offset_of, parse, row_of
 from tailrace.domain.positions import show as show_position
 from tailrace.domain.records import LEARNER, Admit, Claim, Command, CommandKind, Task
-from tailrace.domain.snapshots import BRANCH_PART, Kind, Manifest
+from tailrace.domain.snapshots import BRANCH_PART, KEPT, Kind, Manifest
 from tailrace.domain.times import NEVER
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
@@ -43,7 +43,11 @@ from tailrace.streams.snapshot_index import unsealed
 
 
 def every_accepted_event_is_predicted(ledger: Ledger, say: Violations) -> None:
-    """I1: in the partition and with the key of its event, again under the same id; what `scored` holds was published."""
+    """I1: in the partition and with the key of its event, again under the same id; what `scored` holds was published.
+
+    Of several predictions of one event any may be the one that `scored` holds: a scorer that dies between the two leaves
+    a first one that nobody has recorded, and the next scorer answers anew and records its own.
+    """
     answers, rows = ledger.answers, ledger.rows
     for at, event in ledger.events.items():
         mine = answers.get(at, ())
@@ -207,8 +211,18 @@ async def the_index_holds_what_was_signed(topics: Topics, scenario: Scenario, sa
                 file = await asyncio.to_thread(store.get, manifest.store_path, snapshot_file.MAX_FILE_BYTES)
                 snapshot_file.read(file, expected)
         except SnapshotRefused as refusal:
-            if refusal.reason != "missing":
+            if refusal.reason != "missing" or is_kept(manifest, held.values()):
                 say.say("I6", f"{name} in the index cannot be loaded: {refusal}")
+
+
+def is_kept(manifest: Manifest, held: Iterable[Manifest]) -> bool:
+    """Return whether the file of a manifest that stands in the index must be there.
+
+    Only that of a snapshot so old that its place was given to a newer one may be gone: a learner that had stood still
+    may have put its manifest there again.
+    """
+    lines = (each for each in held if (each.lineage, each.kind) == (manifest.lineage, manifest.kind))
+    return manifest.kind is not Kind.SNAPSHOT or manifest.number > max(each.number for each in lines) - KEPT
 
 
 def predictions_name_states_of_the_log(ledger: Ledger, say: Violations) -> None:
