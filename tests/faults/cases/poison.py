@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.checks import check_b
 from tests.faults.ground import TOGETHER, Ground, ground, now_ms
+from tests.scenarios.api_ground import free_address
 from tests.scenarios.bad_records import (
     BAD,
     FEATURES,
@@ -119,7 +120,7 @@ async def poison(trial: Trial) -> Result:
     # Last, so that a batch of good ones gets one of the others.
     kinds = {kind: [each for each in (*BAD, *MARKED) if each.kind == kind] for kind in KINDS}
     assert all(len({each.name for each in found}) >= FEWEST_KINDS for found in kinds.values())
-    async with loop_of(trial.folder / "poisoned", trial.seed) as at:
+    async with loop_of(trial.folder / "poisoned", trial.seed, http=free_address()) as at:
         poisoned = await live(at, kinds, rounds, result)
         result.times += await strangers(at)
         await nobody_noticed(at)
@@ -138,7 +139,7 @@ async def poison(trial: Trial) -> Result:
     result.notes.append(
         f"{len(kinds['events'])} kinds of events, {len(kinds['labels'])} of labels; "
         f"{len(clean)} predictions equal to the bit with and without them; {len(MARKED)} planted words stand in the "
-        "dead letters, and in no log, reason, heartbeat or announcement"
+        "dead letters, and in no log, page of metrics, reason, heartbeat or announcement"
     )
     return result
 
@@ -221,9 +222,9 @@ async def letters_are_right(at: Ground, sent: dict[tuple[Kind, int], Bad]) -> No
 
 
 async def nobody_tells_what_was_planted(at: Ground) -> None:
-    """I12: of bad records nothing stands in logs, in reasons, in heartbeats or announcements."""
+    """I12: of bad records nothing stands in logs, in /metrics, in reasons, in heartbeats or announcements."""
     names = at.scenario.domain.topics
-    texts = {path.name: path.read_text() for path in at.fleet.logs}
+    texts = {path.name: path.read_text() for path in at.fleet.logs} | await at.pages()
     held: set[str] = set()
     for topic in (names.dead_events, names.dead_labels):
         letters = await at.scenario.user.read(topic)
