@@ -16,6 +16,7 @@ import asyncio
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.faults.audit import Violations
@@ -262,18 +263,36 @@ def _distinct(ledger: Ledger, key: Any) -> dict[Any, Answer]:
 # ── I7 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass
+class Owned:
+    """Who owns which part of the log, by the rule of claims written a second time.
+
+    Attributes:
+        log_id: As the first claim names the log; of several that begin it at once, the others do not count.
+    """
+
+    owners: dict[int, str] = field(default_factory=dict)
+    log_id: str | None = None
+
+    def claim(self, claim: Claim) -> bool:
+        """Take a claim into account; return whether it counts."""
+        counts = self.owners.get(claim.partition) == claim.after and self.log_id in (None, claim.log_id)
+        if counts:
+            self.log_id, self.owners[claim.partition] = claim.log_id, claim.owner
+        return counts
+
+
 def the_log_keeps_its_writers_order(ledger: Ledger, say: Violations) -> None:
     """I7: the blocks of an owner, and the learner's records, have rising numbers without gaps; vectors never go back."""
-    owners: dict[int, str] = {}
-    numbers: dict[int, int] = {}
+    owned, numbers = Owned(), dict[int, int]()
     column = ledger.topics.training
     for record, content in zip(column.records, column.decoded, strict=True):
         if isinstance(content, Claim):
-            if owners.get(content.partition) == content.after:
-                owners[content.partition], numbers[content.partition] = content.owner, 0
+            if owned.claim(content):
+                numbers[content.partition] = 0
             continue
         part = content.partition if isinstance(content, TrainingBlock) else LEARNER
-        if owners.get(part) != content.owner:
+        if owned.owners.get(part) != content.owner:
             continue
         if content.number > numbers[part] + 1:
             was = f"{numbers[part]} of partition {part}"
@@ -350,14 +369,15 @@ class Epoch(NamedTuple):
 
 def epochs_of(topics: Topics) -> list[Epoch]:
     """Return the history of the champion as the log says it, by the rules of the log written a second time."""
-    owner, number, epoch, champion = None, 0, 0, ""
+    owned, number, epoch, champion = Owned(), 0, 0, ""
     admitted: set[str] = set()
     found: list[Epoch] = []
     for record, content in zip(topics.training.records, topics.training.decoded, strict=True):
         if isinstance(content, Claim):
-            if content.partition == LEARNER and owner == content.after:
-                owner, number = content.owner, 0
+            if owned.claim(content) and content.partition == LEARNER:
+                number = 0
             continue
+        owner = owned.owners.get(LEARNER)
         if isinstance(content, TrainingBlock) or content.owner != owner or content.number != number + 1:
             continue
         number = content.number

@@ -7,7 +7,9 @@ from prometheus_client import generate_latest
 from tests.faults.cases.backlog import Told, lag_is_told
 from tests.faults.cases.groups import GIVEN
 from tests.faults.cases.network import RENEWALS
+from tests.faults.invariants import Owned
 
+from tailrace.domain.records import LEARNER, Claim
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import Recorder
 
@@ -58,3 +60,18 @@ def test_a_member_that_was_given_nothing_has_not_been_given_partitions():
 
     assert GIVEN.search(said) is None
     assert GIVEN.search(said + '{"event":"source of tailrace.x.score reads events/1"}\n') is not None
+
+
+def test_of_several_who_begin_a_log_at_once_only_those_who_name_it_as_the_first_does_own_a_part():
+    """Else the learner's records of such a log count for the product and for no check: I8 would see no epoch at all."""
+    owned = Owned()
+
+    counted = [
+        owned.claim(Claim(3, "joiner", None, "first")),
+        owned.claim(Claim(LEARNER, "learner-1", None, "second")),
+        owned.claim(Claim(LEARNER, "learner-2", None, "first")),
+        owned.claim(Claim(3, "late", None, "first")),
+    ]
+
+    assert counted == [True, False, True, False]
+    assert owned.owners == {3: "joiner", LEARNER: "learner-2"}
