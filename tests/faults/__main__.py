@@ -1,9 +1,9 @@
 """Tries the faults and writes what they came to: `python -m tests.faults [--size ci|full] [--only F05 …] [--seed N]`.
 
-Each runs in a process of its own, a few side by side, since most of a fault is waiting. One in which a check found
-something wrong has failed. One that waited in vain, or recovered too slowly, is tried once more, with the machine for
-itself, and the table says so: what a busy machine delays is no fault of the loop. Ends with 1 when one failed, or when recoveries took too long,
-and prints the line that runs it again.
+Each runs in a process of its own, a few side by side, since most of a fault is waiting. One that waited in vain, took
+too long or recovered too slowly is tried once more, with the machine for itself, and the table says so and both numbers:
+what a busy machine delays is no fault of the loop. Whatever else goes wrong is final, a worker that ended by itself
+included. Ends with 1 when one failed, or when recoveries took too long, and prints the line that runs it again.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class Runner:
         for each in faults:
             before = next(found for found in self.found if found["number"] == each.number)
             reason = before["failure"] or too_slow(before)
-            if reason and not before.get("violated"):
+            if reason and (before.get("in_vain") or not before["failure"]):
                 self.found.remove(before)
                 (self._folder / f"{each.number}.json").unlink(missing_ok=True)
                 self._try_alone(each)
-                self.found[-1]["before"] = reason
+                self.found[-1] |= {"before": reason, "recoveries_before_s": before.get("recoveries_s", {})}
 
     def _start(self, fault: Fault) -> None:
         out, log = self._folder / f"{fault.number}.json", (self._folder / f"{fault.number}.log").open("wb")
@@ -129,7 +129,7 @@ class Runner:
             found = json.loads(running.out.read_text())
         else:
             why = "it took too long" if late else f"its process ended with {running.process.returncode}"
-            found = {"number": fault.number, "title": fault.title, "failure": why, "seconds": 0.0}
+            found = {"number": fault.number, "title": fault.title, "failure": why, "in_vain": late, "seconds": 0.0}
         self.found.append(found)
         word = f"FAILED: {found['failure']}" if found["failure"] else "passed"
         if found.get("skipped"):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from tests.scenarios.harness import InVain
 
 from tailrace.streams.kafka_client import close_admin, start_or_close
 
@@ -70,7 +71,8 @@ async def ask_of(bootstrap: str, ask: Callable[[AIOKafkaAdminClient], Awaitable[
             async with asyncio.timeout_at(end):
                 return await _attempt(bootstrap, ask)
         except (KafkaError, OSError, TimeoutError) as error:
-            assert loop.time() < end, f"nobody at {bootstrap} told {what} within {ANSWER_S} s: {error!r}"
+            if loop.time() >= end:
+                raise InVain(f"nobody at {bootstrap} told {what} within {ANSWER_S} s: {error!r}") from error
         await asyncio.sleep(RETRY_S)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.log_forms import REPOSITORY
+from tests.scenarios.harness import InVain
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Command:
         """Wait for its end; return the exit code and how long that took."""
         began_s = time.monotonic()
         while self.process.poll() is None:
-            assert time.monotonic() - began_s < within_s, f"still running after {within_s} s:\n{self.said[-3_000:]}"
+            if time.monotonic() - began_s >= within_s:
+                raise InVain(f"still running after {within_s} s:\n{self.said[-3_000:]}")
             await asyncio.sleep(0.01)
         return int(self.process.returncode), time.monotonic() - began_s
 

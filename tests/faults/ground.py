@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.topics import Topics, prediction_source, why_not_quiet
 from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Workload
 from tests.log_forms import LogForm, load_launcher
-from tests.scenarios.harness import Scenario
+from tests.scenarios.harness import InVain, Scenario
 
 PARTITIONS = 4
 QUIET_S = 60.0
@@ -69,8 +70,17 @@ class Ground:
         while why := await why_not_quiet(self.topics, self.load.ends):
             self.fleet.complain_of_the_dead()
             if time.monotonic() > end_s:
-                raise AssertionError(f"after {within_s} s: {why}\n{self.tails()}")
+                raise self.in_vain(f"after {within_s} s: {why}")
             await asyncio.sleep(0.1)
+
+    def in_vain(self, words: str) -> InVain:
+        """Return what to raise where something does not come in time; it tells the last lines of every worker.
+
+        Raises:
+            AssertionError: A worker has ended that nobody killed: that it was waited for in vain is no wonder then.
+        """
+        self.fleet.complain_of_the_dead()
+        return InVain(f"{words}\n{self.tails()}")
 
     async def check(self, after: object = "", *, at_end: bool = False) -> Found:
         """Wait until all is quiet; then check what the topics and the store hold.
@@ -81,12 +91,23 @@ class Ground:
         """
         try:
             await self.quiet()
-            on_two, logs = self.load.workload.on_two, self.fleet.logs
-            self.found = await check(self.topics, self.refolder, self.scenario, on_two, logs=logs, at_end=at_end)
+            on_two, logs, pages = self.load.workload.on_two, self.fleet.logs, await self.pages()
+            self.found = await check(
+                self.topics, self.refolder, self.scenario, on_two, logs=logs, texts=pages, at_end=at_end
+            )
         except AssertionError as failure:
             failure.add_note(f"after {after}")
             raise
         return self.found
+
+    async def pages(self) -> dict[str, str]:
+        """Return /metrics of the worker that serves HTTP, as anybody may read it; nothing where none does."""
+        address = self.scenario.settings.http
+        if not address:
+            return {}
+        page = await asyncio.to_thread(_page, f"http://{address}/metrics")
+        assert "tailrace_" in page, f"/metrics holds no metric of ours: {page[:200]}"
+        return {"/metrics": page}
 
     async def finish(self) -> Found:
         """Send what is still due, let every horizon pass, and make every check."""
@@ -97,7 +118,8 @@ class Ground:
         """Wait until something holds."""
         end_s = time.monotonic() + within_s
         while not holds():
-            assert time.monotonic() < end_s, f"waited {within_s} s in vain until {what}\n{self.tails()}"
+            if time.monotonic() >= end_s:
+                raise self.in_vain(f"waited {within_s} s in vain until {what}")
             await asyncio.sleep(0.05)
 
     def tails(self) -> str:
@@ -124,10 +146,9 @@ class Ground:
         first: dict[int, int] = {}
         end_s = time.monotonic() + within_s
         while wanted - first.keys():
-            assert time.monotonic() < end_s, (
-                f"{within_s} s after the fault nothing of partitions {sorted(wanted - first.keys())} "
-                f"is predicted\n{self.tails()}"
-            )
+            if time.monotonic() >= end_s:
+                left = sorted(wanted - first.keys())
+                raise self.in_vain(f"{within_s} s after the fault nothing of partitions {left} is predicted")
             await asyncio.sleep(0.05)
             for partition, times in (await self.predicted_since(since_ms)).items():
                 if times and partition in wanted:
@@ -146,8 +167,14 @@ class Ground:
                 newer = [record.timestamp for record in column.records if record.timestamp > since_ms]
                 if newer:
                     return (min(newer) - since_ms) / 1000
-            assert time.monotonic() < end_s, f"{within_s} s after the fault nothing came to {topic}\n{self.tails()}"
+            if time.monotonic() >= end_s:
+                raise self.in_vain(f"{within_s} s after the fault nothing came to {topic}")
             await asyncio.sleep(0.05)
+
+
+def _page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10.0) as answer:
+        return str(answer.read().decode())
 
 
 @asynccontextmanager

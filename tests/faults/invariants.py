@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.faults.audit import Violations
@@ -29,7 +30,7 @@ from tailrace.domain.models.digest import state_digest
 from tailrace.domain.positions import offset_of, parse, row_of
 from tailrace.domain.positions import show as show_position
 from tailrace.domain.records import LEARNER, Admit, Claim, Command, CommandKind, Task
-from tailrace.domain.snapshots import BRANCH_PART, Kind, Manifest
+from tailrace.domain.snapshots import BRANCH_PART, KEPT, Kind, Manifest
 from tailrace.domain.times import NEVER
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
@@ -43,7 +44,11 @@ from tailrace.streams.snapshot_index import unsealed
 
 
 def every_accepted_event_is_predicted(ledger: Ledger, say: Violations) -> None:
-    """I1: in the partition and with the key of its event, again under the same id; what `scored` holds was published."""
+    """I1: in the partition and with the key of its event, again under the same id; what `scored` holds was published.
+
+    Of several predictions of one event any may be the one that `scored` holds: a scorer that dies between the two leaves
+    a first one that nobody has recorded, and the next scorer answers anew and records its own.
+    """
     answers, rows = ledger.answers, ledger.rows
     for at, event in ledger.events.items():
         mine = answers.get(at, ())
@@ -207,8 +212,18 @@ async def the_index_holds_what_was_signed(topics: Topics, scenario: Scenario, sa
                 file = await asyncio.to_thread(store.get, manifest.store_path, snapshot_file.MAX_FILE_BYTES)
                 snapshot_file.read(file, expected)
         except SnapshotRefused as refusal:
-            if refusal.reason != "missing":
+            if refusal.reason != "missing" or is_kept(manifest, held.values()):
                 say.say("I6", f"{name} in the index cannot be loaded: {refusal}")
+
+
+def is_kept(manifest: Manifest, held: Iterable[Manifest]) -> bool:
+    """Return whether the file of a manifest that stands in the index must be there.
+
+    Only that of a snapshot so old that its place was given to a newer one may be gone: a learner that had stood still
+    may have put its manifest there again.
+    """
+    lines = (each for each in held if (each.lineage, each.kind) == (manifest.lineage, manifest.kind))
+    return manifest.kind is not Kind.SNAPSHOT or manifest.number > max(each.number for each in lines) - KEPT
 
 
 def predictions_name_states_of_the_log(ledger: Ledger, say: Violations) -> None:
@@ -248,18 +263,36 @@ def _distinct(ledger: Ledger, key: Any) -> dict[Any, Answer]:
 # ── I7 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass
+class Owned:
+    """Who owns which part of the log, by the rule of claims written a second time.
+
+    Attributes:
+        log_id: As the first claim names the log; of several that begin it at once, the others do not count.
+    """
+
+    owners: dict[int, str] = field(default_factory=dict)
+    log_id: str | None = None
+
+    def claim(self, claim: Claim) -> bool:
+        """Take a claim into account; return whether it counts."""
+        counts = self.owners.get(claim.partition) == claim.after and self.log_id in (None, claim.log_id)
+        if counts:
+            self.log_id, self.owners[claim.partition] = claim.log_id, claim.owner
+        return counts
+
+
 def the_log_keeps_its_writers_order(ledger: Ledger, say: Violations) -> None:
     """I7: the blocks of an owner, and the learner's records, have rising numbers without gaps; vectors never go back."""
-    owners: dict[int, str] = {}
-    numbers: dict[int, int] = {}
+    owned, numbers = Owned(), dict[int, int]()
     column = ledger.topics.training
     for record, content in zip(column.records, column.decoded, strict=True):
         if isinstance(content, Claim):
-            if owners.get(content.partition) == content.after:
-                owners[content.partition], numbers[content.partition] = content.owner, 0
+            if owned.claim(content):
+                numbers[content.partition] = 0
             continue
         part = content.partition if isinstance(content, TrainingBlock) else LEARNER
-        if owners.get(part) != content.owner:
+        if owned.owners.get(part) != content.owner:
             continue
         if content.number > numbers[part] + 1:
             was = f"{numbers[part]} of partition {part}"
@@ -336,14 +369,15 @@ class Epoch(NamedTuple):
 
 def epochs_of(topics: Topics) -> list[Epoch]:
     """Return the history of the champion as the log says it, by the rules of the log written a second time."""
-    owner, number, epoch, champion = None, 0, 0, ""
+    owned, number, epoch, champion = Owned(), 0, 0, ""
     admitted: set[str] = set()
     found: list[Epoch] = []
     for record, content in zip(topics.training.records, topics.training.decoded, strict=True):
         if isinstance(content, Claim):
-            if content.partition == LEARNER and owner == content.after:
-                owner, number = content.owner, 0
+            if owned.claim(content) and content.partition == LEARNER:
+                number = 0
             continue
+        owner = owned.owners.get(LEARNER)
         if isinstance(content, TrainingBlock) or content.owner != owner or content.number != number + 1:
             continue
         number = content.number
@@ -379,7 +413,7 @@ def every_epoch_has_one_champion(ledger: Ledger, say: Violations, folded: Mappin
     _predictions_are_of_the_champion(ledger, history, say)
     champions: dict[int, set[str]] = {}
     for _, manifest in topics.manifests():
-        directory = _directory_of(manifest)
+        directory = directory_of(manifest)
         if directory is None or manifest.kind is Kind.BRANCH:
             continue
         now = _at(history, offset_of(manifest.position))
@@ -427,7 +461,7 @@ def _at(history: list[Epoch], offset: int) -> Epoch:
     return next((each for each in reversed(history) if each.offset < offset), Epoch(-1, 0, ""))
 
 
-def _directory_of(manifest: Manifest) -> Mapping[str, Any] | None:
+def directory_of(manifest: Manifest) -> Mapping[str, Any] | None:
     """Return what a snapshot says of its branches, where it travels in the index as it is."""
     part = next((each for each in manifest.parts if each.name == "branches"), None)
     body = manifest.inline.get("branches")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from tests.faults.workload import Sent, Workload
-from tests.scenarios.harness import Scenario
+from tests.scenarios.harness import InVain, Scenario
 
 from tailrace.streams.log import Outgoing, TopicPartition
 
@@ -67,7 +67,10 @@ class Load:
             yield
             # A piece that was begun is sent to its end: else records would be in the log and not in `ends`.
             stopped.set()
-            await asyncio.wait_for(task, LAST_PIECE_S)
+            try:
+                await asyncio.wait_for(task, LAST_PIECE_S)
+            except TimeoutError:
+                raise InVain(f"the log did not take the last piece within {LAST_PIECE_S} s") from None
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from tests.log_forms import REPOSITORY
+from tests.scenarios.harness import InVain
 
 BORN_S = 180.0
 FOLDED_S = 600.0  # of a million examples, on a machine that is busy
@@ -123,7 +124,8 @@ class Worker:
         """Wait until it has ended; return its exit code, negative for a signal."""
         end_s = time.monotonic() + within_s
         while self.is_alive:
-            assert time.monotonic() < end_s, f"a worker did not end within {within_s} s:\n{self.tail()}"
+            if time.monotonic() >= end_s:
+                raise InVain(f"a worker did not end within {within_s} s:\n{self.tail()}")
             await asyncio.sleep(0.005)
         return self.nursery.codes[self.pid]
 

@@ -1,6 +1,7 @@
 """Tries one fault in this process: `python -m tests.faults.run F05 --size ci --seed 1 --out FILE`.
 
-Writes what it came to as JSON. Ends with 1 when it failed; the folder with the logs of its processes is kept then.
+Writes what it came to as JSON: a failure, and whether that was a wait in vain. Ends with 1 when it failed; the folder
+with the logs of its processes is kept then.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.faults.audit import Violated
 from tests.faults.catalog import Fault, Size, Trial, load_cases
+from tests.scenarios.harness import InVain
 
 
 def try_fault(fault: Fault, size: Size, seed: int, out: Path | None) -> bool:
@@ -29,12 +30,12 @@ def try_fault(fault: Fault, size: Size, seed: int, out: Path | None) -> bool:
     try:
         found |= asyncio.run(fault.story(trial)).as_dict()
         shutil.rmtree(folder)
-        failure, is_violated = "", False
+        failure, is_in_vain = "", False
     except Exception as error:  # whatever it is, it is told in the table
         traceback.print_exc()
-        failure, is_violated = f"{type(error).__name__}: {error}".partition("\n")[0], isinstance(error, Violated)
+        failure, is_in_vain = f"{type(error).__name__}: {error}".partition("\n")[0], isinstance(error, InVain)
         print(f"its logs are in {folder}", file=sys.stderr)
-    found |= {"failure": failure, "violated": is_violated, "seconds": time.monotonic() - began_s}
+    found |= {"failure": failure, "in_vain": is_in_vain, "seconds": time.monotonic() - began_s}
     if out is not None:
         out.write_text(json.dumps(found))
     return not failure

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.loop_builders import logs_left_alone
 from tests.faults.audit import SAID_OF_EACH, Audit, Violations
 from tests.faults.checks import check, check_a, check_at_end, check_b
-from tests.faults.invariants import every_accepted_event_is_predicted, the_books_balance
+from tests.faults.invariants import every_accepted_event_is_predicted, is_kept, the_books_balance
 from tests.faults.ledger import Ledger
 from tests.faults.memory import Memory, Sample
 from tests.faults.processes import Refolder
@@ -32,7 +32,7 @@ from tests.scenarios.harness import Scenario, until
 
 from tailrace import settings as loading
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.snapshots import Kind
+from tailrace.domain.snapshots import KEPT, Kind
 from tailrace.main import LoopDomain
 from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.telemetry import logs
@@ -541,6 +541,29 @@ async def test_i6_a_file_that_was_changed(copy):
         await copy.says("I6", "cannot be loaded")
     finally:
         file.write_bytes(content)
+
+
+async def test_i6_a_file_that_is_gone_though_its_snapshot_stands_in_the_index(copy):
+    """A store that loses what it took would be found out by the next restore only."""
+    file = max((copy.ran.scenario.config.parent / "snapshots").rglob("snapshot-*.tailrace"))
+    content = file.read_bytes()
+    try:
+        file.unlink()
+
+        await copy.says("I6", "cannot be loaded")
+    finally:
+        file.write_bytes(content)
+
+
+def test_i6_only_a_file_whose_place_has_a_newer_snapshot_may_be_gone(copy):
+    manifest = copy.column(copy.names.snapshots).decoded[newest_of(Kind.SNAPSHOT, copy)]
+    newest = replace(manifest, number=manifest.number + KEPT)
+    publication = replace(manifest, kind=Kind.PUBLICATION)
+
+    assert not is_kept(manifest, [manifest, newest])
+    assert is_kept(manifest, [manifest, replace(newest, number=newest.number - 1)])
+    assert is_kept(manifest, [manifest, replace(newest, lineage=OTHER)])
+    assert is_kept(publication, [publication, replace(newest, kind=Kind.PUBLICATION)])
 
 
 @pytest.mark.parametrize(("position", "words"), [("999999:0", "beyond the end"), ("1:900000", "no end of a block")])

@@ -1,15 +1,25 @@
-"""What tries the faults leaves nothing behind."""
+"""What tries the faults leaves nothing behind, and tries again only what may be the machine's fault."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.faults.__main__ import Runner, Running
+from tests.faults.audit import Violated
+from tests.faults.cases import kills
+from tests.faults.cases.kills import when
 from tests.faults.catalog import Size, load_cases
+from tests.faults.ground import Ground
+from tests.faults.processes import Fleet, Worker
+from tests.faults.run import try_fault
+from tests.scenarios.harness import until
 
 LEAVES_A_STOPPED_CHILD = """
 import os, signal
@@ -52,16 +62,9 @@ def _state(pid: int) -> str:
         return "X"
 
 
-def failing(number: str, folder: Path, *, is_violated: bool) -> Runner:
-    """Return a runner in which a fault has failed."""
-    runner = Runner(Size.CI, 1, 1, folder)
-    runner.found.append({"number": number, "failure": "it failed", "violated": is_violated, "seconds": 1.0})
-    return runner
-
-
-@pytest.mark.parametrize("is_violated", [False, True])
-def test_what_waited_in_vain_is_tried_once_more_and_what_is_wrong_is_not(tmp_path, monkeypatch, is_violated):
-    runner, tried = failing("F01", tmp_path, is_violated=is_violated), []
+def tried_again(runner: Runner, monkeypatch) -> list[str]:
+    """Let a runner try again what it would, all of which passes then; return which that was."""
+    tried = []
 
     def try_alone(fault) -> None:
         tried.append(fault.number)
@@ -69,10 +72,92 @@ def test_what_waited_in_vain_is_tried_once_more_and_what_is_wrong_is_not(tmp_pat
 
     monkeypatch.setattr(runner, "_try_alone", try_alone)
     runner._try_again([load_cases()["F01"]])
+    return tried
 
-    assert tried == ([] if is_violated else ["F01"])
+
+@pytest.mark.parametrize("is_in_vain", [False, True])
+def test_what_waited_in_vain_is_tried_once_more_and_what_is_wrong_is_not(tmp_path, monkeypatch, is_in_vain):
+    runner = Runner(Size.CI, 1, 1, tmp_path)
+    runner.found.append({"number": "F01", "failure": "it failed", "in_vain": is_in_vain, "seconds": 1.0})
+
+    assert tried_again(runner, monkeypatch) == (["F01"] if is_in_vain else [])
+
     (found,) = runner.found
-    assert (found["failure"], found.get("before")) == (("it failed", None) if is_violated else ("", "it failed"))
+    assert (found["failure"], found.get("before")) == (("", "it failed") if is_in_vain else ("it failed", None))
+
+
+@pytest.mark.parametrize(("late", "tried"), [(True, ["F01"]), (False, [])])
+def test_what_took_too_long_is_tried_once_more_and_what_ended_without_a_word_is_not(tmp_path, monkeypatch, late, tried):
+    """A harness that dies would hide what it had found, were it tried until it passes."""
+    runner, ended = Runner(Size.CI, 1, 1, tmp_path), subprocess.run([sys.executable, "-c", ""], check=True)
+    (tmp_path / "F01.log").touch()
+
+    runner._note(Running(load_cases()["F01"], ended, None, tmp_path / "none", 0.0), late=late)
+
+    assert tried_again(runner, monkeypatch) == tried
+
+
+def told_by(tmp_path: Path, story) -> dict:
+    """Return what trying a story writes."""
+    out = tmp_path / "out.json"
+    assert try_fault(replace(load_cases()["F01"], story=story), Size.CI, 1, out) is False
+    return json.loads(out.read_text())
+
+
+def ground_with(tmp_path: Path, **workers) -> Ground:
+    """Return a ground of which only its workers are there."""
+    fleet = Fleet.__new__(Fleet)
+    fleet.running = workers
+    return Ground(tmp_path, None, None, None, None, fleet, None, None, None)
+
+
+def worker(tmp_path: Path, *, code: int | None) -> Worker:
+    nursery = SimpleNamespace(codes={} if code is None else {7: code})
+    return Worker(nursery, 7, tmp_path / "none.log")
+
+
+async def never() -> bool:
+    return False
+
+
+WAITS = {
+    "until": lambda at: at.until(lambda: False, "it comes", 0.01),
+    "when": lambda at: when(never, bool, at, "it comes"),
+    "the harness": lambda _at: until(lambda: False, "it comes", 0.01),
+    "an end": lambda at: at.fleet.running["all"].end(0.01),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_wait_in_vain_is_told_as_one(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(kills, "BACK_S", 0.01)
+
+    async def story(_trial) -> None:
+        await WAITS[name](ground_with(tmp_path, all=worker(tmp_path, code=None)))
+
+    found = told_by(tmp_path, story)
+
+    assert (found["in_vain"], found["failure"].partition(":")[0]) == (True, "InVain")
+
+
+@pytest.mark.parametrize("name", ["until", "when"])
+def test_a_worker_that_ended_by_itself_is_final_though_it_was_waited_for(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(kills, "BACK_S", 0.01)
+
+    async def story(_trial) -> None:
+        await WAITS[name](ground_with(tmp_path, all=worker(tmp_path, code=-11)))
+
+    found = told_by(tmp_path, story)
+
+    assert (found["in_vain"], found["failure"]) == (False, "AssertionError: all ended with -11:")
+
+
+@pytest.mark.parametrize("error", [AssertionError("a digest differs"), Violated("1 violations"), KeyError("x")])
+def test_whatever_else_goes_wrong_is_final(tmp_path, error):
+    async def story(_trial) -> None:
+        raise error
+
+    assert told_by(tmp_path, story)["in_vain"] is False
 
 
 def test_a_recovery_that_took_too_long_is_tried_once_more(tmp_path, monkeypatch):
@@ -86,7 +171,8 @@ def test_a_recovery_that_took_too_long_is_tried_once_more(tmp_path, monkeypatch)
 
     runner._try_again([load_cases()["F01"]])
 
-    assert runner.found == [{**quick, "before": "a recovery (2s) took 4.1 s, at most 4 s"}]
+    before = {"before": "a recovery (2s) took 4.1 s, at most 4 s", "recoveries_before_s": slow["recoveries_s"]}
+    assert runner.found == [quick | before]
 
 
 def test_what_measures_time_runs_beside_as_little_as_it_says(tmp_path, monkeypatch):

@@ -150,8 +150,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class InVain(AssertionError):
+    """Something that was waited for did not come in time: what runs is stuck, or the machine was too busy for it."""
+
+
 async def until(done: Callable[[], Any], what: str, seconds: float = WAIT_S) -> None:
-    """Wait until something holds, with a bound."""
+    """Wait until something holds, with a bound.
+
+    Raises:
+        InVain: It does not.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
@@ -160,7 +168,8 @@ async def until(done: Callable[[], Any], what: str, seconds: float = WAIT_S) -> 
             found = await found
         if found:
             return
-        assert loop.time() < end, f"waited {seconds} s in vain until {what}"
+        if loop.time() >= end:
+            raise InVain(f"waited {seconds} s in vain until {what}")
         await asyncio.sleep(0.01)
 
 

@@ -86,7 +86,9 @@ async def clocks(trial: Trial) -> Result:
         assert isinstance(load, Dated)
         assert min(load.dated[each] for each in (IN_1970_MS, IN_2100_MS)) > 0
         result.notes.append(f"{load.dated[IN_1970_MS]} records of 1970, {load.dated[IN_2100_MS]} of 2100")
-        result.notes.append(f"quiet labels partitions let go after {idle_s:.1f} s, all clocks two hours back")
+        result.notes.append(
+            f"quiet labels partitions let go {idle_s:.1f} s after the last event, all clocks two hours back"
+        )
     return result
 
 
@@ -124,11 +126,15 @@ async def all_are_seen(at: Ground) -> None:
         if len(alive) == len(TEAMS):
             return
         await asyncio.sleep(1.0)
-    raise AssertionError(f"of {len(TEAMS)} workers {len(alive)} are seen")
+    raise at.in_vain(f"of {len(TEAMS)} workers {len(alive)} are seen")
 
 
 async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
-    """Wait until labels partitions that went quiet no longer hold up horizons, though every clock went back."""
+    """Wait until labels partitions that went quiet no longer hold up horizons, though every clock went back.
+
+    Returns:
+        The seconds since the last event was sent; nothing was said on any labels partition since before that.
+    """
     load = at.load.workload
     await at.check("a pause")
     for name, worker in at.fleet.running.items():
@@ -138,13 +144,13 @@ async def horizons_pass(at: Ground, offsets: dict[str, int]) -> float:
         load.now_ms += 2 * HORIZON_MS
         names = [f"{wave}-{number}" for number in range(8 * at.topics.partitions)]
         await at.load.send([Workload._as_event(load, name, load.now_ms) for name in names])
-        waiting = waiting or set(names)
+        waiting, sent_s = waiting or set(names), time.monotonic()
         await at.quiet()  # else a later one may be scored first, and those before it are stale
     began_s = time.monotonic()
     while left := waiting - {each.id for each in outcomes_of(at.topics.blocks()) if each.kind == "dropped"}:
         if time.monotonic() > began_s + IDLE_S:
             heard = {number: vector.labels_watermark_ms for number, vector in at.topics.vectors().items()}
-            raise AssertionError(f"after {load.now_ms} {len(left)} events wait for labels of quiet partitions: {heard}")
+            raise at.in_vain(f"after {load.now_ms} {len(left)} events wait for labels of quiet partitions: {heard}")
         await asyncio.sleep(0.1)
         await at.topics.refresh()
-    return time.monotonic() - began_s
+    return time.monotonic() - sent_s

@@ -57,7 +57,8 @@ async def dropped_by(at: Ground, partitions: set[int]) -> int:
             counts[block.partition] += len(block.dropped.ids)
         if all(counts[partition] for partition in partitions):
             return sum(counts.values())
-        assert time.monotonic() < end_s, f"after {EXPIRED_S} s only these have dropped events: {counts}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"after {EXPIRED_S} s only these have dropped events: {counts}")
         await asyncio.sleep(0.2)
 
 
@@ -101,9 +102,8 @@ async def nothing_at_all(trial: Trial) -> Result:
             assert takeovers(at) == given, f"a group moved its partitions while nothing happened\n{at.tails()}"
             asked_ms = now_ms()
             await at.load.piece(PIECE_EVENTS)
-            seconds = await at.recovered(asked_ms, within_s=10.0)
+            seconds = await at.recovered(asked_ms, within_s=ANSWERED_S)
             assert share < CPU_SHARE, f"an idle process took {share:.0%} of a core"
-            assert seconds < ANSWERED_S, f"the first events after {STILL_S:.0f} s were answered after {seconds:.1f} s"
             await at.check(f"{STILL_S:.0f} s without any traffic")
             result.times += 1
             result.notes.append(f"an idle process takes {share:.1%} of a core; answered {seconds:.2f} s after idleness")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import time
 from dataclasses import dataclass
 
 from tests.faults.catalog import Result, Trial, fault
@@ -20,10 +23,14 @@ from tests.faults.proxy import (
     Refuse,
     Reset,
 )
+from tests.scenarios.api_ground import free_address
 
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 PRODUCE, FETCH, OFFSET_COMMIT, FIND_COORDINATOR, HEARTBEAT = 0, 1, 8, 10, 12
+
+RENEWALS = re.compile(r"^tailrace_producer_renewals_total(?:\{[^}]*\})? (\S+)", re.MULTILINE)
+ENDS = "ended: the log cannot be used as it is"
 
 EVENTS_PER_S = 60.0
 REBUILT_S = 30.0
@@ -40,6 +47,11 @@ wait up to 5 s for what is in flight; who takes over may ask once more on a conn
 """
 
 REFUSING_BYTES = 2_000
+FEWEST_BYTES = 100
+"""Less than any prediction takes."""
+
+ENDED_S = 20.0
+COUNTED_S = 10.0
 PIECE_EVENTS = 400
 
 GROWTH_MB = 48.0
@@ -135,6 +147,7 @@ async def refuse_records(at: Ground, result: Result) -> None:
     """
     topic, admin = at.scenario.domain.topics.predictions, at.scenario.log.admin()
     allowed = (await admin.describe([topic]))[topic].settings.get("max.message.bytes", str(DEFAULT_MAX_MESSAGE_BYTES))
+    before = await renewals(at)
     async with memory_of(at.fleet) as memory, at.load.flowing(EVENTS_PER_S):
         refused = refusals(at)
         await admin.alter(topic, {"max.message.bytes": str(REFUSING_BYTES)})
@@ -147,10 +160,66 @@ async def refuse_records(at: Ground, result: Result) -> None:
         seconds = await resumed(at, raised_ms, REBUILT_S)
     await admin.close()
     await at.check("batches that were refused as too large")
+    rebuilt = await more_renewals(at, before)
     assert memory.grown_mb < GROWTH_MB, f"a worker grew by {memory.grown_mb:.0f} MB"
     result.times += 1
     result.recovered("heal", seconds)
-    result.notes.append(f"batches refused as too large: sent in smaller ones {in_smaller_s:.1f} s after the refusal")
+    result.notes.append(
+        f"batches refused as too large: sent in smaller ones {in_smaller_s:.1f} s after the refusal, by a new producer "
+        f"({rebuilt} were made)"
+    )
+
+
+async def refuse_one_record(at: Ground, result: Result) -> None:
+    """Lower what the topic of predictions takes below one of them, under load, and raise it again.
+
+    Nothing smaller can be sent, and no prediction may be left out: the process ends and says why, the next one does so
+    too, and what was not answered is answered when somebody has raised the limit.
+    """
+    topic, admin = at.scenario.domain.topics.predictions, at.scenario.log.admin()
+    allowed = (await admin.describe([topic]))[topic].settings.get("max.message.bytes", str(DEFAULT_MAX_MESSAGE_BYTES))
+    (name,) = at.fleet.running
+    async with at.load.flowing(EVENTS_PER_S):
+        await asyncio.sleep(1.0)
+        await admin.alter(topic, {"max.message.bytes": str(FEWEST_BYTES)})
+        said: list[str] = []
+        for is_next in (False, True):
+            if is_next:
+                await at.fleet.start(name)
+            worker = at.fleet.running.pop(name)
+            code = await worker.end(ENDED_S)
+            assert code > 0, f"a process whose predictions are all too large ended with {code}:\n{worker.tail()}"
+            why = next((json.loads(each)["why"] for each in worker.said.splitlines() if ENDS in each), "")
+            assert topic in why, f"it does not name {topic}:\n{worker.tail()}"
+            said.append(why)
+        await admin.alter(topic, {"max.message.bytes": allowed})
+        raised_ms = now_ms()
+        await at.fleet.start(name)
+        seconds = await resumed(at, raised_ms, REBUILT_S)
+    await admin.close()
+    assert "raise max.message.bytes" in said[1], said
+    await at.check("a topic that takes no prediction at all")
+    result.times += 1
+    result.recovered("heal", seconds)
+    result.notes.append(
+        f"no prediction fits its topic: the process ends and says: {said[0]}; so does the next one: {said[1]}"
+    )
+
+
+async def renewals(at: Ground) -> int:
+    """Return how many producers the worker has given up, as its /metrics tell it."""
+    pages = await at.pages()
+    return round(sum(float(each) for page in pages.values() for each in RENEWALS.findall(page)))
+
+
+async def more_renewals(at: Ground, before: int) -> int:
+    """Wait until /metrics, which are told with the heartbeats, know of producers that were made anew; return how many."""
+    end_s = time.monotonic() + COUNTED_S
+    while (now := await renewals(at)) <= before:
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{COUNTED_S} s after a batch was refused no producer was made anew")
+        await asyncio.sleep(0.2)
+    return now - before
 
 
 def refusals(at: Ground) -> int:
@@ -164,18 +233,21 @@ def proxy_of(at: Ground) -> Proxy:
     return at.proxy
 
 
-@fault("F08", "answers are lost between broker and workers, or batches refused", ci=4, full=20, limit_s=420)
+@fault("F08", "answers are lost between broker and workers, or batches and records refused", ci=5, full=25, limit_s=420)
 async def lost_answers(trial: Trial) -> Result:
-    """By turns: of Produce with and without an end of the connection, of something else, a refused batch."""
+    """By turns: of Produce with and without an end of the connection, of something else, a refused batch, or record."""
     result = Result()
-    async with ground(trial.folder, trial.seed, proxied=True) as at:
+    async with ground(trial.folder, trial.seed, proxied=True, http=free_address()) as at:
         await at.warm_up()
         kept, ended = LOST_ANSWERS[0], at.rng.choice(LOST_ANSWERS[1:])
         for number in range(trial.times):
-            if number % 4 == 3:
+            if number % 5 == 3:
                 await refuse_records(at, result)
                 continue
-            trouble = (kept, ended, LOST_CONTROL[(trial.seed + number // 4) % len(LOST_CONTROL)])[number % 4]
+            if number % 5 == 4:
+                await refuse_one_record(at, result)
+                continue
+            trouble = (kept, ended, LOST_CONTROL[(trial.seed + number // 5) % len(LOST_CONTROL)])[number % 5]
             await undergo(at, trouble, result, REBUILT_S)
         result.add(await at.finish())
     return result

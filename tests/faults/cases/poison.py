@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.faults.catalog import Result, Trial, fault
 from tests.faults.checks import check_b
 from tests.faults.ground import TOGETHER, Ground, ground, now_ms
+from tests.scenarios.api_ground import free_address
 from tests.scenarios.bad_records import (
     BAD,
     FEATURES,
@@ -29,10 +30,10 @@ from tests.scenarios.bad_records import (
     open_wide,
 )
 from tests.simulation.oracle import outcomes_of
-from tests.wire.poison import TIMESTAMP_MS, Kind
+from tests.wire.poison import TIMESTAMP_MS, Kind, event, label
 
 from tailrace.domain.ownership import OwnershipState
-from tailrace.domain.records import Claim, Request, RequestKind
+from tailrace.domain.records import Claim, Code, Request, RequestKind
 from tailrace.domain.status import Role, RoleState
 from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
@@ -56,18 +57,74 @@ OF_PREDICTION = ("event_id", "event_time", "y_pred", "proba", "outcome", "model"
 
 # ── F15 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+MARK = "zq7planted"
+"""Begins every planted word; it stands in nothing that anybody else writes."""
+
+
+def planted(number: int) -> str:
+    """Return a word that only one record holds."""
+    return f"{MARK}{number:03d}x"
+
+
+def marked() -> tuple[Bad, ...]:
+    """Return bad records that hold a planted word each: as value, id, time, key or header, wherever a user may put one."""
+    both: list[tuple[str, Callable[[str], bytes], Code]] = [
+        ("not-json", lambda word: word.encode(), Code.NOT_JSON),
+        ("text", lambda word: orjson.dumps(word), Code.NOT_AN_OBJECT),
+        ("array", lambda word: orjson.dumps([word]), Code.NOT_AN_OBJECT),
+    ]
+    found: list[Bad] = []
+
+    def add(kind: Kind, name: str, value: bytes, code: Code, **envelope: Any) -> None:
+        record = Outgoing(b"e-1", value, (), TIMESTAMP_MS)._replace(**envelope)
+        found.append(Bad(f"marked-{name}", kind, record, code))
+
+    def word() -> str:
+        return planted(len(found))
+
+    for kind, make in (("events", event), ("labels", label)):
+        for name, written, code in both:
+            add(kind, name, written(word()), code)
+        add(kind, "cut-short", make(extra=word())[:-1], Code.NOT_JSON)
+        add(kind, "id-array", make(id=[word()]), Code.ID_INVALID)
+        add(kind, "id-too-long", make(id=word() * 20), Code.ID_INVALID)
+        add(kind, "id-with-nul", make(id=f"{word()}\0"), Code.ID_INVALID)
+        add(kind, "time-in-words", make(at=word()), Code.TIME_INVALID)
+        add(kind, "key", b"hello", Code.NOT_JSON, key=word().encode())
+        add(kind, "header", b"hello", Code.NOT_JSON, headers=(("x", word().encode()), (word(), b"1")))
+    add("events", "path-ends-early", event(user=word()), Code.FEATURE_MISSING)
+    add("events", "number-as-text", event(amount=word()), Code.FEATURE_TYPE)
+    add("events", "number-as-array", event(score=[word()]), Code.FEATURE_TYPE)
+    add("events", "integer-as-text", event(user={"age": word()}), Code.FEATURE_TYPE)
+    add("events", "boolean-as-text", event(vip=word()), Code.FEATURE_TYPE)
+    add("events", "text-as-object", event(note={word(): word()}), Code.FEATURE_TYPE)
+    add("events", "category-unlisted", event(country=word()), Code.CATEGORY_UNKNOWN)
+    add("events", "text-too-long", event(note=word() * 3), Code.TEXT_TOO_LONG)
+    add("labels", "target-unlisted", label(verdict=word()), Code.TARGET_INVALID)
+    add("labels", "target-array", label(verdict=[word()]), Code.TARGET_INVALID)
+    add("labels", "target-object", label(verdict={word(): word()}), Code.TARGET_INVALID)
+    add("labels", "revision-as-text", label(version=word()), Code.REVISION_INVALID)
+    add("labels", "source-too-long", label(by=word() * 10), Code.SOURCE_INVALID)
+    add("labels", "source-with-nul", label(by=f"{word()}\0"), Code.SOURCE_INVALID)
+    return tuple(found)
+
+
+MARKED = marked()
+
 
 @fault("F15", "bad input of every kind, alone and among good", ci=270, full=2_700, limit_s=400)
 async def poison(trial: Trial) -> Result:
     """A loop that is sent every kind of bad record, and one that is sent none: the same predictions to the bit."""
     result = Result()
     rounds = max(1, trial.times // (2 * len(BAD)))
-    kinds = {kind: [each for each in BAD if each.kind == kind] for kind in KINDS}
+    # Last, so that a batch of good ones gets one of the others.
+    kinds = {kind: [each for each in (*BAD, *MARKED) if each.kind == kind] for kind in KINDS}
     assert all(len({each.name for each in found}) >= FEWEST_KINDS for found in kinds.values())
-    async with loop_of(trial.folder / "poisoned", trial.seed) as at:
+    async with loop_of(trial.folder / "poisoned", trial.seed, http=free_address()) as at:
         poisoned = await live(at, kinds, rounds, result)
         result.times += await strangers(at)
         await nobody_noticed(at)
+        await nobody_tells_what_was_planted(at)
         await the_log_is_garbage(at, "scored", Role.JOIN)
         await the_log_is_garbage(at, "training", Role.LEARN)
     async with loop_of(trial.folder / "clean", trial.seed) as at:
@@ -81,7 +138,8 @@ async def poison(trial: Trial) -> Result:
     result.events += len(poisoned)
     result.notes.append(
         f"{len(kinds['events'])} kinds of events, {len(kinds['labels'])} of labels; "
-        f"{len(clean)} predictions equal to the bit with and without them"
+        f"{len(clean)} predictions equal to the bit with and without them; {len(MARKED)} planted words stand in the "
+        "dead letters, and in no log, page of metrics, reason, heartbeat or announcement"
     )
     return result
 
@@ -163,6 +221,24 @@ async def letters_are_right(at: Ground, sent: dict[tuple[Kind, int], Bad]) -> No
     assert not missing, f"{len(missing)} bad records have no dead letter: {missing[:5]}"
 
 
+async def nobody_tells_what_was_planted(at: Ground) -> None:
+    """I12: of bad records nothing stands in logs, in /metrics, in reasons, in heartbeats or announcements."""
+    names = at.scenario.domain.topics
+    texts = {path.name: path.read_text() for path in at.fleet.logs} | await at.pages()
+    held: set[str] = set()
+    for topic in (names.dead_events, names.dead_labels):
+        letters = await at.scenario.user.read(topic)
+        texts[f"the reasons in {topic}"] = "\n".join(parse(each.headers).rejection.detail for each in letters)
+        copies = b"\n".join(b"%r %r %r" % (each.key, each.value, tuple(each.headers)) for each in letters).decode()
+        held |= {planted(number) for number in range(len(MARKED)) if planted(number) in copies}
+    for topic in (names.status, names.model_events):
+        records = await at.scenario.user.read(topic)
+        texts[topic] = "\n".join(repr(record.value) for record in records)
+    assert len(held) == len(MARKED), f"of {len(MARKED)} planted words {len(held)} stand in the dead letters"
+    told = {name: text[max(0, at_ - 200) : at_ + 60] for name, text in texts.items() if (at_ := text.find(MARK)) >= 0}
+    assert not told, f"what stood in bad records is told: {told}"
+
+
 def told(prediction: dict[str, Any]) -> bytes:
     """Return what a prediction says of its event, to the bit."""
     return orjson.dumps([prediction.get(name) for name in OF_PREDICTION])
@@ -181,7 +257,8 @@ async def relabelled_is_garbage(at: Ground) -> int:
     end_s = time.monotonic() + TOLD_S
     while (done := at.topics.committed["join"].get(TopicPartition(topic, 0), 0)) < end:
         at.fleet.complain_of_the_dead()
-        assert time.monotonic() < end_s, f"relabelled is read to {done} of {end}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"relabelled is read to {done} of {end}")
         await asyncio.sleep(0.2)
         await at.topics.refresh_committed()
     assert set((await role_states(at)).values()) == {RoleState.RUNNING}
@@ -203,7 +280,8 @@ async def strangers(at: Ground) -> int:
         )
 
     while (count := await refused()) < len(commands):
-        assert time.monotonic() < end_s, f"{count} of {len(commands)} bad commands are refused"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{count} of {len(commands)} bad commands are refused")
         await asyncio.sleep(0.2)
     assert count == len(commands), f"{count} refusals of {len(commands)} bad commands"
     return len(commands) + 2 * len(garbage)
@@ -263,7 +341,8 @@ async def the_log_is_garbage(at: Ground, topic: str, role: Role) -> None:
         end_s = time.monotonic() + TOLD_S
         while (await role_states(at)).get(role) is not RoleState.FAILED:
             at.fleet.complain_of_the_dead()
-            assert time.monotonic() < end_s, f"garbage in {topic}: {await role_states(at)}"
+            if time.monotonic() >= end_s:
+                raise at.in_vain(f"garbage in {topic}: {await role_states(at)}")
             await asyncio.sleep(0.2)
         since_ms = now_ms()
         names = at.scenario.domain.topics

@@ -346,7 +346,8 @@ async def _says(at: Ground, role: Role, words: str, since_ms: int, within_s: flo
         for heard in await _heartbeats(at, since_ms):
             if any(each.role is role and words in each.reason for each in heard.roles):
                 return heard
-        assert time.monotonic() < end_s, f"after {within_s} s no {role} says {words!r}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"after {within_s} s no {role} says {words!r}")
         await asyncio.sleep(0.1)
 
 
@@ -379,7 +380,8 @@ async def _snapshot_since(at: Ground, since_ms: int) -> float:
         newer = [each for each in await _stored(at) if each > since_ms]
         if newer:
             return (min(newer) - since_ms) / 1_000
-        assert time.monotonic() < end_s, f"{HEALED_S} s after the store was well there is no snapshot\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{HEALED_S} s after the store was well there is no snapshot")
         await asyncio.sleep(0.1)
 
 
@@ -395,5 +397,6 @@ async def _blocks_since(at: Ground, since_ms: int) -> float:
                 first.setdefault(each.partition, record.timestamp)
         if len(first) == at.topics.partitions:
             return (max(first.values()) - since_ms) / 1_000
-        assert time.monotonic() < end_s, f"{HEALED_S} s after there was room only {sorted(first)} join\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{HEALED_S} s after there was room only {sorted(first)} join")
         await asyncio.sleep(0.1)

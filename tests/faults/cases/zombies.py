@@ -9,18 +9,22 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.catalog import Result, Trial, fault
+from tests.faults.decisions import Decisions
 from tests.faults.ground import Ground, ground, now_ms
 from tests.faults.members import fenced, heartbeats, judged, member_of, owners
 from tests.faults.processes import Worker
+from tests.faults.topics import prediction_source
+from tests.scenarios.harness import InVain
 
 from tailrace.domain.proof import Digests, differing
 from tailrace.domain.records import LEARNER, Claim
 from tailrace.domain.status import MemberStatus, RoleState
 
 PAIRS = {f"{role}-{number}": (role,) for role in ("score", "join", "learn") for number in (1, 2)}
+BEFORE_THE_INDEX = "learn.snapshot_stored"
 PLACES = {
     "join": ("join.side_acknowledged", "join.block_acknowledged", ""),
-    "learn": ("learn.snapshot_stored", "", "learn.block_folded"),
+    "learn": (BEFORE_THE_INDEX, "", "learn.block_folded"),
     "score": ("score.predictions_acknowledged", "score.scored_acknowledged", ""),
 }
 """Where a process is stopped, by role and in turn: in the middle of what it may then finish too late; "": at a moment."""
@@ -29,34 +33,77 @@ STOPPED_S = 20.0
 SUCCEEDED_S = 30.0
 
 
-@fault("F26", "a process is stopped, succeeded, and comes back", ci=5, full=100, limit_s=420)
+@fault("F26", "a process is stopped, succeeded, and comes back", ci=9, full=100, limit_s=420)
 async def zombies(trial: Trial) -> Result:
-    """A joiner, a learner and a scorer in turn, each of two."""
-    result, late = Result(), Counter[str]()
+    """A joiner, a learner and a scorer in turn, each of two; while a learner stands still a promotion is asked for."""
+    result, late, states, again = Result(), Counter[str](), 0, 0
     async with ground(trial.folder, trial.seed, teams=PAIRS) as at:
         await at.warm_up()
+        decisions = await Decisions.begin(at)
         for number in range(trial.times):
             role = ("join", "learn", "score")[number % 3]
             place = PLACES[role][number // 3 % 3]
             name = await _with_work(at, role)
             zombie, before = at.fleet.running[name], sum(1 for _ in fenced(at.topics))
+            predicted = _second_predictions(at)
             async with at.load.flowing(100.0):
-                await asyncio.sleep(at.rng.uniform(0.2, 1.5))
+                await asyncio.sleep(at.rng.uniform(0.2, 1.0))
                 stopped_ms = await _stop(zombie, place, at.rng.randrange(1, 4))
+                if role == "learn":
+                    await decisions.ask()
                 seconds = await _succeeded(at, role, name, stopped_ms)
                 result.recovered("stopped", seconds)
-                await asyncio.sleep(at.rng.uniform(0.0, 2.0))
+                if role == "learn":
+                    await decisions.taken()
+                await asyncio.sleep(at.rng.uniform(0.0, 1.0))
+                continued_ms = now_ms()
                 zombie.signal(signal.SIGCONT)
-                await asyncio.sleep(at.rng.uniform(1.0, 3.0))
+                await asyncio.sleep(at.rng.uniform(1.0, 2.0))
             await at.check(f"{name}, stopped at {place or 'a moment'}, came back")
             late[role] += sum(1 for _ in fenced(at.topics)) - before
+            if role == "learn":
+                states += _late_states(at, stopped_ms, continued_ms, must_be=place == BEFORE_THE_INDEX)
+            elif role == "score":
+                again += _second_predictions(at) - predicted
             result.times += 1
         result.add(await at.finish())
-    result.notes.append(
+        seen = decisions.seen()
+    assert late["join"], "no record of a joiner that came back was too late: nothing had to be fenced"
+    assert again, "a scorer was stopped behind its predictions, and no event has a second one"
+    result.notes += [
         f"records that a process which came back, or one that it raced with, appended too late, fenced by every "
-        f"reader: {late['join']} after stops of a joiner, {late['learn']} of a learner, {late['score']} of a scorer"
-    )
+        f"reader: {late['join']} after stops of a joiner, {late['learn']} of a learner, {late['score']} of a scorer",
+        f"{states} states of stopped learners came to the index too late, each equal to the successor's or behind it; "
+        f"{again} events were predicted a second time",
+        seen.in_words,
+    ]
     return result
+
+
+def _late_states(at: Ground, stopped_ms: int, continued_ms: int, *, must_be: bool) -> int:
+    """Return how many states the stopped learner had drafted before its stop and sent to the index after it.
+
+    Nobody may be brought back by one: the newest in the index is the successor's, or the same state.
+    """
+    late = [
+        manifest
+        for record, manifest in at.topics.manifests()
+        if record.timestamp >= continued_ms and manifest.created_at_ms <= stopped_ms
+    ]
+    newest = at.topics.newest_snapshot()
+    assert newest is not None
+    for each in late:
+        is_same = (each.position, each.state_digest) == (newest.position, newest.state_digest)
+        assert each.position < newest.position or is_same, f"{each.kind} {each.number} beats its successor's"
+    assert late or not must_be, "a learner was stopped before it sent a manifest, and sent none when it came back"
+    return len(late)
+
+
+def _second_predictions(at: Ground) -> int:
+    """Return how many predictions are of an event that has an earlier one."""
+    columns = at.topics.all_of(at.scenario.domain.topics.predictions)
+    sources = [prediction_source(record) for column in columns for record in column.records]
+    return len(sources) - len(set(sources))
 
 
 async def _with_work(at: Ground, role: str) -> str:
@@ -77,7 +124,8 @@ async def _stop(worker: Worker, place: str, count: int) -> int:
         worker.arm(place, -count)
     end_s = time.monotonic() + STOPPED_S
     while not worker.is_stopped:
-        assert time.monotonic() < end_s, f"{place} was not reached within {STOPPED_S} s:\n{worker.tail()}"
+        if time.monotonic() >= end_s:
+            raise InVain(f"{place} was not reached within {STOPPED_S} s:\n{worker.tail()}")
         await asyncio.sleep(0.01)
     return now_ms()
 
@@ -88,7 +136,8 @@ async def _succeeded(at: Ground, role: str, name: str, stopped_ms: int) -> float
         return await at.recovered_after(stopped_ms, within_s=SUCCEEDED_S)
     end_s, owned_ms = time.monotonic() + SUCCEEDED_S, stopped_ms
     while left := [part for part, owner in (await owners(at)).items() if owner == name]:
-        assert time.monotonic() < end_s, f"{SUCCEEDED_S} s after {name} was stopped it owns {left}\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{SUCCEEDED_S} s after {name} was stopped it owns {left}")
         await asyncio.sleep(0.05)
     records, owned = judged(at.topics)
     if role == "learn":
@@ -105,7 +154,8 @@ async def _succeeded(at: Ground, role: str, name: str, stopped_ms: int) -> float
                 first.setdefault(each.part, each.time_ms)
         if set(range(at.topics.partitions)) <= first.keys():
             return (max(first.values()) - stopped_ms) / 1000
-        assert time.monotonic() < end_s, f"{SUCCEEDED_S} s after {name} was stopped nothing is joined\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"{SUCCEEDED_S} s after {name} was stopped nothing is joined")
         await asyncio.sleep(0.05)
         await at.topics.read(at.scenario.domain.topics.training)
 
@@ -177,7 +227,8 @@ async def _one_is_wrong(folder: Path, seed: int, result: Result) -> None:
         end_s = time.monotonic() + COMPARED_S
         async with at.load.flowing():
             while not (signals := await _signals(at)):
-                assert time.monotonic() < end_s, f"no difference was told within {COMPARED_S} s\n{at.tails()}"
+                if time.monotonic() >= end_s:
+                    raise at.in_vain(f"no difference was told within {COMPARED_S} s")
                 await asyncio.sleep(0.1)
             await asyncio.sleep(3.0)
         signals = await _signals(at)
@@ -197,7 +248,8 @@ async def _compared(at: Ground) -> int:
         assert not unequal, f"digests differ at {unequal}"
         if len(pairs) >= EQUAL_POSITIONS:
             return len(pairs)
-        assert time.monotonic() < end_s, f"only {len(pairs)} equal positions within {COMPARED_S} s\n{at.tails()}"
+        if time.monotonic() >= end_s:
+            raise at.in_vain(f"only {len(pairs)} equal positions within {COMPARED_S} s")
         await asyncio.sleep(0.2)
 
 
