@@ -12,6 +12,7 @@ from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import Process
+from tailrace.wire.avro_codec import is_training_block
 
 LEARNED = 60
 
@@ -48,3 +49,10 @@ async def test_a_log_that_was_truncated_or_recreated_is_not_folded_from_zero(mad
     assert "its end is gone. Restore the topic, or start over with another loop name" in loop.reports[Role.LEARN].reason
     assert RoleState.RUNNING is loop.reports[Role.SCORE].state
     assert 0 < loop.models.current().position, "what was learned serves on"
+    if kept == 0:
+        await until(lambda: loop.reports[Role.JOIN].state is RoleState.FAILED, "joining stops")
+        assert "it was deleted and created anew" in loop.reports[Role.JOIN].reason
+        written = await scenario.user.read(scenario.domain.topics.training)
+        assert not any(is_training_block(record.value) for record in written), (
+            "a join that begins anew forgets what waits"
+        )

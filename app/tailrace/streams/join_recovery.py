@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, TrainingBlock, Vector
-from tailrace.domain.errors import CodecError
+from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.join import JoinSpec, Kept, LabelJoin, recover, starts
 from tailrace.domain.join.state import JoinState
 from tailrace.domain.positions import offset_of, position_of, row_of
@@ -98,6 +98,7 @@ class JoinRecovery:
             anew: What is on disk is not to be used.
 
         Raises:
+            ForeignLogError: The group has committed where a block of this partition stands, and the log holds none.
             OwnershipLost: Another member has the partition.
             WaitingRoomError: The disk cannot be used.
         """
@@ -109,6 +110,13 @@ class JoinRecovery:
         owner = self.parts.new_owner()
         view = await training.view_from(partition, standing or hint)
         view.keeps_last_only = on_disk
+        await training.catch_up(view)
+        if hint is not None and not view.blocks:
+            topic = training.partition.topic
+            raise ForeignLogError(
+                f"{topic} holds no block of partition {partition}, and one was written at offset {hint.offset}: it was "
+                "deleted and created anew. Restore the topic, or begin a loop with another name."
+            )
         claimed = await training.claim(partition, owner, self._confirm, view)
         blocks = claimed.view.blocks
         if not blocks:

@@ -78,7 +78,7 @@ def _more(purpose: str, words: tuple[str, ...]) -> Damage:
 
 DAMAGES = (
     # The join of a log that was made anew begins anew, although learning stays down.
-    _anew("training", "its end is gone", joins=True),
+    _anew("training", "its end is gone"),
     _gone("training", "does not exist any more", "waiting for topics"),
     _more("training", ("training has 3 partitions",)),
     _gone("labels", "does not exist any more|has 0 partitions", "as many as", "waiting for topics"),
