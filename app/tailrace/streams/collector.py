@@ -37,9 +37,10 @@ def calm_collector() -> None:
 def _trimming() -> Callable[[int], object]:
     """Return glibc's `malloc_trim`; what does nothing, where there is none."""
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):
         return lambda _pad: None
+    return found
 
 
 _trim = _trimming()
