@@ -180,6 +180,7 @@ _SWAPPED: Final[dict[str, tuple[Swap, ...]]] = {
     "unverified_commands": ((TrustList, "verify", _verifies_nothing_of(Purpose.COMMANDS)),),
     "served_below": (
         (Models, "follow", _follow_anything),
+        (Models, "lowest", -1),
         (snapshot_index, "replayed", lambda _manifest, _highest: None),
     ),
     "early_index_record": ((SnapshotIndex, "put", _put_early),),

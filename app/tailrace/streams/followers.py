@@ -83,6 +83,11 @@ class Models:
         return self.followed
 
     @property
+    def lowest(self) -> Position:
+        """Below this no published state is taken: a replica that is ahead keeps none of them away."""
+        return self.highest if self.followed is None else self.followed.position
+
+    @property
     def folded(self) -> LoopState | None:
         """What is folded in this process and may serve: the learner's state, else a follower's."""
         return self.live if self.live is not None else self.replica
@@ -227,8 +232,7 @@ class Follower(Service):
     async def _load(self, manifest: Manifest) -> bool:
         """Serve a state; return whether there is nothing more to do about it: False while the store does not answer."""
         models = self._models
-        live = models.live
-        lowest = models.highest if models.followed is None else models.followed.position
+        live, lowest = models.live, models.lowest
         if manifest.position < lowest or (live is not None and live.position >= manifest.position):
             return True
         try:
