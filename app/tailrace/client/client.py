@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, listed, not_ours, token_in
+from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, listed, not_ours, object_of, token_in
 from tailrace.client.tables import Predictions, Quality
 from tailrace.domain.errors import SettingsError
 
@@ -264,16 +264,6 @@ def _events(lines: Iterable[str], last_id: str | None) -> Iterator[tuple[str | N
         else:
             last_id = fields.get("id", last_id)
             data = fields.get("data")
-            event = None if data is None else Event(last_id or "", fields.get("event", ""), _data(data))
+            event = None if data is None else Event(last_id or "", fields.get("event", ""), object_of(data))
             yield last_id, event
             fields = {}
-
-
-def _data(text: str) -> Plain:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as cause:
-        raise not_ours(200) from cause
-    if not isinstance(found, dict):
-        raise not_ours(200)
-    return found

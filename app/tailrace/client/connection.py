@@ -105,7 +105,7 @@ class Connection:
             ApiError: It is a problem.
             Unreachable: There is none.
         """
-        return _json(self._request("GET", path, fields=_given(parameters)).data)
+        return object_of(self._request("GET", path, fields=_given(parameters)).data)
 
     def get_bytes(self, path: str, **parameters: Any) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and the headers of an answer; raises like `get`."""
@@ -116,7 +116,7 @@ class Connection:
         """Send JSON and return that of the answer; raises like `get`."""
         query = f"?{'&'.join(f'{name}={value}' for name, value in _given(parameters).items())}" if parameters else ""
         headers = {"content-type": "application/json"}
-        return _json(self._request("POST", f"{path}{query}", body=body.encode(), headers=headers).data)
+        return object_of(self._request("POST", f"{path}{query}", body=body.encode(), headers=headers).data)
 
     @contextmanager
     def lines(self, path: str, headers: Mapping[str, str], **parameters: Any) -> Iterator[Iterator[str]]:
@@ -204,7 +204,12 @@ def not_ours(status: int) -> ApiError:
     return ApiError({"title": "The answer is none of Tailrace's API."}, status)
 
 
-def _json(content: bytes) -> Plain:
+def object_of(content: bytes | str) -> Plain:
+    """Return the JSON object of an answer.
+
+    Raises:
+        ApiError: It is none.
+    """
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as cause:
