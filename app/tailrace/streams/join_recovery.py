@@ -110,14 +110,17 @@ class JoinRecovery:
         owner = self.parts.new_owner()
         view = await training.view_from(partition, standing or hint)
         view.keeps_last_only = on_disk
-        await training.catch_up(view)
-        if hint is not None and not view.blocks:
-            topic = training.partition.topic
-            raise ForeignLogError(
-                f"{topic} holds no block of partition {partition}, and one was written at offset {hint.offset}: it was "
-                "deleted and created anew. Restore the topic, or begin a loop with another name."
-            )
-        claimed = await training.claim(partition, owner, self._confirm, view)
+
+        async def confirmed() -> bool:  # asked when the view has been read to the end of the log
+            if hint is not None and not view.blocks:
+                raise ForeignLogError(
+                    f"{training.partition.topic} holds no block of partition {partition}, and one was written at "
+                    f"offset {hint.offset}: it was deleted and created anew. Restore the topic, or begin a loop with "
+                    "another name."
+                )
+            return await self._confirm()
+
+        claimed = await training.claim(partition, owner, confirmed, view)
         blocks = claimed.view.blocks
         if not blocks:
             self._renew()

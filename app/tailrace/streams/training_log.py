@@ -216,7 +216,7 @@ class TrainingLog:
             OwnershipLost: The confirming commit was refused: another member has the partition now.
         """
         while True:
-            await self.catch_up(view)  # 1
+            await self._read_on(view, (await self.range()).end)  # 1
             after = view.ownership.owners.get(part)
             if after is None and view.is_cut:
                 raise ForeignLogError(
@@ -268,10 +268,6 @@ class TrainingLog:
             view.read(record)
             if view.blocks and view.blocks[0][0] == record.offset:
                 yield view.blocks[0]
-
-    async def catch_up(self, view: View) -> None:
-        """Read a view on to the present end of the log."""
-        await self._read_on(view, (await self.range()).end)
 
     async def _read_on(self, view: View, end: int) -> None:
         async for record in self.records(view.next_offset, end):
