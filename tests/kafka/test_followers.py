@@ -40,6 +40,12 @@ def followed(scenario, process):
     return scenario.loop_of(process).follow.followed
 
 
+async def go_wrong(loop):
+    """Let what a follower holds differ a little, once it was found equal."""
+    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
+    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+
+
 async def test_a_standby_takes_over_with_the_state_that_it_has_followed(make):
     """Guards the handover: without it the new learner restores a snapshot and folds the tail again."""
     scenario = await make(snapshots={"every": "1h", "publish": "200ms"})
@@ -131,8 +137,7 @@ async def test_a_scorer_that_diverged_answers_from_what_was_published(make):
     scorer = await scenario.start([Role.SCORE, Role.FOLLOW])
     await learn(scenario, learner, 50)
     loop = scenario.loop_of(scorer)
-    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
-    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+    await go_wrong(loop)
 
     await learn(scenario, learner, 100, 50)
     await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
@@ -194,8 +199,7 @@ async def test_a_follower_that_diverged_leaves_the_snapshots_to_another_one(make
     (other,) = (each for each in followers if each is not writer)
     await learn(scenario, learner, 50)
     loop = scenario.loop_of(writer)
-    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
-    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+    await go_wrong(loop)
 
     await learn(scenario, learner, 100, 50)
     await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)
@@ -211,8 +215,7 @@ async def test_a_follower_that_diverged_is_a_failure_in_the_status_of_the_loop(m
     follower = await scenario.start([Role.FOLLOW])
     await learn(scenario, worker, 50)
     loop = scenario.loop_of(follower)
-    await until(lambda: loop.recorder.counts["digests_equal"], "digests were compared", 60.0)
-    loop.follow.followed.champion.model["StandardScaler"].means["a"] += 1e-9
+    await go_wrong(loop)
 
     await learn(scenario, worker, 100, 50)
     await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops", 60.0)

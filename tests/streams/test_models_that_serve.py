@@ -78,3 +78,16 @@ def test_each_block_is_told_once_whoever_learned_it_first(models):
     assert told == [5, 6, 7]
     assert models.told_from(position_of(2)) == 8
     assert models.told_from(position_of(11)) == 11
+
+
+def test_a_replica_that_was_first_keeps_no_publication_away():
+    """Guards the way back: an untrained state would be kept ready beside it, and serve when it is dropped."""
+    models = Models()
+    models.replica = folded(9)
+    models.current()
+
+    assert models.lowest < position_of(7)
+    models.follow(published(7))
+    models.drop_replica()
+
+    assert models.current().model == "published 7"

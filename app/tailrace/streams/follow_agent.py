@@ -16,7 +16,6 @@ then restores and folds again. A learner that goes on without one has come to so
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -24,7 +23,6 @@ from time import perf_counter
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import part_name
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, SnapshotRefused
 from tailrace.domain.learning import Fold
@@ -35,7 +33,7 @@ from tailrace.domain.state import LoopState
 from tailrace.domain.status import MemberStatus, Role, RoleState
 from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
-from tailrace.streams.followers import Models
+from tailrace.streams.followers import Models, untold
 from tailrace.streams.hearing import following, heartbeats_of_others
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
@@ -49,7 +47,6 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_S = 0.2  # for a skip that the learner has to append
-_NEW_KEPT = 1_000  # blocks of a tail whose labels are told when it serves; of a longer one, the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class FollowAgent(Service):
         self._one_asks = asyncio.Lock()  # snapshots and publications are written beside each other
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
-        self._new: deque[tuple[int, Examples]] = deque(maxlen=_NEW_KEPT)  # by offset; before this state serves
+        self._new = untold()
 
     @property
     def followed(self) -> LoopState | None:
@@ -194,12 +191,16 @@ class FollowAgent(Service):
                 await self.wait(self._resumed.wait())
                 continue
             try:
-                try:
-                    await self._follow()
-                except FoldError as failure:
-                    await self._await_skip(failure)
+                await self._follow_until_it_raises()
             except (ForeignLogError, CodecError, SnapshotRefused, WarmingFailed) as problem:
                 self._stay_down(str(problem))
+
+    async def _follow_until_it_raises(self) -> None:
+        """Follow; where the model raises, wait for the skip, before which it cannot begin again."""
+        try:
+            await self._follow()
+        except FoldError as failure:
+            await self._await_skip(failure)
 
     async def _follow(self) -> None:
         parts, training = self._parts, self._parts.training
@@ -275,8 +276,7 @@ class FollowAgent(Service):
         if not self._parts.serves or models.replica is state:
             return
         models.replica = state
-        while self._new:
-            models.learned(*self._new.popleft())
+        models.learned_tail(self._new)
 
     async def _hold_missing(self, state: LoopState) -> None:
         parts = self._parts

@@ -8,10 +8,11 @@ beside it, so that nothing has to be read then.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from mode import Service
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _ASK_AGAIN_S = 2.0  # a store that did not answer
 _RECORDS_READ = 1_000  # of the log, at most, to find the labels of a state that was followed
+_UNTOLD_KEPT = 1_000  # blocks of a tail; of a longer one, the newest
 
 
 @dataclass(slots=True)
@@ -49,6 +51,15 @@ class Serving:
 def serving_of(branch: BranchState, position: Position, log_id: str) -> Serving:
     """Return a branch as it serves."""
     return Serving(branch.model, branch.categories, branch.lineage, position, log_id)
+
+
+Untold: TypeAlias = deque[tuple[int, Examples]]
+"""Blocks, by offset, that were folded while their state did not serve; they are told when it does."""
+
+
+def untold() -> Untold:
+    """Return room for the blocks of a tail."""
+    return deque(maxlen=_UNTOLD_KEPT)
 
 
 @dataclass(slots=True)
@@ -85,7 +96,7 @@ class Models:
     @property
     def lowest(self) -> Position:
         """Below this no published state is taken: a replica that is ahead keeps none of them away."""
-        return self.highest if self.followed is None else self.followed.position
+        return -1 if self.followed is None else self.followed.position
 
     @property
     def folded(self) -> LoopState | None:
@@ -106,6 +117,11 @@ class Models:
             self._told = offset + 1
             self.on_learned(examples)
 
+    def learned_tail(self, tail: Untold) -> None:
+        """Tell of the blocks of a state that serves from now on."""
+        while tail:
+            self.learned(*tail.popleft())
+
     def told_from(self, position: Position) -> int:
         """Return the offset from which on a state of a later position than this one has something to tell."""
         return max(self._told, offset_of(position))
@@ -119,7 +135,7 @@ class Models:
         """Serve the last published state: what was followed is half-changed, or wrong."""
         if self.replica is not None:
             self.replica = None
-            self.highest = -1 if self.followed is None else self.followed.position
+            self.highest = self.lowest
 
     def rest(self) -> None:
         """Serve what is folded here on as it is now: nobody learns here any more."""

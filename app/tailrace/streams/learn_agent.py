@@ -26,7 +26,6 @@ from time import perf_counter, time_ns
 import structlog
 from mode import Service
 
-from tailrace.domain.blocks import Examples
 from tailrace.domain.branches import Branch
 from tailrace.domain.errors import CodecError, FoldError, ForeignLogError, OwnershipLost, SnapshotRefused
 from tailrace.domain.learning import Fold
@@ -41,7 +40,7 @@ from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
-from tailrace.streams.followers import Models, built_beside, served_branch, serving_of
+from tailrace.streams.followers import Models, built_beside, served_branch, serving_of, untold
 from tailrace.streams.learner_part import LearnerPart
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.other_learners import OtherLearners
@@ -61,7 +60,6 @@ log = structlog.get_logger(__name__)
 
 SLICE_S = 0.005  # of learning, then the event loop turns; a single step may take longer
 _TICK_S = 0.1  # how often a quiet log is asked whether a snapshot is due
-_NEW_KEPT = 1_000  # blocks of a tail whose labels are told when it serves; of a longer one, the newest
 _RESTARTS = 3  # for one reason, in
 _RESTARTS_WITHIN_S = 300.0
 
@@ -173,7 +171,7 @@ class Term(Service):
         self._at_block_end = asyncio.Lock()  # held while a record is folded or the state is encoded
         self._row_s = 50e-6  # cost of one example, followed as it changes
         self._served = 0  # while restoring: offset up to which what serves is folded
-        self._new: deque[tuple[int, Examples]] = deque(maxlen=_NEW_KEPT)  # while restoring: blocks it does not contain
+        self._new = untold()  # while restoring: of blocks that what serves does not contain
 
     def give(self, batch: RecordBatch) -> None:
         """Take a batch; the source bounds how many."""
@@ -273,8 +271,7 @@ class Term(Service):
         self._source.resume((training.partition,))
         self.is_live = True
         parts.models.live = state
-        while self._new:
-            parts.models.learned(*self._new.popleft())
+        parts.models.learned_tail(self._new)
         parts.writer.restored(state)
         parts.report.set(RoleState.RUNNING)
         if self._commands is None:
