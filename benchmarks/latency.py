@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -294,7 +295,7 @@ def _influence_ms(rows: Sequence[Sequence], first: int, learned: dict[int, int])
         position = learned.get(number)
         if number < first or position is None:
             continue
-        at = int(np.searchsorted(reached, position, side="right"))
+        at = bisect_right(reached, position)
         if at < len(times_s):
             found.append(1_000 * (times_s[at] - labelled_s))
     return found

@@ -282,6 +282,7 @@ class Growth:
 
     Attributes:
         error_mb_h: The standard error of the slope.
+        first_mb, last_mb: Low-water marks of the first and of the last part.
     """
 
     slope_mb_h: float
@@ -294,18 +295,18 @@ class Growth:
 
     @classmethod
     def of(cls, memory: Memory) -> Growth:
-        """Fit a line by least squares to what was seen after the warm-up.
+        """Fit a line by least squares to the low-water marks of sixteen parts of the time after the warm-up.
 
-        Neighbouring samples are alike, which would make the error look smaller than it is: means of sixteen parts are
-        fitted instead of the samples themselves.
+        What a recovery takes for a moment, the next sweep of the process gives back; what leaks stays in the low-water
+        mark. Neighbouring samples are alike, too, and would make the error look smaller than it is.
         """
         span_s = memory.samples[-1].at_s - memory.samples[0].at_s
         since_s = memory.samples[0].at_s + min(WARM_UP_SHARE * span_s, WARM_UP_MOST_S)
         kept = [each for each in memory.samples if each.at_s >= since_s]
         size = max(1, len(kept) // 16)
         parts = [kept[begin : begin + size] for begin in range(0, len(kept), size)]
-        xs = [sum(each.at_s for each in part) / len(part) / 3_600 for part in parts]
-        ys = [sum(each.resident_bytes for each in part) / len(part) / 1e6 for part in parts]
+        lows = [min(part, key=lambda each: each.resident_bytes) for part in parts]
+        xs, ys = [low.at_s / 3_600 for low in lows], [low.resident_bytes / 1e6 for low in lows]
         slope, error = _line(xs, ys)
         quarter = max(1, len(kept) // 4)
         files = [sorted(each.files for each in part)[len(part) // 2] for part in (kept[:quarter], kept[-quarter:])]
@@ -454,7 +455,7 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
         grown = soak.growth
         lines.append(
             f"Memory of the process that nobody touched: {grown.first_mb:.1f} MB after its warm-up, {grown.last_mb:.1f} "
-            f"MB at the end, slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at most "
+            f"MB at the end, low-water marks of sixteen parts; slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at most "
             f"{SLOPE_MOST_MB_H:g}: {grown.verdict}; two standard errors), from {grown.samples} samples; open files: "
             f"{grown.files_grown:+d}."
         )

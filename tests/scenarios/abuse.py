@@ -271,6 +271,7 @@ def slow_ones(address: str, token: str, loop: str, *, connections: int, most: in
         while (still := len(lines) - sum(map(_is_cut, lines))) > most + 1:
             if time.monotonic() >= until_s:
                 raise InVain(f"{still} lines are open, of {most} that there may be")
+            time.sleep(0.05)
         body = stack.enter_context(connect(address))
         body.sendall(request("POST", "/v1/events", token, b"", content_length="1000"))
         begun = time.monotonic()
@@ -296,10 +297,10 @@ def _drip(line: socket.socket) -> None:
 
 
 def _is_cut(line: socket.socket) -> bool:
-    line.settimeout(0.01)
+    line.setblocking(False)
     try:
         return not line.recv(1)
-    except TimeoutError:
+    except BlockingIOError:
         return False
     except OSError:
         return True

@@ -10,9 +10,10 @@ import pytest
 from tests.scenarios.commanding import learn
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
+from tailrace.domain.records import LEARNER, Claim
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import Process
-from tailrace.wire.avro_codec import is_training_block
+from tailrace.wire.avro_codec import decode_training, is_training_block
 
 LEARNED = 60
 
@@ -56,3 +57,24 @@ async def test_a_log_that_was_truncated_or_recreated_is_not_folded_from_zero(mad
         assert not any(is_training_block(record.value) for record in written), (
             "a join that begins anew forgets what waits"
         )
+
+
+@pytest.mark.parametrize("lost", ["labels", "scored"])
+async def test_an_input_that_ends_before_what_was_joined_of_it_is_not_even_claimed(made, lost: str):
+    """Fails when a joiner does not hold its vector against its inputs: each start would claim, then fail."""
+    scenario = await ran(made)
+    names = scenario.domain.topics
+    with closing(sqlite3.connect(scenario.form.folder / "log.sqlite3")) as log, log:
+        (topic,) = log.execute("select id from topics where name = ?", (getattr(names, lost),)).fetchone()
+        log.execute(f"delete from r{topic}_0")
+    before = len(await scenario.user.read(names.training))
+
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    await until(lambda: process.loops, "the process knows its loop")
+    reports = scenario.loop_of(process).reports
+    await until(lambda: reports[Role.JOIN].state is RoleState.FAILED, "joining stops")
+    assert f"{getattr(names, lost)}/0 ends at offset 0, and was joined up to" in reports[Role.JOIN].reason
+    added = [decode_training(record.value) for record in (await scenario.user.read(names.training))[before:]]
+    assert [] == [each for each in added if isinstance(each, Claim) and each.partition != LEARNER]

@@ -23,6 +23,7 @@ LIBRARIES: Final = (
     "pydantic",
     "fastavro",
     "orjson",
+    "uvloop",
 )
 """Those whose version can change what Tailrace does."""
 

@@ -98,7 +98,8 @@ class JoinRecovery:
             anew: What is on disk is not to be used.
 
         Raises:
-            ForeignLogError: The group has committed where a block of this partition stands, and the log holds none.
+            ForeignLogError: The group has committed where a block of this partition stands, and the log holds none; or an
+                input ends before what was joined of it.
             OwnershipLost: Another member has the partition.
             WaitingRoomError: The disk cannot be used.
         """
@@ -118,6 +119,8 @@ class JoinRecovery:
                     f"offset {hint.offset}: it was deleted and created anew. Restore the topic, or begin a loop with "
                     "another name."
                 )
+            if view.blocks:
+                await self._hold_what_was_joined(view.blocks[-1][1].vector)
             return await self._confirm()
 
         claimed = await training.claim(partition, owner, confirmed, view)
@@ -288,6 +291,22 @@ class JoinRecovery:
         if start < end:
             async for batch in self.parts.reader.read(partition, start, end):
                 yield batch
+
+    async def _hold_what_was_joined(self, vector: Vector) -> None:
+        scored, labels, relabelled = self._inputs
+        ends = {
+            scored: offset_of(vector.scored_next),
+            labels: vector.labels_next,
+            relabelled: vector.relabelled_next,
+        }
+        held = await self.parts.reader.ranges_of(self._inputs)
+        for partition, end in ends.items():
+            if held[partition].end < end:
+                raise ForeignLogError(
+                    f"{partition.topic}/{partition.partition} ends at offset {held[partition].end}, and was joined up to "
+                    f"offset {end}: it was truncated, or deleted and created anew. Restore the topic, or begin a loop "
+                    "with another name."
+                )
 
     async def _confirm(self) -> bool:
         commits = {}

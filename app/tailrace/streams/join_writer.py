@@ -6,6 +6,9 @@
     4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
     5. The mark of what was committed is sent to the other partitions, at most one a second.
 
+Where there are many partitions 3 and 5 come less often of each, so that the brokers see no more commits than of a few,
+and marks, of which each goes to all others, grow with the number of partitions and not with its square.
+
 A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
 """
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:  # what it imports is an extra
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _COMMIT_EVERY_S = 0.2
 _MARK_EVERY_S = 1.0
+_FEW_PARTITIONS = 4
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
 _DISK_BUSY_S = 0.01
 _MOST_HINTS = 10_000
@@ -206,10 +210,13 @@ class JoinWriter:
         Raises:
             OwnershipLost: Commits are refused: the partition has gone to another member.
         """
-        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= _COMMIT_EVERY_S):
+        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= self._paced(_COMMIT_EVERY_S)):
             await self._commit(at_once=at_once)
-        if self.due != self.told and (at_once or self._now_s() - self.marked_s >= _MARK_EVERY_S):
+        if self.due != self.told and (at_once or self._now_s() - self.marked_s >= self._paced(_MARK_EVERY_S)):
             await self._send_mark(self.due)
+
+    def _paced(self, every_s: float) -> float:
+        return every_s * max(1.0, self.spec.partitions / _FEW_PARTITIONS)
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)

@@ -321,7 +321,10 @@ class KafkaSink(Sink):
         front = line.unacknowledged.popleft()
         self._done(line, front)
         front.fail(
-            RecordTooLarge(f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large")
+            RecordTooLarge(
+                f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large. Make the record "
+                "smaller or raise max.message.bytes of the topic"
+            )
         )
 
     async def _fit_batches(self) -> None:

@@ -5,7 +5,7 @@ kept. aiokafka sends no heartbeat while its assignment callback runs, so what an
 recovery) is done beside it; a revocation first lets that end, then finishes what is in flight.
 """
 
-# ruff: noqa: SLF001 - commit metadata and the state of the coordinator have no public methods.
+# ruff: noqa: SLF001 - commit metadata, the state of the coordinator and the fetcher's patience have no public methods.
 from __future__ import annotations
 
 import asyncio
@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 1 << 20
+# aiokafka asks a broker for nothing while it holds records of one of its partitions that nobody has taken, by itself for
+# 100 ms: where a partition waits for another to catch up, every batch of the other one would cost that.
+UNTAKEN_WAIT_S = 0.005
 # Partitions that are added to a topic are seen within this time, in place of Kafka's five minutes.
 METADATA_AGE_MS = 5_000
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
@@ -153,6 +156,7 @@ class KafkaSource(MemberSource):
             ),
         )
         await start_or_close(consumer)
+        consumer._fetcher._prefetch_backoff = UNTAKEN_WAIT_S
         self._consumer = consumer
         return consumer
 
@@ -384,7 +388,7 @@ class KafkaSource(MemberSource):
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver again."""
-        named = self._completions.keys() & set(partitions)
+        named = self._paused.intersection(partitions)
         if self._consumer is not None and named:
             with suppress(IllegalStateError):
                 self._consumer.resume(*(KafkaPartition(*partition) for partition in named))

@@ -73,7 +73,10 @@ class MemberSource(Source):
         if delivered_s is not None:
             self.on_complete(batch, perf_counter() - delivered_s)
         completion = self._completions.get(batch.partition)
-        if completion is not None and batch.generation == self._generation and completion.complete(batch):
+        if completion is None or batch.generation != self._generation:
+            return
+        had_room = completion.has_room
+        if completion.complete(batch) and (self._releasing or not had_room):
             self._progress.set()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -90,8 +93,10 @@ class MemberSource(Source):
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver again."""
-        self._paused.difference_update(partitions)
-        self._progress.set()
+        resumed = self._paused.intersection(partitions)
+        if resumed:  # asked for often: a poll that waits is not to be disturbed for nothing
+            self._paused -= resumed
+            self._progress.set()
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Records between what was completed and the known end, per assigned partition."""

@@ -20,7 +20,7 @@ def check_sizes(partition: TopicPartition, records: Sequence[Outgoing], limit_by
     Raises:
         RecordTooLarge: One of them alone is larger than `limit_bytes`, the topic's max.message.bytes, allows.
     """
-    allowed = limit_bytes - RECORD_OVERHEAD_BYTES
+    allowed = max(0, limit_bytes - RECORD_OVERHEAD_BYTES)
     total = 0
     for key, value, headers, _ in records:
         size_bytes = (len(value) if value is not None else 0) + (len(key) if key is not None else 0)

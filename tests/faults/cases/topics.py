@@ -82,12 +82,12 @@ DAMAGES = (
     _gone("training", "does not exist any more", "waiting for topics"),
     _more("training", ("training has 3 partitions",)),
     _gone("labels", "does not exist any more|has 0 partitions", "as many as", "waiting for topics"),
-    _anew("labels", "is asked for; the log holds", "is not in Kafka any more"),
+    _anew("labels", "and was joined up to", "is not in Kafka any more"),
     _more("labels", ("scored has 2 partitions",)),
     _anew("snapshots", '"event":"restored"', joins=True),
     _anew("events", "has no position and begins at the first record", joins=True),
     _more("events", ("predictions has 2 partitions and needs at least 3", "Add partitions")),
-    _anew("scored", "is asked for; the log holds", "is not in Kafka any more"),
+    _anew("scored", "and was joined up to", "is not in Kafka any more"),
     _more("scored", ("scored has 3 partitions",)),
 )
 
