@@ -56,6 +56,11 @@ from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
 
+# What a label changes is seen in some tens of milliseconds, and a busy process has no more small batches a second of
+# each than this; in between it answers.
+_JOIN_PACE_S = 0.01
+_LEARN_PACE_S = 0.005
+
 
 @dataclass
 class RunningLoop:
@@ -277,6 +282,7 @@ class Composition:
             co_partitioned=True,
             start_paused=True,
             commit_every_s=0.0,
+            pace_s=_JOIN_PACE_S,
             **self._membership(Role.JOIN),
         )
         self.lanes.append(Lane(spec.group, loop.join, spec))
@@ -331,7 +337,11 @@ class Composition:
         )
         self._remarks[Role.LEARN] = writer.remark
         spec = SourceSpec(
-            domain.group(Role.LEARN), (domain.topics.training,), start_paused=True, **self._membership(Role.LEARN)
+            domain.group(Role.LEARN),
+            (domain.topics.training,),
+            start_paused=True,
+            pace_s=_LEARN_PACE_S,
+            **self._membership(Role.LEARN),
         )
         self.lanes.append(Lane(spec.group, loop.learn, spec))
 
@@ -359,7 +369,11 @@ class Composition:
         self._digests.append(loop.follow.digests)
         self._remarks[Role.FOLLOW] = loop.follow.remark
         spec = SourceSpec(
-            domain.group(Role.FOLLOW), (domain.topics.training,), start_paused=True, **self._membership(Role.FOLLOW)
+            domain.group(Role.FOLLOW),
+            (domain.topics.training,),
+            start_paused=True,
+            pace_s=_LEARN_PACE_S,
+            **self._membership(Role.FOLLOW),
         )
         self.lanes.append(Lane(spec.group, loop.follow, spec))
 

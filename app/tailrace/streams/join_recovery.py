@@ -98,8 +98,8 @@ class JoinRecovery:
             anew: What is on disk is not to be used.
 
         Raises:
-            ForeignLogError: The group has committed where a block of this partition stands, and the log holds none; or an
-                input ends before what was joined of it.
+            ForeignLogError: The group has committed where a block of this partition stands, and the log holds none; or
+                an input ends before what was joined of it.
             OwnershipLost: Another member has the partition.
             WaitingRoomError: The disk cannot be used.
         """
@@ -303,9 +303,9 @@ class JoinRecovery:
         for partition, end in ends.items():
             if held[partition].end < end:
                 raise ForeignLogError(
-                    f"{partition.topic}/{partition.partition} ends at offset {held[partition].end}, and was joined up to "
-                    f"offset {end}: it was truncated, or deleted and created anew. Restore the topic, or begin a loop "
-                    "with another name."
+                    f"{partition.topic}/{partition.partition} ends at offset {held[partition].end}, and was joined up "
+                    f"to offset {end}: it was truncated, or deleted and created anew. Restore the topic, or begin a "
+                    "loop with another name."
                 )
 
     async def _confirm(self) -> bool:

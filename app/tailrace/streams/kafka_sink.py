@@ -322,8 +322,8 @@ class KafkaSink(Sink):
         self._done(line, front)
         front.fail(
             RecordTooLarge(
-                f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large. Make the record "
-                "smaller or raise max.message.bytes of the topic"
+                f"{line.partition.topic} refuses a record of about {front.size_bytes} bytes as too large. Make the "
+                "record smaller or raise max.message.bytes of the topic"
             )
         )
 

@@ -55,9 +55,10 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 50
 FETCH_BYTES = 1 << 20
-# aiokafka asks a broker for nothing while it holds records of one of its partitions that nobody has taken, by itself for
-# 100 ms: where a partition waits for another to catch up, every batch of the other one would cost that.
-UNTAKEN_WAIT_S = 0.005
+# aiokafka asks a broker for nothing while it holds records of one of its partitions that nobody has taken, by itself
+# for 100 ms: where a partition waits for another to catch up, every batch of the other one would cost that. This is
+# more than any pace of a source.
+UNTAKEN_WAIT_S = 0.015
 # Partitions that are added to a topic are seen within this time, in place of Kafka's five minutes.
 METADATA_AGE_MS = 5_000
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
@@ -252,7 +253,17 @@ class KafkaSource(MemberSource):
             await self._trouble(error)
             return
         if fetched:
-            self._touched_s = time.monotonic()
+            self._touched_s = begun_s = time.monotonic()
+            await self._deliver_all(fetched, generation, begun)
+            if sum(map(len, fetched.values())) < self.spec.max_records:
+                await asyncio.sleep(max(0.0, begun_s + self.spec.pace_s - time.monotonic()))
+
+    async def _deliver_all(
+        self,
+        fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]],
+        generation: int,
+        begun: Mapping[TopicPartition, int],
+    ) -> None:
         self._undelivered = {TopicPartition(*theirs) for theirs in fetched}
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)

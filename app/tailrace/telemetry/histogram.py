@@ -6,8 +6,10 @@ alone would be a tenth of the work. Here a batch costs as much as some tens of v
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -43,6 +45,7 @@ class BatchHistogram(Collector):
     def __init__(self, name: str, meaning: str, labels: Sequence[str], buckets: Sequence[float]) -> None:
         self._name, self._meaning, self._labels = name, meaning, labels
         self._bounds = np.array(buckets, np.float64)
+        self._limits = self._bounds.tolist()
         self._texts = [*map(str, buckets), "+Inf"]
         self._series: dict[tuple[str, ...], _Series] = {}
         self._lock = Lock()
@@ -51,6 +54,9 @@ class BatchHistogram(Collector):
         self, labels: tuple[str, ...], values: Values, weight: int = 1, exemplar: tuple[str, float] | None = None
     ) -> None:
         """Count values, each `weight` times; NaN is not counted. `exemplar` is trace id and value of one of them."""
+        if len(values) == 1 and exemplar is None:
+            self._observe_one(labels, float(values[0]), weight)
+            return
         batch = np.asarray(values, np.float64)
         batch = batch[~np.isnan(batch)]
         if not len(batch):
@@ -63,6 +69,14 @@ class BatchHistogram(Collector):
             series.total += total
         if exemplar is not None:
             series.exemplars[int(self._bounds.searchsorted(exemplar[1]))] = exemplar
+
+    def _observe_one(self, labels: tuple[str, ...], value: float, weight: int) -> None:
+        if isnan(value):
+            return
+        with self._lock:
+            series = self._series.setdefault(labels, _Series(np.zeros(len(self._texts), np.int64)))
+            series.counts[bisect_left(self._limits, value)] += weight
+            series.total += weight * value
 
     def collect(self) -> Iterable[Metric]:
         """Return what was counted, for the registry."""

@@ -6,8 +6,7 @@ Agents call a Recorder once per batch, never per event. One Recorder speaks for 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter, thread_time
 from typing import Any, Final
 
@@ -26,6 +25,23 @@ REMEMBERED_LATENCIES: Final = 4_096
 
 
 _JOIN_GAUGES: Final = (declared.JOIN_WAITING, declared.JOIN_EARLY, declared.JOIN_REMEMBERED)
+
+
+class Timed:
+    """A block whose CPU time is added to a stage."""
+
+    __slots__ = ("_begun_s", "_recorder", "_stage")
+
+    def __init__(self, recorder: Recorder, stage: str) -> None:
+        self._recorder = recorder
+        self._stage = stage
+        self._begun_s = 0.0
+
+    def __enter__(self) -> None:
+        self._begun_s = thread_time()
+
+    def __exit__(self, *raised: object) -> None:
+        self._recorder.stage(self._stage, thread_time() - self._begun_s)
 
 
 class Recorder:
@@ -357,14 +373,9 @@ class Recorder:
         """Add CPU time to a stage: decode, validate, predict, join, learn, judge, encode, send, snapshot."""
         self._instruments.add(declared.STAGE_SECONDS, seconds, self._loop, stage)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Timed:
         """Add the CPU time of the block to a stage. The block must not await: other tasks would be counted too."""
-        begun = thread_time()
-        try:
-            yield
-        finally:
-            self.stage(stage, thread_time() - begun)
+        return Timed(self, stage)
 
     # ── snapshots ───────────────────────────────────────────────────────────────────────────────────────────────
 
