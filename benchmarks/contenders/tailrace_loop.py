@@ -16,7 +16,6 @@ from tailrace.main import Process, RunningLoop
 from tailrace.main.loops import ALL_ROLES
 from tailrace.settings import load
 from tailrace.streams.collector import calm_collector
-from tailrace.streams.event_loop import new_loop
 from tailrace.telemetry.logs import configure
 
 _POLL_S = 0.002
@@ -136,10 +135,9 @@ def _scored(counts: Counter[str]) -> int:
 def main(task: Task) -> None:
     """Run it once."""
     configure("error", "console")
-    calm_collector()  # as `tailrace run` does, with its event loop
+    calm_collector()  # as `tailrace run` does
     run = Run(task)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(run.measure()).say()
+    asyncio.run(run.measure()).say()
 
 
 if __name__ == "__main__":

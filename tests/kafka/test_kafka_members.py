@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
 from tests.streams.log_tools import Inbox, running, send, until
 
-from tailrace.domain.errors import ForeignLogError, LogError
+from tailrace.domain.errors import ForeignLogError, LogError, UnexplainedState
 from tailrace.streams.log import Commit, TopicPartition
 
 
@@ -154,3 +154,18 @@ async def test_large_sends_are_cut_into_batches_and_keep_their_order(kafka_form,
 
     assert offsets == list(range(3_000))
     assert read == [(record.key, record.value) for record in records]
+
+
+async def test_a_source_whose_client_has_stopped_to_fetch_ends(kafka_form):
+    """Fails when only the coordinator is watched: aiokafka tells its log of it, and nothing comes any more."""
+    topic = await kafka_form.create()
+    source = kafka_form.open().source(kafka_form.spec(topic), Inbox())
+    await source.start()
+    await until(lambda: source.assigned)
+
+    source._consumer._fetcher._fetch_task.cancel()
+
+    await until(lambda: source.crashed)
+    await source.stop()
+    assert isinstance(source.crash_reason, UnexplainedState)
+    assert "the task that fetches has ended" in str(source.crash_reason)

@@ -44,17 +44,21 @@ def test_an_error_that_the_next_poll_takes_up_is_normal():
     assert watch.look(error) is error
 
 
-async def test_a_coordinator_is_parked_when_it_holds_an_error_or_has_ended():
+async def test_a_consumer_is_parked_when_its_coordinator_holds_an_error_or_one_of_its_tasks_has_ended():
     error = RuntimeError("expelled")
     running = asyncio.ensure_future(asyncio.Event().wait())
-    ended = asyncio.get_running_loop().create_future()
+    ended, failed = asyncio.get_running_loop().create_future(), asyncio.get_running_loop().create_future()
     ended.set_result(None)
+    failed.set_exception(error)
 
-    def consumer(pending: Exception | None, task: asyncio.Future) -> SimpleNamespace:
-        return SimpleNamespace(_coordinator=SimpleNamespace(_pending_exception=pending, _coordination_task=task))
+    def consumer(pending: Exception | None, task: asyncio.Future, fetching: asyncio.Future) -> SimpleNamespace:
+        coordinator = SimpleNamespace(_pending_exception=pending, _coordination_task=task)
+        return SimpleNamespace(_coordinator=coordinator, _fetcher=SimpleNamespace(_fetch_task=fetching))
 
-    assert parked(SimpleNamespace(_coordinator=None)) is None
-    assert parked(consumer(None, running)) is None
-    assert parked(consumer(error, running)) is error
-    assert "has ended" in str(parked(consumer(None, ended)))
+    assert parked(SimpleNamespace(_coordinator=None, _fetcher=None)) is None
+    assert parked(consumer(None, running, running)) is None
+    assert parked(consumer(error, running, running)) is error
+    assert "the coordination task has ended" in str(parked(consumer(None, ended, running)))
+    assert "the task that fetches has ended" in str(parked(consumer(None, running, ended)))
+    assert parked(consumer(None, running, failed)) is error
     running.cancel()

@@ -23,7 +23,6 @@ LIBRARIES: Final = (
     "pydantic",
     "fastavro",
     "orjson",
-    "uvloop",
 )
 """Those whose version can change what Tailrace does."""
 

@@ -23,7 +23,6 @@ from tailrace.opening import open_log
 from tailrace.settings import Settings, free_port
 from tailrace.stores.token_file import TokenFile
 from tailrace.streams import worker as workers
-from tailrace.streams.event_loop import new_loop
 from tailrace.streams.followers import Models
 from tailrace.streams.http_server import Tls
 from tailrace.streams.log import Log
@@ -326,7 +325,7 @@ def run(
     """
     process = Process(settings, roles=tuple(roles), instance_id=instance_id)
     logs.configure(log_level, log_format, count=process.process_recorder.log_message)
-    code = workers.run(process, new_loop(serves_tls=settings.api.tls_cert_file is not None))
+    code = workers.run(process)
     if process.failure is not None:
         raise process.failure
     return code

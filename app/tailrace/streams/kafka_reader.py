@@ -29,6 +29,7 @@ from tailrace.streams.kafka_client import (
 )
 from tailrace.streams.log import Commit, Range, Reader, TopicPartition
 from tailrace.streams.ranges import check_start
+from tailrace.streams.watchdog import stopped_fetching
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,8 @@ class KafkaReader(Reader):
             (waiting or Waiting(self._options, f"read {theirs.topic}")).say(error)
             await asyncio.sleep(RETRY_S)
             return []
+        if not fetched and not self.should_stop and (reason := stopped_fetching(consumer)) is not None:
+            raise explained(reason, self._options) from reason
         records: Sequence[ConsumerRecord] = fetched.get(theirs, [])
         if not records and waiting is not None and waiting.lasted_s > SAY_EVERY_S:
             waiting.say("no records come")

@@ -1,16 +1,18 @@
 """Finds a group member that looks alive and does nothing, so that the process ends and is started anew.
 
 aiokafka parks its coordinator on any error that it cannot retry, and waits for a call that may never come: the
-member is expelled while it goes on with its partitions. And whatever else stops a source shows as lag that
-stands still. Pure but for the consumer that it looks at; the source asks once a second.
+member is expelled while it goes on with its partitions. What it does not expect ends its fetching, of which it tells a
+log only: nothing comes any more, and no lag is seen either. And whatever else stops a source shows as lag that stands
+still. Pure but for the consumer that it looks at; the source asks once a second.
 """
 
-# ruff: noqa: SLF001 - the state of the coordinator has no public method.
+# ruff: noqa: SLF001 - the states of the coordinator and of the fetcher have no public methods.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from aiokafka import AIOKafkaConsumer
@@ -22,18 +24,27 @@ STALL_S = 60.0
 
 
 def parked(consumer: AIOKafkaConsumer) -> BaseException | None:
-    """Return why the consumer's coordinator has stopped, or None while it works."""
+    """Return why the consumer's coordinator or its fetching has stopped, or None while both work."""
     coordinator = consumer._coordinator
-    if coordinator is None:
-        return None
-    pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
-    if pending is not None:
-        return pending
-    task = getattr(coordinator, "_coordination_task", None)
+    if coordinator is not None:
+        pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        if pending is not None:
+            return pending
+        coordination = _why_ended(getattr(coordinator, "_coordination_task", None), "the coordination task")
+        if coordination is not None:
+            return coordination
+    return stopped_fetching(consumer)
+
+
+def stopped_fetching(consumer: AIOKafkaConsumer) -> BaseException | None:
+    """Return why the consumer fetches nothing any more, or None while it does."""
+    return _why_ended(getattr(consumer._fetcher, "_fetch_task", None), "the task that fetches")
+
+
+def _why_ended(task: asyncio.Future[object] | None, name: str) -> BaseException | None:
     if task is None or not task.done() or task.cancelled():
         return None
-    failure: BaseException | None = task.exception()
-    return failure or RuntimeError("the coordination task has ended")
+    return task.exception() or RuntimeError(f"{name} has ended")
 
 
 class ParkedWatch:

@@ -215,14 +215,15 @@ def _end_now(code: int) -> None:
     os._exit(code)
 
 
-def run(service: Any, loop: asyncio.AbstractEventLoop) -> int:
-    """Run a service on a new loop until a signal ends it, or its `on_failure` is called.
+def run(service: Any) -> int:
+    """Run a service until a signal ends it, or its `on_failure` is called.
 
     Returns:
         0 after an orderly stop, 75 after a state that nobody can explain: start again. Where the log
         cannot be used as it is, the service's `failure` says so.
     """
     calm_collector()
+    loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = ProcessWorker(service, Sweeps())
     service.on_failure = worker.end
