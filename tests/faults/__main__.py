@@ -1,9 +1,12 @@
-"""Tries the faults and writes what they came to: `python -m tests.faults [--size ci|full] [--only F05 …] [--seed N]`.
+"""Tries the faults and writes what they came to: `python -m tests.faults [--size ci|full] [--only F05 …] [--keep FOLDER]`.
 
 Each runs in a process of its own, a few side by side, since most of a fault is waiting. One that waited in vain, took
 too long or recovered too slowly is tried once more, with the machine for itself, and the table says so and both numbers:
 what a busy machine delays is no fault of the loop. Whatever else goes wrong is final, a worker that ended by itself
 included. Ends with 1 when one failed, or when recoveries took too long, and prints the line that runs it again.
+
+With --keep FOLDER what was found stays there, and what has passed there is not tried again: after a mend only what failed
+is, and the table says what it had failed by.
 """
 
 from __future__ import annotations
@@ -63,9 +66,17 @@ class Runner:
         self._lanes = lanes
         self._folder = folder
         self._running: list[Running] = []
+        self._failed_before: dict[str, dict[str, Any]] = {}
 
     def run(self, faults: Sequence[Fault]) -> None:
         """Try all of them; those that need much of the machine at the end, and then those that are tried again."""
+        kept = {each.number: json.loads(self._out(each).read_text()) for each in faults if self._out(each).exists()}
+        passed = [found for found in kept.values() if not found["failure"]]
+        self._failed_before = {number: found for number, found in kept.items() if found["failure"]}
+        self._try_all([each for each in faults if each.number not in {found["number"] for found in passed}])
+        self.found += passed
+
+    def _try_all(self, faults: Sequence[Fault]) -> None:
         # The longest first: nobody waits for one at the end.
         waiting = sorted(faults, key=lambda each: (-each.lanes, -each.limit_s))
         try:
@@ -92,12 +103,16 @@ class Runner:
             reason = before["failure"] or too_slow(before)
             if reason and (before.get("in_vain") or not before["failure"]):
                 self.found.remove(before)
-                (self._folder / f"{each.number}.json").unlink(missing_ok=True)
                 self._try_alone(each)
                 self.found[-1] |= {"before": reason, "recoveries_before_s": before.get("recoveries_s", {})}
+                self._out(each).write_text(json.dumps(self.found[-1]))
+
+    def _out(self, fault: Fault) -> Path:
+        return self._folder / f"{fault.number}.json"
 
     def _start(self, fault: Fault) -> None:
-        out, log = self._folder / f"{fault.number}.json", (self._folder / f"{fault.number}.log").open("wb")
+        out, log = self._out(fault), (self._folder / f"{fault.number}.log").open("wb")
+        out.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.faults.run", fault.number]
         command += ["--size", self._size, "--seed", str(self._seed), "--out", str(out)]
         process = subprocess.Popen(
@@ -130,6 +145,9 @@ class Runner:
         else:
             why = "it took too long" if late else f"its process ended with {running.process.returncode}"
             found = {"number": fault.number, "title": fault.title, "failure": why, "in_vain": late, "seconds": 0.0}
+        if (before := self._failed_before.get(fault.number)) is not None:
+            found["before"] = before["failure"]
+            running.out.write_text(json.dumps(found))
         self.found.append(found)
         word = f"FAILED: {found['failure']}" if found["failure"] else "passed"
         if found.get("skipped"):
@@ -150,13 +168,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lanes", type=int, default=LANES, help="how many are tried at the same time")
     parser.add_argument("--out", type=Path, help=f"where the table goes; of all faults: {OUT.relative_to(REPOSITORY)}")
+    parser.add_argument(
+        "--keep", type=Path, help="where what was found stays; what has passed there is not tried again"
+    )
     arguments = parser.parse_args()
     out = arguments.out or (OUT if set(arguments.only) == set(faults) else None)
     began_s = time.monotonic()
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="tailrace-faults-") as folder:
-        runner = Runner(arguments.size, arguments.seed, arguments.lanes, Path(folder))
+        if arguments.keep is not None:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
+        runner = Runner(arguments.size, arguments.seed, arguments.lanes, arguments.keep or Path(folder))
         runner.run([faults[number] for number in arguments.only])
     found = sorted(runner.found, key=lambda each: str(each["number"]))
     if out is not None:

@@ -97,6 +97,28 @@ def test_what_took_too_long_is_tried_once_more_and_what_ended_without_a_word_is_
     assert tried_again(runner, monkeypatch) == tried
 
 
+def test_of_what_was_kept_only_what_failed_is_tried_again_and_the_table_says_by_what(tmp_path, monkeypatch):
+    faults = [load_cases()[number] for number in ("F01", "F02", "F03")]
+    for number, failure in (("F01", ""), ("F02", "it failed")):
+        (tmp_path / f"{number}.json").write_text(json.dumps({"number": number, "failure": failure, "seconds": 1.0}))
+    runner, tried = Runner(Size.CI, 1, 1, tmp_path), []
+
+    def start(fault) -> None:
+        tried.append(fault.number)
+        (tmp_path / f"{fault.number}.json").write_text(
+            json.dumps({"number": fault.number, "failure": "", "seconds": 2.0})
+        )
+        runner._note(Running(fault, None, None, tmp_path / f"{fault.number}.json", 0.0), late=False)
+
+    monkeypatch.setattr(runner, "_start", start)
+    runner.run(faults)
+
+    found = {each["number"]: (each["failure"], each.get("before"), each["seconds"]) for each in runner.found}
+    assert {"F02", "F03"} == set(tried)
+    assert {"F01": ("", None, 1.0), "F02": ("", "it failed", 2.0), "F03": ("", None, 2.0)} == found
+    assert "it failed" == json.loads((tmp_path / "F02.json").read_text())["before"]
+
+
 def told_by(tmp_path: Path, story) -> dict:
     """Return what trying a story writes."""
     out = tmp_path / "out.json"
