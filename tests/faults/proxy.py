@@ -314,7 +314,8 @@ class _Link:
             self._dial()
         elif self._is_open:
             for side, flow in self._flows.items():
-                flow.release(vanish=fault == OneWay(side))
+                if not self._is_closed:  # by what the other flow met
+                    flow.release(vanish=fault == OneWay(side))
 
     def passing(self, side: Side, chunk: bytes) -> bytes:
         """Return what goes on of what has arrived."""
