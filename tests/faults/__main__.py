@@ -57,7 +57,11 @@ class Running:
 
 
 class Runner:
-    """Tries faults, `lanes` at a time."""
+    """Tries faults, `lanes` at a time.
+
+    Attributes:
+        kept: How many of `found` had passed before.
+    """
 
     def __init__(self, size: Size, seed: int, lanes: int, folder: Path) -> None:
         self.found: list[dict[str, Any]] = []
@@ -67,6 +71,7 @@ class Runner:
         self._folder = folder
         self._running: list[Running] = []
         self._failed_before: dict[str, dict[str, Any]] = {}
+        self.kept = 0
 
     def run(self, faults: Sequence[Fault]) -> None:
         """Try all of them; those that need much of the machine at the end, and then those that are tried again."""
@@ -75,6 +80,7 @@ class Runner:
         self._failed_before = {number: found for number, found in kept.items() if found["failure"]}
         self._try_all([each for each in faults if each.number not in {found["number"] for found in passed}])
         self.found += passed
+        self.kept = len(passed)
 
     def _try_all(self, faults: Sequence[Fault]) -> None:
         # The longest first: nobody waits for one at the end.
@@ -183,7 +189,7 @@ def main() -> int:
         runner.run([faults[number] for number in arguments.only])
     found = sorted(runner.found, key=lambda each: str(each["number"]))
     if out is not None:
-        write_table(out, found, arguments.size, arguments.seed, time.monotonic() - began_s)
+        write_table(out, found, arguments.size, arguments.seed, time.monotonic() - began_s, runner.kept)
     failed = [each["number"] for each in found if each["failure"]]
     slow = [kind for kind, bound_s in BOUNDS_S.items() if (p99(found, kind) or 0.0) > bound_s]
     for kind in slow:

@@ -48,8 +48,10 @@ def too_slow(each: dict[str, Any]) -> str:
     return ""
 
 
-def write_table(path: Path, found: Sequence[dict[str, Any]], size: str, seed: int, seconds: float) -> None:
-    """Write the table of what the faults came to."""
+def write_table(
+    path: Path, found: Sequence[dict[str, Any]], size: str, seed: int, seconds: float, kept: int = 0
+) -> None:
+    """Write the table of what the faults came to, of which `kept` are of an earlier run."""
     lines = [
         HEAD.format(size=size),
         _row(COLUMNS),
@@ -71,9 +73,9 @@ def write_table(path: Path, found: Sequence[dict[str, Any]], size: str, seed: in
     notes = [f"- {each['number']}: {' '.join(note.split())}" for each in found for note in each.get("notes", [])]
     lines += ["Measured besides:\n", *notes, ""] if notes else []
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    lines.append(
-        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, seed {seed}, {seconds / 60:.0f} minutes, {machine}.\n"
-    )
+    now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    took = f"{seconds / 60:.0f} minutes" + (f" for {len(found) - kept} of them, the others before" if kept else "")
+    lines.append(f"{now} UTC, seed {seed}, {took}, {machine}.\n")
     path.write_text("\n".join(lines).replace("\n\n\n", "\n\n"))
 
 

@@ -44,7 +44,10 @@ def test_the_table_tells_what_each_fault_came_to_and_what_failed(tmp_path):
     assert "**failed**: 2 events were lost" in text
     assert "Recovery over all 6 kills with a session timeout of 2s: p50 2.0 s, p99 3.0 s" in text
     assert "- F01: memory grew by 1 MB" in text
-    assert "seed 7" in text
+    assert "seed 7, 2 minutes, " in text
+
+    write_table(path, [result(), result("F02")], "ci", 7, 90.0, kept=1)
+    assert "2 minutes for 1 of them, the others before" in path.read_text()
 
 
 def test_the_table_tells_both_numbers_of_what_was_tried_again_since_it_was_too_slow(tmp_path):
