@@ -210,7 +210,9 @@ class JoinWriter:
         Raises:
             OwnershipLost: Commits are refused: the partition has gone to another member.
         """
-        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= self._paced(_COMMIT_EVERY_S)):
+        # What is not committed stays in memory, also where the waiting room is on disk.
+        every_s = self._paced(_COMMIT_EVERY_S) if self.room is None else _COMMIT_EVERY_S
+        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
         if self.due != self.told and (at_once or self._now_s() - self.marked_s >= self._paced(_MARK_EVERY_S)):
             await self._send_mark(self.due)
