@@ -295,15 +295,15 @@ class JoinRecovery:
     async def _hold_what_was_joined(self, vector: Vector) -> None:
         scored, labels, relabelled = self._inputs
         ends = {
-            scored: offset_of(vector.scored_next),
+            scored: offset_of(vector.scored_next) + (1 if row_of(vector.scored_next) else 0),
             labels: vector.labels_next,
             relabelled: vector.relabelled_next,
         }
-        held = await self.parts.reader.ranges_of(self._inputs)
         for partition, end in ends.items():
-            if held[partition].end < end:
+            held = await self.parts.reader.range_of(partition)  # which waits an outage out
+            if held.end < end:
                 raise ForeignLogError(
-                    f"{partition.topic}/{partition.partition} ends at offset {held[partition].end}, and was joined up "
+                    f"{partition.topic}/{partition.partition} ends at offset {held.end}, and was joined up "
                     f"to offset {end}: it was truncated, or deleted and created anew. Restore the topic, or begin a "
                     "loop with another name."
                 )
