@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.domain.positions import ROWS_PER_MESSAGE, offset_of, parse, position_of, row_of, show
+from tailrace.domain.positions import ROWS_PER_MESSAGE, end_of, offset_of, parse, position_of, row_of, show
 
 
 def test_a_position_gives_back_its_offset_and_row() -> None:
     position = position_of(7, 3)
 
     assert (offset_of(position), row_of(position)) == (7, 3)
+
+
+def test_what_lies_before_a_position_ends_behind_the_message_that_was_begun() -> None:
+    assert (0, 7, 8) == (end_of(0), end_of(position_of(7)), end_of(position_of(7, 1)))
 
 
 def test_positions_order_by_offset_and_then_by_row() -> None:

@@ -5,8 +5,8 @@ too long or recovered too slowly is tried once more, with the machine for itself
 what a busy machine delays is no fault of the loop. Whatever else goes wrong is final, a worker that ended by itself
 included. Ends with 1 when one failed, or when recoveries took too long, and prints the line that runs it again.
 
-With --keep FOLDER what was found stays there, and what has passed there is not tried again: after a mend only what failed
-is, and the table says what it had failed by.
+With --keep FOLDER what was found stays there, by size and seed, and what has passed there is not tried again: after a mend
+only what failed is, and the table says what it had failed by.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Runner:
             why = "it took too long" if late else f"its process ended with {running.process.returncode}"
             found = {"number": fault.number, "title": fault.title, "failure": why, "in_vain": late, "seconds": 0.0}
         if (before := self._failed_before.get(fault.number)) is not None:
-            found["before"] = before["failure"]
+            found["mended"] = before["failure"]
             running.out.write_text(json.dumps(found))
         self.found.append(found)
         word = f"FAILED: {found['failure']}" if found["failure"] else "passed"
@@ -183,9 +183,9 @@ def main() -> int:
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="tailrace-faults-") as folder:
-        if arguments.keep is not None:
-            arguments.keep.mkdir(parents=True, exist_ok=True)
-        runner = Runner(arguments.size, arguments.seed, arguments.lanes, arguments.keep or Path(folder))
+        kept = Path(folder) if arguments.keep is None else arguments.keep / f"{arguments.size}-{arguments.seed}"
+        kept.mkdir(parents=True, exist_ok=True)
+        runner = Runner(arguments.size, arguments.seed, arguments.lanes, kept)
         runner.run([faults[number] for number in arguments.only])
     found = sorted(runner.found, key=lambda each: str(each["number"]))
     if out is not None:

@@ -16,7 +16,6 @@ import asyncio
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -37,7 +36,6 @@ from tailrace.inspection.books import account_of
 from tailrace.inspection.reading import Reading
 from tailrace.opening import open_store, open_trust
 from tailrace.stores import snapshot_file
-from tailrace.stores.key_folder import TrustFile
 from tailrace.stores.snapshot_file import Expected
 from tailrace.streams.log import Record, TopicPartition
 from tailrace.streams.snapshot_index import unsealed
@@ -215,24 +213,9 @@ async def the_index_holds_what_was_signed(topics: Topics, scenario: Scenario, sa
                 snapshot_file.read(file, expected)
         except SnapshotRefused as refusal:
             # Workers write on while this looks: what stands in the index by now may have replaced it.
-            if refusal.reason != "missing" or is_kept(
-                manifest, (held | await _indexed_since(topics, trusted)).values()
-            ):
+            await topics.read(topics.domain.topics.snapshots)
+            if refusal.reason != "missing" or is_kept(manifest, [*held.values(), *snapshots_of(topics)]):
                 say.say("I6", f"{name} in the index cannot be loaded: {refusal}")
-
-
-async def _indexed_since(topics: Topics, trusted: TrustFile) -> dict[bytes, Manifest]:
-    """Return by key what was indexed since the topics were read."""
-    (column,) = topics.all_of(topics.domain.topics.snapshots)
-    partition, found = TopicPartition(topics.domain.topics.snapshots, 0), {}
-    end = (await topics.reader.range_of(partition)).end
-    if column.records[-1].offset + 1 < end:
-        async for batch in topics.reader.read(partition, column.records[-1].offset + 1, end):
-            for record in batch:
-                if record.value is not None:
-                    with suppress(CodecError, SnapshotRefused):
-                        found[record.key or b""] = unsealed(record, trusted)
-    return found
 
 
 def is_kept(manifest: Manifest, held: Iterable[Manifest]) -> bool:

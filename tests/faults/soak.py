@@ -298,13 +298,14 @@ class Growth:
         """Fit a line by least squares to the low-water marks of sixteen parts of the time after the warm-up.
 
         What a recovery takes for a moment, the next sweep of the process gives back; what leaks stays in the low-water
-        mark. Neighbouring samples are alike, too, and would make the error look smaller than it is.
+        mark. Neighbouring samples are alike, too, and would make the error look smaller than it is. A shorter last part
+        is left out: its mark would be higher than those of the others.
         """
         span_s = memory.samples[-1].at_s - memory.samples[0].at_s
         since_s = memory.samples[0].at_s + min(WARM_UP_SHARE * span_s, WARM_UP_MOST_S)
         kept = [each for each in memory.samples if each.at_s >= since_s]
         size = max(1, len(kept) // 16)
-        parts = [kept[begin : begin + size] for begin in range(0, len(kept), size)]
+        parts = [kept[begin : begin + size] for begin in range(0, len(kept) - size + 1, size)]
         lows = [min(part, key=lambda each: each.resident_bytes) for part in parts]
         xs, ys = [low.at_s / 3_600 for low in lows], [low.resident_bytes / 1e6 for low in lows]
         slope, error = _line(xs, ys)

@@ -92,6 +92,7 @@ def _cells(each: dict[str, Any]) -> list[str]:
     counts = ["" if each[name] is None else f"{each[name]:,}" for name in ("times", "events", "lost", "twice")]
     word = f"**skipped**: {each['skipped']}" if each["skipped"] else "passed"
     word += f" at the second try, alone{before}{_then(each)}" if before else ""
+    word += f", anew after a mend; before it: {each['mended']}" if each.get("mended") else ""
     return [each["number"], each["title"], *counts, ", ".join(recoveries), during, f"{each['seconds']:.0f}", word]
 
 

@@ -113,10 +113,10 @@ def test_of_what_was_kept_only_what_failed_is_tried_again_and_the_table_says_by_
     monkeypatch.setattr(runner, "_start", start)
     runner.run(faults)
 
-    found = {each["number"]: (each["failure"], each.get("before"), each["seconds"]) for each in runner.found}
+    found = {each["number"]: (each["failure"], each.get("mended"), each["seconds"]) for each in runner.found}
     assert {"F02", "F03"} == set(tried)
     assert {"F01": ("", None, 1.0), "F02": ("", "it failed", 2.0), "F03": ("", None, 2.0)} == found
-    assert "it failed" == json.loads((tmp_path / "F02.json").read_text())["before"]
+    assert "it failed" == json.loads((tmp_path / "F02.json").read_text())["mended"]
 
 
 def told_by(tmp_path: Path, story) -> dict:

@@ -46,7 +46,8 @@ def test_the_table_tells_what_each_fault_came_to_and_what_failed(tmp_path):
     assert "- F01: memory grew by 1 MB" in text
     assert "seed 7, 2 minutes, " in text
 
-    write_table(path, [result(), result("F02")], "ci", 7, 90.0, kept=1)
+    write_table(path, [result(), result("F02", mended="the proxy raised")], "ci", 7, 90.0, kept=1)
+    assert "passed, anew after a mend; before it: the proxy raised |" in path.read_text()
     assert "2 minutes for 1 of them, the others before" in path.read_text()
 
 

@@ -30,6 +30,11 @@ def row_of(position: Position) -> int:
     return position & (ROWS_PER_MESSAGE - 1)
 
 
+def end_of(position: Position) -> int:
+    """Return the offset behind the last message of which something lies before a position."""
+    return offset_of(position) + (1 if row_of(position) else 0)
+
+
 def show(position: Position) -> str:
     """Return `offset:row`, the form in predictions, status and command lines."""
     return f"{position >> ROW_BITS}:{position & (ROWS_PER_MESSAGE - 1)}"

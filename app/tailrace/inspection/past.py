@@ -11,7 +11,7 @@ from tailrace.domain.branches import Branch, BranchState
 from tailrace.domain.errors import CodecError, ForeignLogError, LogError, SnapshotRefused
 from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Notices
-from tailrace.domain.positions import Position, offset_of, position_of, row_of, show
+from tailrace.domain.positions import Position, end_of, offset_of, position_of, row_of, show
 from tailrace.domain.state import LoopState
 from tailrace.domain.times import EventTimeMs
 from tailrace.inspection.reading import Reading, rfc3339_of
@@ -157,7 +157,7 @@ class TimeMachine:
 
     async def _fold_to(self, state: LoopState, position: Position, notices: Notices, progress: Progress) -> None:
         first, last = offset_of(state.position), offset_of(position)
-        end = last + (1 if row_of(position) else 0)
+        end = end_of(position)
         told_s = perf_counter()
         async for offset, record, digest in self._training.records(first, end):
             block = self._fold.open(state, offset, record, digest)

@@ -56,8 +56,8 @@ from tailrace.wire.avro_codec import Signed
 from tailrace.wire.prediction_codec import PredictionEncoder
 from tailrace.wire.topics import LARGEST_MESSAGE_BYTES
 
-# What a label changes is seen in some tens of milliseconds, and a busy process has no more small batches a second of
-# each than this; in between it answers.
+# From one small batch to the next on Kafka: what a label changes is still seen within some tens of milliseconds, and
+# small batches do not crowd out scoring.
 _JOIN_PACE_S = 0.01
 _LEARN_PACE_S = 0.005
 

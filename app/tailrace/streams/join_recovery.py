@@ -21,7 +21,7 @@ from tailrace.domain.blocks import Lowest, ScoredBlock, TrainingBlock, Vector
 from tailrace.domain.errors import CodecError, ForeignLogError
 from tailrace.domain.join import JoinSpec, Kept, LabelJoin, recover, starts
 from tailrace.domain.join.state import JoinState
-from tailrace.domain.positions import offset_of, position_of, row_of
+from tailrace.domain.positions import end_of, offset_of, position_of
 from tailrace.domain.records import Forward, Label, Mark, Owner
 from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
@@ -261,7 +261,7 @@ class JoinRecovery:
             own.shutdown(wait=False)
 
     async def _scored(self, low: int, last: int) -> AsyncIterator[Sequence[tuple[int, ScoredBlock]]]:
-        end = offset_of(last) + (1 if row_of(last) else 0)
+        end = end_of(last)
         told = 0
         async for records in self._records(self._inputs[0], offset_of(low), end):
             blocks = [(record.offset, decode_scored(value_of(record))) for record in records]
@@ -295,7 +295,7 @@ class JoinRecovery:
     async def _hold_what_was_joined(self, vector: Vector) -> None:
         scored, labels, relabelled = self._inputs
         ends = {
-            scored: offset_of(vector.scored_next) + (1 if row_of(vector.scored_next) else 0),
+            scored: end_of(vector.scored_next),
             labels: vector.labels_next,
             relabelled: vector.relabelled_next,
         }

@@ -6,8 +6,9 @@
     4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
     5. The mark of what was committed is sent to the other partitions, at most one a second.
 
-Where there are many partitions 3 and 5 come less often of each, so that the brokers see no more commits than of a few,
-and marks, of which each goes to all others, grow with the number of partitions and not with its square.
+Of many partitions each commits (where its waiting room is in memory) and sends marks less often, so that brokers see no
+more commits than of a few, and marks, of which each goes to all others, grow with the number of partitions and not with
+its square. The move of an idle partition is told at once all the same.
 
 A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
 """

@@ -122,8 +122,8 @@ class SourceSpec:
         commit_every_s: Completed batches are committed this often; 0: the agent commits itself.
         from_earliest: Where to begin when the group has no offset; False refuses instead.
         abreast_ms: While catching up, how far in Kafka's time one partition may be read ahead of another; None: at all.
-        pace_s: On Kafka, from one delivery to the next at least, unless there was more to deliver: what nobody waits
-            for by the millisecond costs less in larger batches.
+        pace_s: On Kafka, from one delivery to the next at least, unless one had `max_records`: what nobody waits for by
+            the millisecond costs less in larger batches.
         instance_id: Static membership, only when configured.
     """
 
