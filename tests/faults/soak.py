@@ -58,7 +58,9 @@ SLOPE_MOST_MB_H = 1.0
 """What memory may grow; only a slope that is above it by more than two standard errors fails."""
 FILES_MOST = 8
 """Connections come and go: between the median of the first and of the last quarter no more than these are added."""
-WARM_UP_SHARE, WARM_UP_MOST_S = 0.25, 300.0
+WARM_UP_MOST = 0.5
+"""The warm-up ends when each fault has struck once, since the first of a kind brings a process to the most that it ever
+holds at once, or when so much of the time has gone."""
 JUDGED_FROM_S = 300.0
 """After the warm-up: in less, caches that still fill cannot be told from a leak; the slope is shown and not judged."""
 
@@ -294,15 +296,18 @@ class Growth:
     span_s: float
 
     @classmethod
-    def of(cls, memory: Memory) -> Growth:
+    def of(cls, memory: Memory, warm_at_s: float) -> Growth:
         """Fit a line by least squares to the low-water marks of sixteen parts of the time after the warm-up.
 
         What a recovery takes for a moment, the next sweep of the process gives back; what leaks stays in the low-water
         mark. Neighbouring samples are alike, too, and would make the error look smaller than it is. A shorter last part
         is left out: its mark would be higher than those of the others.
+
+        Args:
+            warm_at_s: When the warm-up was over, on the clock of the samples.
         """
-        span_s = memory.samples[-1].at_s - memory.samples[0].at_s
-        since_s = memory.samples[0].at_s + min(WARM_UP_SHARE * span_s, WARM_UP_MOST_S)
+        first_s, last_s = memory.samples[0].at_s, memory.samples[-1].at_s
+        since_s = min(warm_at_s, first_s + WARM_UP_MOST * (last_s - first_s))
         kept = [each for each in memory.samples if each.at_s >= since_s]
         size = max(1, len(kept) // 16)
         parts = [kept[begin : begin + size] for begin in range(0, len(kept) - size + 1, size)]
@@ -350,6 +355,7 @@ class Soak:
         self._end_s = self._begun_s + 60 * minutes
         self._sieve = Sieve()
         self._memory: Memory | None = None
+        self._warm_at_s = math.inf
         self._checking_s = 0.0
 
     async def run(self) -> None:
@@ -366,12 +372,14 @@ class Soak:
                 name = deck.pop()
                 await self._strike(name, FAULTS[name])
                 await self._check(name)
+                if not deck:
+                    self._warm_at_s = min(self._warm_at_s, time.monotonic())
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
             if len(self._memory.samples) > 1:
-                self.growth = Growth.of(self._memory)
+                self.growth = Growth.of(self._memory, self._warm_at_s)
         await self._strike(OFFSETS_DELETED, _offsets_deleted)
         self._say("everything is checked")
         await at.load.ending()
@@ -455,8 +463,8 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
     if soak.growth is not None:
         grown = soak.growth
         lines.append(
-            f"Memory of the process that nobody touched: {grown.first_mb:.1f} MB after its warm-up, {grown.last_mb:.1f} "
-            f"MB at the end, low-water marks of sixteen parts; slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at most "
+            f"Memory of the process that nobody touched: {grown.first_mb:.1f} MB after the warm-up (until each fault had "
+            f"struck once, or half the time), {grown.last_mb:.1f} MB at the end {grown.span_s / 60:.1f} minutes later, low-water marks of sixteen parts; slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at most "
             f"{SLOPE_MOST_MB_H:g}: {grown.verdict}; two standard errors), from {grown.samples} samples; open files: "
             f"{grown.files_grown:+d}."
         )

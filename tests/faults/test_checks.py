@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -691,10 +692,12 @@ def test_i10_growth_is_the_slope_of_the_line_through_the_samples_after_the_warm_
     sizes = [500_000_000] * 20 + [100_000_000 + 1_000 * second for second in range(200, 3_610, 10)]
     samples = [Sample(10.0 * index, size, size, 7) for index, size in enumerate(sizes)]
 
-    growth = Growth.of(Memory(0, samples))
-    flat = Growth.of(Memory(0, [each._replace(resident_bytes=100_000_000) for each in samples]))
+    growth = Growth.of(Memory(0, samples), warm_at_s=200.0)
+    flat = Growth.of(Memory(0, [each._replace(resident_bytes=100_000_000) for each in samples]), warm_at_s=200.0)
+    never_warm = Growth.of(Memory(0, samples), warm_at_s=math.inf)
 
     assert 3.6 == pytest.approx(growth.slope_mb_h)
+    assert growth.span_s / 2 == pytest.approx(never_warm.span_s, rel=0.1)
     assert (EXCEEDED, 0) == (growth.verdict, growth.files_grown)
     assert (0.0, "met") == (flat.slope_mb_h, flat.verdict)
 

@@ -169,3 +169,75 @@ async def test_a_source_whose_client_has_stopped_to_fetch_ends(kafka_form):
     await source.stop()
     assert isinstance(source.crash_reason, UnexplainedState)
     assert "the task that fetches has ended" in str(source.crash_reason)
+
+
+async def test_a_reading_never_takes_an_idle_client_that_has_stopped_to_fetch(kafka_form):
+    """Otherwise it reads nothing, and ends the process, through a fault of the time before it began."""
+    topic = await kafka_form.create()
+    partition = TopicPartition(topic, 0)
+    log = kafka_form.open()
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, "one")
+    async with running(log.reader()) as reader:
+        await reader.range_of(partition)
+        (idle,) = reader._idle
+
+        idle._fetcher._fetch_task.cancel()
+        await asyncio.sleep(0)
+        read = [record.value async for batch in reader.read(partition, 0, 1) for record in batch]
+
+        assert [b"one"] == read
+        assert idle not in reader._open
+
+
+async def test_a_source_with_a_pace_gathers_small_batches(kafka_form):
+    topic = await kafka_form.create()
+    log, inbox = kafka_form.open(), Inbox()
+    begun_s = asyncio.get_running_loop().time()
+
+    async with (
+        running(log.sink("test")) as sink,
+        running(log.source(kafka_form.spec(topic, pace_s=0.25), inbox)) as source,
+    ):
+        inbox.source = source
+        for number in range(100):
+            await send(sink, topic, str(number))
+            await asyncio.sleep(0.01)
+        await until(lambda: len(inbox.values) == 100)
+    took_s = asyncio.get_running_loop().time() - begun_s
+
+    assert len(inbox.batches) <= took_s / 0.25 + 1
+    assert [str(number) for number in range(100)] == inbox.values
+
+
+async def test_a_source_with_a_pace_does_not_rest_after_as_many_records_as_it_may_take(kafka_form):
+    topic = await kafka_form.create()
+    log, inbox = kafka_form.open(), Inbox()
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, *map(str, range(100)))
+
+    async with running(log.source(kafka_form.spec(topic, pace_s=5.0, max_records=10), inbox)) as inbox.source:
+        await until(lambda: len(inbox.values) == 100, within_s=10.0)
+
+    assert 10 == len(inbox.batches)
+
+
+async def test_a_poll_that_waits_is_left_alone_by_what_changes_nothing_for_it(kafka_form):
+    """Each poll that is begun anew costs as much as a batch: many partitions complete and resume all the time."""
+    topic = await kafka_form.create()
+    partition = TopicPartition(topic, 0)
+    log, inbox, polls = kafka_form.open(), Inbox(completes=False), []
+    async with running(log.sink("test")) as sink, running(log.source(kafka_form.spec(topic), inbox)) as source:
+        await send(sink, topic, "one")
+        await until(lambda: inbox.batches)
+        getmany = source._consumer.getmany
+        source._consumer.getmany = lambda *at, **how: (polls.append(at), getmany(*at, **how))[1]
+
+        await asyncio.sleep(0.5)
+        undisturbed = len(polls)
+        for _ in range(50):
+            source.resume((partition,))
+            source.complete(inbox.batches[0])
+            await asyncio.sleep(0.01)
+
+        assert len(polls) - undisturbed <= 2 * undisturbed

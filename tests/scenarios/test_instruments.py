@@ -146,3 +146,25 @@ async def test_a_follower_of_snapshots_counts_the_labels_of_what_it_loads(scenar
         await until(lambda: series_of(instruments).get(count) == 30, "what was published is served")
 
         assert loop.models.serving_position > served
+
+
+async def test_many_partitions_commit_no_more_often_than_a_few(made):
+    """Unpaced commits of 16 partitions are four times as many as this bound, and marks grow with their square."""
+    partitions, flow_s = 16, 3.0
+    scenario = await made(partitions=partitions)
+    process = await scenario.start()
+    clock = asyncio.get_running_loop().time
+    begun_s, sent = clock(), 0
+
+    while clock() < begun_s + flow_s:
+        events, labels = pairs(2 * partitions, now_ms(), sent)
+        await scenario.user.events(*events)
+        await scenario.user.labels(*labels)
+        sent += 2 * partitions
+        await asyncio.sleep(0.05)
+    commits, took_s = told(process)['tailrace_commits_total{outcome="ok",role="join"}'], clock() - begun_s
+    marks = len(await scenario.user.read(scenario.domain.topics.relabelled))
+    await until(lambda: scenario.learned(process) == sent, "every label is learned")
+
+    assert partitions <= commits <= partitions * (took_s / 0.8 + 1)
+    assert marks <= partitions * (partitions - 1) * (took_s / 4 + 1)

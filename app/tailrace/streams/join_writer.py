@@ -6,9 +6,7 @@
     4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
     5. The mark of what was committed is sent to the other partitions, at most one a second.
 
-Of many partitions each commits (where its waiting room is in memory) and sends marks less often, so that brokers see no
-more commits than of a few, and marks, of which each goes to all others, grow with the number of partitions and not with
-its square. The move of an idle partition is told at once all the same.
+Of many partitions each commits and sends marks less often, as `join_pace` says.
 
 A block is numbered under a claim; after a crash or a takeover whatever was written without 2 is read and decided again.
 """
@@ -30,6 +28,7 @@ from tailrace.domain.records import DeadLabel, Mark, Owner, Rejection, Stage
 from tailrace.domain.status import Role
 from tailrace.streams import failpoints
 from tailrace.streams.dead_letters import DeadLetters
+from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.training_log import Hint, TrainingLog
@@ -43,9 +42,6 @@ if TYPE_CHECKING:  # what it imports is an extra
     from tailrace.stores.waiting_room import DiskRoom
 
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
-_COMMIT_EVERY_S = 0.2
-_MARK_EVERY_S = 1.0
-_FEW_PARTITIONS = 4
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
 _DISK_BUSY_S = 0.01
 _MOST_HINTS = 10_000
@@ -211,15 +207,13 @@ class JoinWriter:
         Raises:
             OwnershipLost: Commits are refused: the partition has gone to another member.
         """
-        # What is not committed stays in memory, also where the waiting room is on disk.
-        every_s = self._paced(_COMMIT_EVERY_S) if self.room is None else _COMMIT_EVERY_S
+        partitions = self.spec.partitions
+        every_s = commit_every_s(partitions, on_disk=self.room is not None, was_refused=self.refused > 0)
         if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
-        if self.due != self.told and (at_once or self._now_s() - self.marked_s >= self._paced(_MARK_EVERY_S)):
+        every_s = mark_every_s(partitions, is_held=any(self.join.paused_inputs()))
+        if self.due != self.told and self._now_s() - self.marked_s >= every_s:
             await self._send_mark(self.due)
-
-    def _paced(self, every_s: float) -> float:
-        return every_s * max(1.0, self.spec.partitions / _FEW_PARTITIONS)
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)

@@ -109,8 +109,7 @@ class KafkaReader(Reader):
             while not self.should_stop:
                 yield await self._poll(consumer, theirs, None)
         finally:
-            self._open.discard(consumer)
-            await close_consumer(consumer)
+            await self._close(consumer)
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has; 0 when it does not exist."""
@@ -131,19 +130,29 @@ class KafkaReader(Reader):
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = self._idle.pop() if self._idle else await keep_trying(self._connect, self._options, "read")
+        consumer = await self._idle_or_new()
         try:
             yield consumer
         except BaseException:
-            self._open.discard(consumer)
-            await close_consumer(consumer)
+            await self._close(consumer)
             raise
         consumer.unsubscribe()
         if len(self._idle) < MAX_IDLE_CONSUMERS and not self.should_stop:
             self._idle.append(consumer)
         else:
-            self._open.discard(consumer)
-            await close_consumer(consumer)
+            await self._close(consumer)
+
+    async def _idle_or_new(self) -> AIOKafkaConsumer:
+        while self._idle:
+            consumer = self._idle.pop()
+            if stopped_fetching(consumer) is None:
+                return consumer
+            await self._close(consumer)
+        return await keep_trying(self._connect, self._options, "read")
+
+    async def _close(self, consumer: AIOKafkaConsumer) -> None:
+        self._open.discard(consumer)
+        await close_consumer(consumer)
 
     async def _connect(self, wait_ms: int = FETCH_WAIT_MS) -> AIOKafkaConsumer:
         consumer = new_consumer(
