@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
@@ -241,3 +242,30 @@ async def test_a_poll_that_waits_is_left_alone_by_what_changes_nothing_for_it(ka
             await asyncio.sleep(0.01)
 
         assert len(polls) - undisturbed <= 2 * undisturbed
+
+
+async def test_nothing_is_delivered_any_more_once_the_last_commit_is_on_its_way(kafka_form):
+    """A poll that was waiting then brought records that were worked off and never committed."""
+    topic = await kafka_form.create()
+    log, inbox = kafka_form.open(), Inbox()
+    async with running(log.sink("test")) as sink:
+        inbox.source = source = log.source(kafka_form.spec(topic), inbox)
+        await source.start()
+        await until(lambda: source.assigned)
+        source.spec = replace(source.spec, commit_every_s=3_600.0)
+        await send(sink, topic, "one")
+        await until(lambda: inbox.values)
+        commit = source.commit
+
+        async def slow_commit(commits):
+            await send(sink, topic, "two")
+            await asyncio.sleep(0.5)
+            return await commit(commits)
+
+        source.commit = slow_commit
+        await source.stop()
+        assert ["one"] == inbox.values
+
+        async with running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
+            await until(lambda: len(inbox.values) > 1)
+    assert ["one", "two"] == inbox.values

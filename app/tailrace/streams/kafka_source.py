@@ -268,8 +268,10 @@ class KafkaSource(MemberSource):
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             completion = self._completions.get(partition)
-            # Not after a rebalance or a seek in the meantime: these records come again, or are another member's.
-            if completion is not None and (self._generation, completion.position) == (generation, begun[partition]):
+            # Not after a rebalance or a seek in the meantime, nor while the last commit may be on its way: these records
+            # come again, or are another member's.
+            is_ours = generation == self._generation and not self._releasing
+            if is_ours and completion is not None and completion.position == begun[partition]:
                 new = self._witnesses.check(partition, records, time.monotonic())
                 if new:
                     await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, new)))
