@@ -268,8 +268,8 @@ class KafkaSource(MemberSource):
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             completion = self._completions.get(partition)
-            # Not after a rebalance or a seek in the meantime, nor while the last commit may be on its way: these records
-            # come again, or are another member's.
+            # Not after a rebalance or a seek in the meantime, nor while the last commit may be on its way: these come
+            # again, or are another member's.
             is_ours = generation == self._generation and not self._releasing
             if is_ours and completion is not None and completion.position == begun[partition]:
                 new = self._witnesses.check(partition, records, time.monotonic())
