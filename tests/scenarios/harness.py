@@ -253,7 +253,7 @@ async def create_topics(log: Log, domain: LoopDomain, partitions: int, replicas:
             spec.name,
             partitions if spec.name in wide else 1,
             replicas,
-            {each.name: each.value for each in spec.settings if each.name not in not_replicated},
+            {} if spec.is_users else {e.name: e.value for e in spec.settings if e.name not in not_replicated},
         )
         for spec in specs
     )

@@ -213,3 +213,24 @@ async def test_a_plan_with_a_refusal_is_not_carried_out(embedded_form):
 def test_a_broker_that_is_away_matters_only_where_something_is_to_be_created():
     """Fails when a process cannot start while one of three brokers is restarted."""
     assert plan(TOPICS, make_existing(replication=3), brokers=2, replication=3).is_empty
+
+
+def test_labels_that_are_kept_for_too_short_a_time_are_remarked_upon_and_left_to_the_user():
+    """Otherwise a join that starts does not find what still waits, and stays down."""
+    remarks = [
+        plan(TOPICS, changed(make_existing(), "verdicts", retention_ms=kept), brokers=1).remarks
+        for kept in (str(2 * HOUR_MS - 1), str(2 * HOUR_MS), "-1")
+    ]
+
+    ((remark,), *well) = remarks
+    assert remark.startswith("verdicts: retention.ms is 7199999; at least 7200000 is advised")
+    assert [(), ()] == well
+
+
+@pytest.mark.parametrize(("horizon_ms", "settings"), [(HOUR_MS, {}), (5 * DAY_MS, {"retention.ms": "864000000"})])
+def test_a_labels_topic_is_made_with_a_retention_only_where_kafkas_own_is_too_short(horizon_ms, settings):
+    topics = topics_of("phishing", "pages", "verdicts", horizon_ms=horizon_ms)
+
+    made = {creation.name: creation.topic.settings for creation in plan(topics, {}, brokers=1).creations}
+
+    assert ({}, settings) == (made["pages"], made["verdicts"])

@@ -60,7 +60,8 @@ def test_the_topics_of_the_user_are_never_changed() -> None:
     users = [spec for spec in TABLE.values() if spec.is_users]
 
     assert [Purpose.EVENTS, Purpose.LABELS] == [spec.purpose for spec in users]
-    assert [()] * 2 == [spec.settings for spec in users]
+    assert [[], ["retention.ms"]] == [[setting.name for setting in spec.settings] for spec in users]
+    assert {Rule.ADVISED_AT_LEAST} == {setting.rule for spec in users for setting in spec.settings}
 
 
 def test_partitions_follow_the_inputs_and_the_log_has_one() -> None:

@@ -90,7 +90,9 @@ ADVICE: Final[Mapping[Condition, Advice]] = {
         "More examples come than are learned.",
         "give learning a process of its own (`tailrace run --role learn`), or configure a cheaper model",
     ),
-    Condition.FOLLOWING_BEHIND: Advice("A follower falls behind the log.", _MORE),
+    Condition.FOLLOWING_BEHIND: Advice(
+        "A follower falls behind the log.", "give its process more CPU, or configure a cheaper model"
+    ),
     Condition.PARTITIONS_READ_TWICE: Advice(
         "Two processes say that they read one partition.", "wait for the rebalance to end; one of them lets go"
     ),

@@ -148,8 +148,9 @@ def plan(
         state = existing.get(spec.name)
         if state is None:
             found.creations.append(_creation(spec, counts[spec.name], replicas))
-        elif not spec.is_users:
-            _compare_partitions(spec, state, counts, found)
+        else:
+            if not spec.is_users:
+                _compare_partitions(spec, state, counts, found)
             _compare_settings(spec, state, found)
     # Where nothing is to be created it does not matter how many brokers are there just now: one may be restarting.
     if found.creations and replicas > brokers:
@@ -192,8 +193,9 @@ def _creation(spec: TopicSpec, partitions: int, replicas: int) -> Creation:
     settings = {
         setting.name: setting.value
         for setting in spec.settings
-        # With one replica there is nothing to be in sync with.
+        # With one replica there is nothing to be in sync with; and what Kafka grants by itself is left to it.
         if not (setting.name == "min.insync.replicas" and int(setting.value) > replicas)
+        and not (setting.rule is Rule.ADVISED_AT_LEAST and _holds(setting, _DEFAULTS[setting.name], replicas))
     }
     return Creation(TopicState(spec.name, partitions, replicas, settings), spec.is_users, spec.partitions.of)
 
@@ -229,9 +231,10 @@ def _compare_settings(spec: TopicSpec, state: TopicState, found: _Findings) -> N
         present = state.settings.get(setting.name, _DEFAULTS.get(setting.name))
         if present is None or _holds(setting, present, state.replication):
             continue
-        if setting.rule is Rule.ADVICE:
+        if setting.rule in (Rule.ADVICE, Rule.ADVISED_AT_LEAST):
+            least = "at least " if setting.rule is Rule.ADVISED_AT_LEAST else ""
             found.remarks.append(
-                f"{spec.name}: {setting.name} is {present}; {setting.value} is advised ({setting.reason})"
+                f"{spec.name}: {setting.name} is {present}; {least}{setting.value} is advised ({setting.reason})"
             )
         elif setting.name in _RAISED:
             raised[setting.name] = setting.value
@@ -247,7 +250,7 @@ def _compare_settings(spec: TopicSpec, state: TopicState, found: _Findings) -> N
 
 
 def _holds(setting: Setting, present: str, replication: int) -> bool:
-    if setting.rule is Rule.AT_LEAST or setting.name == "min.insync.replicas":
+    if setting.rule in (Rule.AT_LEAST, Rule.ADVISED_AT_LEAST) or setting.name == "min.insync.replicas":
         if setting.name == "min.insync.replicas" and replication < int(setting.value):
             return True
         return _amount(present) >= _amount(setting.value)

@@ -177,7 +177,7 @@ PREDICTED_PROBABILITY: Final = Instrument(
     ("loop", "model"), buckets=PROBABILITY_BUCKETS,
 )  # fmt: skip
 LABEL_DELAY: Final = Instrument(
-    "tailrace_label_delay_seconds", Type.HISTOGRAM, "Time of an event until the broker's time of its label.",
+    "tailrace_label_delay_seconds", Type.HISTOGRAM, "Time of an event until the timestamp of its label's record.",
     ("loop",), buckets=LABEL_DELAY_BUCKETS_S,
 )  # fmt: skip
 JOIN_WAITING: Final = Instrument(
@@ -246,7 +246,7 @@ BOOKS_DIFFERENCE: Final = Instrument(
 )  # fmt: skip
 LABEL_TO_INFLUENCE: Final = Instrument(
     "tailrace_label_to_influence_seconds", Type.HISTOGRAM,
-    "Broker's time of a label until a state that has learned it serves in this process.",
+    "Timestamp of a label's record until a state that has learned it serves in this process.",
     ("loop",), buckets=LATENCY_BUCKETS_S,
 )  # fmt: skip
 SERVING_AGE: Final = Instrument(
@@ -264,7 +264,7 @@ SERVING_EVENT_TIME_LAG: Final = Instrument(
 )  # fmt: skip
 END_TO_END: Final = Instrument(
     "tailrace_end_to_end_latency_seconds", Type.HISTOGRAM,
-    "Kafka's time of an event until its prediction is acknowledged.", ("loop",), buckets=END_TO_END_BUCKETS_S,
+    "Timestamp of an event's record until its prediction is acknowledged.", ("loop",), buckets=END_TO_END_BUCKETS_S,
 )  # fmt: skip
 BATCH_DURATION: Final = Instrument(
     "tailrace_batch_duration_seconds", Type.HISTOGRAM,

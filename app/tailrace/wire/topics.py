@@ -32,6 +32,7 @@ class Rule(StrEnum):
     AT_LEAST = "at_least"  # less breaks a promise; -1 is more than any number
     AT_LEAST_IF_REPLICATED = "at_least_if_replicated"  # the same, where there are at least two replicas
     ADVICE = "advice"  # anything works
+    ADVISED_AT_LEAST = "advised_at_least"  # less works, until something is needed that is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +174,16 @@ def dlq_of(topic: str) -> str:
 def topics_of(loop: str, events: str, labels: str, *, horizon_ms: int) -> list[TopicSpec]:
     """Return every topic of one loop: the user's first, the others in the order of the data."""
     names = LoopTopics(loop, events, labels)
-    return [*_users(names), *_data(names, horizon_ms), *_people(names), *_dead_letters(names)]
+    return [*_users(names, horizon_ms), *_data(names, horizon_ms), *_people(names), *_dead_letters(names)]
 
 
-def _users(names: LoopTopics) -> Iterable[TopicSpec]:
+def _users(names: LoopTopics, horizon_ms: int) -> Iterable[TopicSpec]:
     own = Partitions(1, or_more=True)
     yield TopicSpec(names.events, Purpose.EVENTS, "any", "an event", own, schema="event", is_users=True)
+    # Events lag by no more than the horizon again, so that no label waits for longer than twice that.
+    kept = _kept(2 * horizon_ms, Rule.ADVISED_AT_LEAST, "a join that starts reads the labels again that still wait")
     yield TopicSpec(
-        names.labels, Purpose.LABELS, "the event id, by murmur2", "a label", own, schema="label", is_users=True
+        names.labels, Purpose.LABELS, "the event id, by murmur2", "a label", own, (kept,), schema="label", is_users=True
     )
 
 
