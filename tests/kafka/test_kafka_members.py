@@ -269,3 +269,61 @@ async def test_nothing_is_delivered_any_more_once_the_last_commit_is_on_its_way(
         async with running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
             await until(lambda: len(inbox.values) > 1)
     assert ["one", "two"] == inbox.values
+
+
+async def test_a_regular_commit_that_is_tried_again_never_comes_behind_the_last_one(kafka_form):
+    """Otherwise the group goes back, and its next member reads again what was done."""
+    topic = await kafka_form.create()
+    partition = TopicPartition(topic, 0)
+    log, inbox = kafka_form.open(), Inbox()
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    async with running(log.sink("test")) as sink, running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
+        source = inbox.source
+        await until(lambda: source.assigned)
+        commit = source._consumer.commit
+
+        async def slow_at_first(offsets):
+            if not begun.is_set():
+                begun.set()
+                await goes_on.wait()
+            await commit(offsets)
+
+        source._consumer.commit = slow_at_first
+        await send(sink, topic, "one")
+        await begun.wait()
+        await send(sink, topic, "two")
+        await until(lambda: len(inbox.values) == 2)
+        await source.lose()
+        goes_on.set()
+        await asyncio.sleep(0.5)
+        async with running(log.reader()) as reader:
+            committed = await reader.group_offsets(f"{kafka_form.prefix}.group")
+
+    assert 2 == committed[partition].offset
+
+
+async def test_a_member_that_stops_while_its_group_rebalances_leaves_it(kafka_form):
+    """Otherwise its part stands still until its session ends."""
+    topic = await kafka_form.create(partitions=3)
+    spec = kafka_form.spec(topic, session_timeout_ms=20_000)
+    log, goes_on = kafka_form.open(), asyncio.Event()
+    one, two, three = (log.source(spec, Inbox()) for _ in range(3))
+    lose = two.lose
+
+    async def lose_slowly():
+        await goes_on.wait()
+        await lose()
+
+    await one.start()
+    await two.start()
+    await until(lambda: len(one.assigned) + len(two.assigned) == 3 and one.assigned and two.assigned)
+    two.lose = lose_slowly
+    await three.start()
+    await until(lambda: not one.assigned)
+    await asyncio.sleep(0.5)
+    await one.stop()
+    goes_on.set()
+
+    await until(lambda: len(two.assigned) + len(three.assigned) == 3 and two.assigned and three.assigned, 8.0)
+    await two.stop()
+    await three.stop()

@@ -154,3 +154,22 @@ async def test_batches_that_a_lowered_limit_refuses_are_sent_in_smaller_ones(own
     assert "MessageSizeTooLarge" in caplog.text
     # One more where the broker still told the limit of before; by halves from 512 KiB it would be nine.
     assert caplog.text.count("answers again") <= 2
+
+
+async def test_a_partition_is_heard_only_while_its_broker_answers(own_broker, tmp_path):
+    form = form_of(own_broker, tmp_path)
+    topic = await form.create()
+    partition, inbox = TopicPartition(topic, 0), Inbox()
+    async with running(form.open().source(form.spec(topic), inbox)) as source:
+        await until(lambda: source.hears(partition))
+        await asyncio.sleep(4.0)
+        assert source.hears(partition), "a quiet partition is heard all the time"
+
+        await asyncio.to_thread(own_broker.kill)
+        await until(lambda: not source.hears(partition), 10.0)
+        await asyncio.to_thread(own_broker.start)
+        await until(lambda: source.assigned and source.hears(partition), 40.0)
+
+        source.pause((partition,))
+        await asyncio.sleep(4.0)
+        assert source.hears(partition), "one that is paused as well"

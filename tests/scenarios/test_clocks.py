@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 from tests.scenarios.harness import now_ms, running, until
 
+from tailrace.domain.blocks import TrainingBlock
 from tailrace.inspection.reading import Reading
 from tailrace.inspection.status import picture_of
+from tailrace.wire.avro_codec import decode_training
 
 HOUR_MS = 3_600_000
 
@@ -60,3 +64,35 @@ async def test_a_member_whose_clock_is_wrong_is_not_taken_for_dead_and_not_for_a
 
         await until(is_heard, "it is heard of", seconds=10)
         assert await members(now_ms() + 120_000) == []
+
+
+async def test_a_labels_partition_that_is_not_heard_is_not_quiet(made: Any) -> None:
+    """Otherwise its broker's outage ends horizons, and the labels that wait there are late."""
+    scenario = await made(horizon="1s", disorder="1s", skew="0s", idle_after="1s", missing=False)
+    process = await scenario.start()
+    source, at_ms = scenario.loop_of(process).join.source, now_ms() - 60_000
+    source.hears = lambda _partition: False
+
+    for wave, time_ms in enumerate((at_ms, at_ms + 30_000)):
+        await scenario.user.events(*({"id": f"e{wave}-{n}", "at": time_ms, "a": n / 10, "b": 0.5} for n in range(10)))
+    await asyncio.sleep(2.5)
+    while_silent = scenario.learned(process)
+    await scenario.user.labels(*({"id": f"e0-{n}", "at": at_ms + 500, "y": n % 2 == 0} for n in range(10)))
+    source.hears = lambda _partition: True
+    await until(lambda: scenario.learned(process) == 10, "those whose horizon has passed are learned", seconds=15)
+
+    assert 0 == while_silent
+    assert {"joined": 10} == await outcomes(scenario)
+
+
+async def outcomes(scenario: Any) -> dict[str, int]:
+    blocks = [
+        decode_training(record.value or b"") for record in await scenario.user.read(scenario.domain.topics.training)
+    ]
+    counts: Counter[str] = Counter()
+    for block in blocks:
+        if isinstance(block, TrainingBlock):
+            counts.update(
+                {name: n for name, n in block.vector.counts.items() if name in ("joined", "implicit", "late")}
+            )
+    return dict(counts)

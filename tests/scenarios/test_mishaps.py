@@ -193,3 +193,25 @@ async def test_predictions_never_go_back_over_a_restart(made):
 
     await until(answers, "the new process answers")
     assert parse((await answers())[0]["position"]) >= position
+
+
+async def test_a_scorer_without_a_model_lets_go_of_what_it_holds_at_once(made_on_both):
+    """Otherwise each rebalance of the group takes as long as it may, while one member still loads its model."""
+    scenario = await made_on_both()
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    loop.models.current = lambda: None
+    await scenario.user.events(*pairs(10, now_ms())[0])
+    await until(lambda: any(loop.score.source.in_flight.values()), "a batch waits for a model")
+    begun_s = asyncio.get_running_loop().time()
+
+    await loop.score.source.stop()
+    took_s = asyncio.get_running_loop().time() - begun_s
+    await scenario.stop(process)
+    await scenario.start()
+
+    async def all_answered():
+        return len({prediction["event_id"] for prediction in await scenario.user.predictions()}) == 10
+
+    await until(all_answered, "the next process answers")
+    assert took_s < 3.0

@@ -243,3 +243,27 @@ async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothin
     await finish(scenario, process, labels)
     assert "could not be opened" in said
     assert RoleState.RUNNING is joined(scenario, process).stands
+
+
+async def test_a_batch_from_before_the_room_was_lost_is_not_joined_by_what_is_made_anew(made):
+    """Otherwise the vector leaves out what lies before it, and whoever recovers from there never reads that."""
+    scenario = await made(join={"store": "disk"})
+    process = await scenario.start()
+    join, read = joined(scenario, process), []
+    read_batch, recover = join._read, join._recover
+
+    async def noted(batch):
+        read.append(batch)
+        await read_batch(batch)
+
+    async def with_one_that_was_on_its_way():
+        join.give(read[0])
+        await recover()
+
+    join._read, join._recover = noted, with_one_that_was_on_its_way
+    labels = await fill(scenario, process, 10)
+    join._room.shelf.close()
+    labels += await fill(scenario, process, 10, first=10)
+
+    assert 1 == sum(batch is read[0] for batch in read)
+    await finish(scenario, process, labels)

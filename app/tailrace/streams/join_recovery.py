@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -40,6 +40,8 @@ Item = TypeVar("Item")
 
 _TELL_EVERY = 100_000
 """Events read again after which the state says how far it has come."""
+
+_STOP_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class JoinRecovery:
     tell: Callable[[str], None]
     room: DiskRoom | None = None
     _is_stopped: bool = False
+    _reading: Future[Any] | None = None
     read_again: int = 0
     _inputs: tuple[TopicPartition, TopicPartition, TopicPartition] = field(init=False)
 
@@ -229,8 +232,13 @@ class JoinRecovery:
             async def following() -> Sequence[Item] | None:
                 return await anext(batches, None)
 
-            while (batch := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
-                if self._is_stopped:
+            while not self._is_stopped:
+                self._reading = asyncio.run_coroutine_threadsafe(following(), loop)
+                try:
+                    batch = self._reading.result()
+                except CancelledError:
+                    return
+                if batch is None or self._is_stopped:
                     return
                 if self.room is not None and ids_of is not None:
                     self.room.load([event_id for item in batch for event_id in ids_of(item)])
@@ -256,8 +264,10 @@ class JoinRecovery:
             return await asyncio.shield(made)
         finally:
             self._is_stopped = True
-            if not made.done():
-                await asyncio.wait((made,))  # it uses the room, which is about to be closed
+            while not made.done():  # it uses the room, which is about to be closed
+                if self._reading is not None:
+                    self._reading.cancel()  # Kafka may be away
+                await asyncio.wait((made,), timeout=_STOP_LOOK_S)
             own.shutdown(wait=False)
 
     async def _scored(self, low: int, last: int) -> AsyncIterator[Sequence[tuple[int, ScoredBlock]]]:

@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
@@ -248,6 +249,12 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
         getattr(coordinator, name, None) for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
     ]
     await _cancel([task for task in tasks if task is not None])
+    if isinstance(coordinator, GroupCoordinator) and coordinator.coordinator_id is not None:
+        # A request to join that waits for other members holds up whatever comes behind it on its connection.
+        joining = consumer._client._conns.get((coordinator.coordinator_id, ConnectionGroup.COORDINATION))
+        if joining is not None:
+            joining.close()
+        await _ends_in_time(coordinator._maybe_leave_group())
     if consumer._fetcher is not None:
         await _ends_in_time(consumer._fetcher.close())
     await _ends_in_time(consumer._client.close())

@@ -61,6 +61,8 @@ FETCH_BYTES = 1 << 20
 UNTAKEN_WAIT_S = 0.015
 # Partitions that are added to a topic are seen within this time, in place of Kafka's five minutes.
 METADATA_AGE_MS = 5_000
+# A partition is fetched several times a second; a broker that is away for less than this loses nobody a label.
+HEARD_S = 3.0
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
 EMPTY_POLLS = 5
 LAST_COMMIT_S = 2.0
@@ -96,6 +98,8 @@ class KafkaSource(MemberSource):
         self._taking: asyncio.Future[None] | None = None
         self._moving = asyncio.Lock()
         self._ends: dict[TopicPartition, int] = {}
+        self._ends_s = 0.0
+        self._told: dict[TopicPartition, tuple[int, float]] = {}  # Kafka's last answer, and when it was seen first
         self._empty_polls = 0
         self._touched_s = 0.0
         self._outage: Waiting | None = None
@@ -352,10 +356,13 @@ class KafkaSource(MemberSource):
 
     async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
         offsets: dict[KafkaPartition, int] = error.args[0]
+        generation = self._generation
         for theirs, offset in offsets.items():
             name, partition = f"{theirs.topic}/{theirs.partition}", TopicPartition(*theirs)
             ends = partial(consumer.end_offsets, [theirs])
             end = await keep_trying(ends, self._options, "list offsets", gives_up=self._stops)
+            if generation != self._generation or self._releasing:
+                return
             if self._witnesses.is_asked(partition, offset):
                 if offset >= end[theirs]:
                     raise ForeignLogError(gone(partition, offset))
@@ -370,6 +377,8 @@ class KafkaSource(MemberSource):
                 )
             ask = partial(consumer.beginning_offsets, [theirs])
             first = await keep_trying(ask, self._options, "list offsets", gives_up=self._stops)
+            if generation != self._generation or self._releasing:
+                return
             log.error("%s: offset %d of %s is gone; it goes on at %d", self.label, offset, name, first[theirs])
             consumer.seek(theirs, first[theirs])
             self.seek(partition, first[theirs])
@@ -457,6 +466,23 @@ class KafkaSource(MemberSource):
         is_delivered = partition not in self._undelivered and partition not in self._kept
         return completion.position if is_read and is_delivered and completion is not None else end
 
+    def hears(self, partition: TopicPartition) -> bool:
+        """Whether Kafka has told the end of a partition within the last seconds: it is quiet only then."""
+        theirs, consumer = KafkaPartition(*partition), self._consumer
+        if consumer is None or theirs not in consumer.assignment():
+            return False
+        if partition in self._paused:
+            return partition in self._ends and time.monotonic() - self._ends_s < HEARD_S
+        told = consumer._subscription.subscription.assignment.state_value(theirs).timestamp
+        if told is None:
+            return False
+        now_s = time.monotonic()
+        before, since_s = self._told.get(partition, (None, now_s))
+        if told != before:  # on a clock that may be set
+            since_s = now_s
+            self._told[partition] = told, now_s
+        return now_s - since_s < HEARD_S
+
     # ---- watching
 
     @Service.task
@@ -506,7 +532,7 @@ class KafkaSource(MemberSource):
                 ends = await consumer.end_offsets([KafkaPartition(*partition) for partition in self._paused])
         except (KafkaError, TimeoutError, OSError):
             return
-        self._ends = {TopicPartition(*theirs): end for theirs, end in ends.items()}
+        self._ends, self._ends_s = {TopicPartition(*theirs): end for theirs, end in ends.items()}, time.monotonic()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

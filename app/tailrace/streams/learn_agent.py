@@ -207,19 +207,34 @@ class Term(Service):
             self._stay_down(str(problem))
 
     async def on_stop(self) -> None:
-        """Snapshot what was folded, then let go."""
-        next_offset = 0 if self.folded is None else offset_of(self.folded.position)
-        if self.folded is not None and self.is_live:
-            async with self._at_block_end:
+        """Snapshot what was folded, then let go: also where there is no time for more than that."""
+        parts = self._parts
+        try:
+            if self._commands is not None:
+                await self._commands.stop()
+            await self._rest()
+            await parts.writer.drain()
+        finally:
+            if self.is_live:
                 self.is_live = False
-                self._parts.models.rest()
-                await self._parts.writer.last(self.folded)
-            next_offset = offset_of(self.folded.position)
-            await self._source.commit({self._parts.training.partition: Commit(next_offset)})
-        await self._parts.writer.drain()
-        self._let_go(next_offset)
-        self._parts.digests.forget()
-        self._parts.standby.resume()
+                parts.models.rest()
+            parts.writer.give_up()
+            self._let_go(0 if self.folded is None else offset_of(self.folded.position))
+            parts.digests.forget()
+            parts.standby.resume()
+
+    async def _rest(self) -> None:
+        """Take the last snapshot of the term and commit up to it, where there is a live state at the end of a block."""
+        if not self.is_live:
+            return
+        async with self._at_block_end:
+            state = self.folded if self.is_live else None  # a model may have raised meanwhile
+            if state is None:
+                return
+            self.is_live = False
+            self._parts.models.rest()
+            await self._parts.writer.last(state)
+        await self._source.commit({self._parts.training.partition: Commit(offset_of(state.position))})
 
     # ── restoring ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,6 +275,8 @@ class Term(Service):
 
     async def _begin_to_serve(self, state: LoopState) -> None:
         parts, training = self._parts, self._parts.training
+        if self.should_stop:
+            return
         if state.counts.foreign:
             log.warning(
                 "examples of other features or targets are in the log; they were not learned",
@@ -328,6 +345,8 @@ class Term(Service):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), _TICK_S)
         async with self._at_block_end:
+            if self._live_state() is None:
+                return
             if self._parts.fold.missing(self._state):  # its admission was on its way when the state was restored
                 await self._keeper().hold_missing(self._state)
             await self._parts.writer.if_due(self._state)

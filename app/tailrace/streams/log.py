@@ -208,6 +208,10 @@ class Source(Service, ABC):
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The end of the partition as of the last fetch; None before the first. For lag and idleness."""
 
+    def hears(self, partition: TopicPartition) -> bool:  # noqa: ARG002 - for those whose log may be silent
+        """Whether the log has told the end of a partition within the last seconds: it is quiet only then."""
+        return True
+
     @abstractmethod
     def lag(self) -> Mapping[TopicPartition, int]:
         """Records between what was completed and the known end, per assigned partition."""

@@ -32,6 +32,7 @@ class MemberSource(Source):
         self._completions: dict[TopicPartition, Completion] = {}
         self._paused: set[TopicPartition] = set()
         self._releasing = False
+        self._committing: asyncio.Future[None] | None = None  # the regular commit that is on its way
         self._progress = asyncio.Event()
         self._delivered_s: dict[RecordBatch, float] = {}
         self._gave_up_s: float | None = None
@@ -165,6 +166,7 @@ class MemberSource(Source):
                 self.spec.revoke_timeout_s,
             )
         finally:
+            await self._give_up_regular_commit()
             await self._commit_completed()
             self._generation += 1
             self._completions = {}
@@ -203,4 +205,16 @@ class MemberSource(Source):
         while self.spec.commit_every_s and not self.should_stop:
             await self.sleep(self.spec.commit_every_s)
             if not self.should_stop and not self._releasing:
-                await self._commit_completed()
+                self._committing = asyncio.ensure_future(self._commit_completed())
+                try:
+                    await asyncio.wait([self._committing])
+                finally:
+                    self._committing.cancel()
+                if not self._committing.cancelled():
+                    self._committing.result()
+
+    async def _give_up_regular_commit(self) -> None:
+        """Let no commit that is tried again come behind the last one, with older offsets."""
+        if self._committing is not None and not self._committing.done():
+            self._committing.cancel()
+            await asyncio.wait([self._committing])

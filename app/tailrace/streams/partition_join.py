@@ -92,6 +92,9 @@ class PartitionJoin(Service):
 
     def give(self, batch: RecordBatch) -> None:
         """Take a batch; the source bounds how many."""
+        if not self.is_ready:  # it was on its way when the join was begun anew, from another offset
+            self._source.complete(batch)
+            return
         self._inbox.append(batch)
         self._arrived.set()
 
@@ -108,6 +111,8 @@ class PartitionJoin(Service):
                         await self._rest(problem)
         except OwnershipLost as lost:
             log.info("partition given up", topic=self._scored.topic, partition=self.partition, why=str(lost))
+            if self._source.generation == self._generation:
+                self._let_inputs_rest()
         except (ForeignLogError, CodecError) as problem:
             log.error("partition stays down, scoring goes on", partition=self.partition, why=str(problem))
             self._let_inputs_rest()
@@ -381,6 +386,8 @@ class PartitionJoin(Service):
         """Move a labels partition that has been quiet at its end for long enough."""
         join, _ = self._made
         clock_ms = self._parts.clock_ms()
+        if not self._source.hears(self._labels):  # labels may lie there, or wait at producers for their broker
+            self._quiet_since_ms = clock_ms
         if clock_ms < max(self._quiet_since_ms + self._parts.idle_after_ms, self._idle_from_ms):
             return False
         moved = join.idle(self._source.end_offset(self._labels) == join.labels_next)

@@ -103,6 +103,7 @@ class ScoreAgent(Service):
         super().__init__()
         self._parts = parts
         self._source: Source | None = None
+        self._lets_go = False
         self._in_line = asyncio.Lock()  # held until all blocks of a batch are in line: sends of two would interleave
 
     def attach(self, source: Source) -> None:
@@ -121,6 +122,7 @@ class ScoreAgent(Service):
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Note that a rebalance is over."""
         del generation
+        self._lets_go = False
         self._parts.recorder.rebalanced(Role.SCORE, self.source.moved_in_s)
         if partitions:
             self._parts.report.set(RoleState.RUNNING)
@@ -130,7 +132,8 @@ class ScoreAgent(Service):
             )
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Nothing: the source waits for what is in flight."""
+        """Score nothing that waits for a model; the source waits for what else is in flight."""
+        self._lets_go = True
         for partition in partitions:
             self._parts.recorder.forget_partition(Role.SCORE, partition.topic, partition.partition)
 
@@ -138,14 +141,19 @@ class ScoreAgent(Service):
         """The Faust agent."""
         async for batch in batches:
             serving = await self._serving()
-            if serving is None or batch.generation != self.source.generation:
-                continue  # Stopping, or of an older assignment (rule 4): whoever has the partition reads it again.
+            if batch.generation != self.source.generation:
+                continue  # Of an older assignment (rule 4): whoever has the partition reads it again.
+            if serving is None:
+                self.source.seek(batch.partition, batch.records[0].offset)  # not in flight any more, nor completed
+                continue
             sent = await self._score(batch, serving)
             self.add_future(self._finish(batch, sent))
 
     async def _serving(self) -> Serving | None:
         while not self.should_stop:
             serving = self._parts.models.current()
+            if serving is None and self._lets_go:
+                return None
             if serving is not None:
                 if self._parts.report.state is RoleState.RESTORING:
                     self._parts.report.set(RoleState.RUNNING)

@@ -115,8 +115,14 @@ class SnapshotQueue:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        return self.give_up()
+
+    def give_up(self) -> int:
+        """Write nothing more; return how many waited, and forget them."""
+        if self._task is not None:
+            self._task.cancel()
             self._task = None
-            self._hurry.clear()
+        self._hurry.clear()
         left = len(self._waiting)
         for finished in self._waiting:
             self._recorder.snapshot_failed(self._kind)

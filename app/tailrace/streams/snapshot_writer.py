@@ -141,6 +141,11 @@ class SnapshotWriter:
         """Write what waits, for DRAIN_WITHIN_S at most; the next owner folds what was left from the log again."""
         await asyncio.gather(*(lane.queue.drain(DRAIN_WITHIN_S) for lane in self._lanes.values()))
 
+    def give_up(self) -> None:
+        """Write nothing more of what waits."""
+        for lane in self._lanes.values():
+            lane.queue.give_up()
+
     def remark(self) -> str:
         """Say that no snapshots can be taken, or that the store or the log does not take them; "" when all is well."""
         return "; ".join(filter(None, (self._about_taking(), self._about_writing())))
