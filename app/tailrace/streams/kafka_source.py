@@ -257,6 +257,9 @@ class KafkaSource(MemberSource):
             await self._trouble(error)
             return
         if fetched:
+            if self._outage is not None:
+                self._outage.over()
+                self._outage = None
             self._touched_s = begun_s = time.monotonic()
             await self._deliver_all(fetched, generation, begun)
             if sum(map(len, fetched.values())) < self.spec.max_records:
