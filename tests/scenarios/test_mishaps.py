@@ -4,12 +4,14 @@ import asyncio
 import sqlite3
 import time
 
+import pytest
 from tests.scenarios.harness import now_ms, pairs, until
 
 from tailrace.domain.positions import parse
 from tailrace.domain.records import Code
 from tailrace.domain.snapshots import index_key
 from tailrace.domain.status import Role, RoleState
+from tailrace.streams.followers import Models
 from tailrace.streams.log import Outgoing
 from tailrace.wire import dead_letter
 
@@ -200,14 +202,14 @@ async def test_a_scorer_without_a_model_lets_go_of_what_it_holds_at_once(made_on
     scenario = await made_on_both()
     process = await scenario.start()
     loop = scenario.loop_of(process)
-    loop.models.current = lambda: None
-    await scenario.user.events(*pairs(10, now_ms())[0])
-    await until(lambda: any(loop.score.source.in_flight.values()), "a batch waits for a model")
-    begun_s = asyncio.get_running_loop().time()
-
-    await loop.score.source.stop()
-    took_s = asyncio.get_running_loop().time() - begun_s
-    await scenario.stop(process)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Models, "current", lambda _: None)
+        await scenario.user.events(*pairs(10, now_ms())[0])
+        await until(lambda: any(loop.score.source.in_flight.values()), "a batch waits for a model")
+        begun_s = asyncio.get_running_loop().time()
+        await loop.score.source.stop()
+        took_s = asyncio.get_running_loop().time() - begun_s
+        await scenario.stop(process)
     await scenario.start()
 
     async def all_answered():
