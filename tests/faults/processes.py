@@ -98,6 +98,10 @@ class Worker:
         """Set its wall clock this far ahead of the machine's, or behind."""
         self.arm("clock", offset_ms)
 
+    def sweep(self) -> None:
+        """Have it give back the memory that it does not use, as it does by itself once a minute."""
+        self.arm("sweep", 0)
+
     @property
     def is_alive(self) -> bool:
         """Whether it still runs."""

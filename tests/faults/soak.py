@@ -21,7 +21,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -50,7 +49,7 @@ TEAMS = {STEADY: ("score", "join", "learn")} | {
 ROLES = ("score", "join", "learn")
 RECOVERED_S = 90.0
 QUIET_S = 120.0
-LOOK_S = 2.0
+SWEPT_S = 1.0
 CHECK_SHARE = 0.2
 BURST = 200
 EXCEEDED = "exceeded"
@@ -284,7 +283,7 @@ class Growth:
 
     Attributes:
         error_mb_h: The standard error of the slope.
-        first_mb, last_mb: Low-water marks of the first and of the last part.
+        first_mb, last_mb: At the first and at the last sample.
     """
 
     slope_mb_h: float
@@ -297,22 +296,16 @@ class Growth:
 
     @classmethod
     def of(cls, memory: Memory, warm_at_s: float) -> Growth:
-        """Fit a line by least squares to the low-water marks of sixteen parts of the time after the warm-up.
-
-        What a recovery takes for a moment, the next sweep of the process gives back; what leaks stays in the low-water
-        mark. Neighbouring samples are alike, too, and would make the error look smaller than it is. A shorter last part
-        is left out: its mark would be higher than those of the others.
+        """Fit a line by least squares to the samples after the warm-up.
 
         Args:
+            memory: Samples of quiet moments, each after a sweep: what a recovery took for a moment is given back.
             warm_at_s: When the warm-up was over, on the clock of the samples.
         """
         first_s, last_s = memory.samples[0].at_s, memory.samples[-1].at_s
         since_s = min(warm_at_s, first_s + WARM_UP_MOST * (last_s - first_s))
         kept = [each for each in memory.samples if each.at_s >= since_s]
-        size = max(1, len(kept) // 16)
-        parts = [kept[begin : begin + size] for begin in range(0, len(kept) - size + 1, size)]
-        lows = [min(part, key=lambda each: each.resident_bytes) for part in parts]
-        xs, ys = [low.at_s / 3_600 for low in lows], [low.resident_bytes / 1e6 for low in lows]
+        xs, ys = [each.at_s / 3_600 for each in kept], [each.resident_bytes / 1e6 for each in kept]
         slope, error = _line(xs, ys)
         quarter = max(1, len(kept) // 4)
         files = [sorted(each.files for each in part)[len(part) // 2] for part in (kept[:quarter], kept[-quarter:])]
@@ -364,7 +357,7 @@ class Soak:
         at.load.workload.step_ms = max(1, round(1_000 / self._rate))
         await at.warm_up()
         self._memory = Memory(at.fleet.running[STEADY].pid)
-        watching = asyncio.create_task(self._watch(self._memory))
+        await self._look(self._memory)
         try:
             deck: list[str] = []
             while time.monotonic() < self._end_s:
@@ -372,12 +365,10 @@ class Soak:
                 name = deck.pop()
                 await self._strike(name, FAULTS[name])
                 await self._check(name)
+                await self._look(self._memory)
                 if not deck:
                     self._warm_at_s = min(self._warm_at_s, time.monotonic())
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
             if len(self._memory.samples) > 1:
                 self.growth = Growth.of(self._memory, self._warm_at_s)
         await self._strike(OFFSETS_DELETED, _offsets_deleted)
@@ -419,10 +410,11 @@ class Soak:
             self._say(f"all is well: {found.events:,} events, {found.learned:,} learned")
         self._say(f"checked in {time.monotonic() - begun_s:.1f} s; {self._sieve.learned:,} examples so far")
 
-    async def _watch(self, memory: Memory) -> None:
-        while True:
-            memory.look()
-            await asyncio.sleep(LOOK_S)
+    async def _look(self, memory: Memory) -> None:
+        """Look at a process that has nothing to do, and holds no more than it needs."""
+        self._at.fleet.running[STEADY].sweep()
+        await asyncio.sleep(SWEPT_S)
+        memory.look()
 
     def _say(self, words: str) -> None:
         left_s = max(0.0, self._end_s - time.monotonic())
@@ -463,9 +455,10 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
     if soak.growth is not None:
         grown = soak.growth
         lines.append(
-            f"Memory of the process that nobody touched: {grown.first_mb:.1f} MB after the warm-up (until each fault had "
-            f"struck once, or half the time), {grown.last_mb:.1f} MB at the end {grown.span_s / 60:.1f} minutes later, low-water marks of sixteen parts; slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at most "
-            f"{SLOPE_MOST_MB_H:g}: {grown.verdict}; two standard errors), from {grown.samples} samples; open files: "
+            f"Memory of the process that nobody touched, when all was quiet and it had swept: {grown.first_mb:.1f} MB after "
+            f"the warm-up (until each fault had struck once, or half the time), {grown.last_mb:.1f} MB "
+            f"{grown.span_s / 60:.1f} minutes later; slope {grown.slope_mb_h:+.1f} ± {2 * grown.error_mb_h:.1f} MB/h (at "
+            f"most {SLOPE_MOST_MB_H:g}: {grown.verdict}; two standard errors), from {grown.samples} samples; open files: "
             f"{grown.files_grown:+d}."
         )
     if soak.found is not None:

@@ -7,6 +7,7 @@ of CPU. Lines on standard input:
     arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on; stop it
                                      (SIGSTOP) if N is negative, at the -N-th time
     arm PID clock N                  set its wall clock N milliseconds off that of this machine
+    arm PID sweep 0                  have it sweep at once, as it does by itself once a minute
 What a worker may be besides:
     instance=ID      a static member, as `--instance-id` makes it
     groups=WORD      a member of other groups: nobody can configure that, it is another deployment of the same loop
@@ -33,6 +34,7 @@ from tailrace.domain.state import LoopState
 from tailrace.domain.status import Role
 from tailrace.main import LoopDomain, run
 from tailrace.streams import failpoints
+from tailrace.streams.collector import sweep
 from tailrace.telemetry import logs
 
 _LOOK_S = 0.01
@@ -100,6 +102,8 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
     def take(name: str, count: int) -> None:
         if name == "clock":
             clock.set_off(count)
+        elif name == "sweep":
+            sweep()
         else:
             trigger.arm(name, count)
 
