@@ -12,7 +12,7 @@ from tests.simulation.run import run
 from tailrace.stores.waiting_folders import WaitingFolders
 
 SEEDS = 100
-MOST_SEEDS = 200
+MOST_SEEDS = 1_000
 RARE = ("claim_without_commit", "labels_after_refused_idle", "retired_for_good")  # each has a test of its own
 
 

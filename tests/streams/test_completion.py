@@ -102,3 +102,20 @@ def test_lag_counts_from_the_oldest_batch_that_is_not_completed():
     assert completion.behind(30) == 30
     completion.complete(first)
     assert completion.behind(30) == 10
+
+
+def test_what_is_given_back_is_delivered_again_and_what_came_before_it_counts():
+    completion = Completion(0, limit=4)
+    done, working, waiting, behind = (make_batch(10 * number, 10 * number + 9) for number in range(4))
+    for batch in (done, working, waiting, behind):
+        completion.begin(batch)
+    completion.complete(done)
+    completion.complete(behind)
+
+    given = completion.give_back(waiting)
+
+    assert [behind, waiting] == given
+    assert (20, 1, 10) == (completion.position, completion.in_flight, completion.committable())
+    assert not completion.holds(waiting)
+    assert completion.complete(working)
+    assert completion.committable() == 20

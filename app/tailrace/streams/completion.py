@@ -62,6 +62,19 @@ class Completion:
             self._uncommitted = moved = True
         return moved
 
+    def holds(self, batch: RecordBatch) -> bool:
+        """Whether a batch holds back the prefix, or is held back by one before it."""
+        return batch in self._delivered
+
+    def give_back(self, batch: RecordBatch) -> list[RecordBatch]:
+        """Deliver from a batch that `holds` next; return what is forgotten: it, and what was delivered behind it."""
+        given: list[RecordBatch] = []
+        while not given or given[-1] is not batch:
+            given.append(self._delivered.pop())
+        self._done.difference_update(given)
+        self.position = batch.records[0].offset
+        return given
+
     def seek(self, offset: int) -> None:
         """Deliver from `offset` next; forget what was delivered before."""
         self.position = offset

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, TrainingBlock, Vector
-from tailrace.domain.errors import CodecError, ForeignLogError
+from tailrace.domain.errors import CodecError, ForeignLogError, UnexplainedState
 from tailrace.domain.join import JoinSpec, Kept, LabelJoin, recover, starts
 from tailrace.domain.join.state import JoinState
 from tailrace.domain.positions import end_of, offset_of, position_of
@@ -85,7 +86,7 @@ class JoinRecovery:
     spec: JoinSpec
     tell: Callable[[str], None]
     room: DiskRoom | None = None
-    _is_stopped: bool = False
+    _stopped: Event = field(default_factory=Event)
     _reading: Future[Any] | None = None
     read_again: int = 0
     _inputs: tuple[TopicPartition, TopicPartition, TopicPartition] = field(init=False)
@@ -232,19 +233,21 @@ class JoinRecovery:
             async def following() -> Sequence[Item] | None:
                 return await anext(batches, None)
 
-            while not self._is_stopped:
+            while not self._stopped.is_set():
                 self._reading = asyncio.run_coroutine_threadsafe(following(), loop)
                 try:
                     batch = self._reading.result()
-                except CancelledError:
-                    return
-                if batch is None or self._is_stopped:
+                except CancelledError as cancelled:
+                    if self._stopped.is_set():
+                        return
+                    raise UnexplainedState("a reading of the join's recovery was given up, by nobody") from cancelled
+                if batch is None or self._stopped.is_set():
                     return
                 if self.room is not None and ids_of is not None:
                     self.room.load([event_id for item in batch for event_id in ids_of(item)])
                 yield from batch
 
-        self._is_stopped = False
+        self._stopped.clear()
         # A million rows take seconds. A thread of its own, since it waits for reads, and reads may wait for a thread.
         own = ThreadPoolExecutor(1, "join-recovery")
         made = loop.run_in_executor(
@@ -263,7 +266,7 @@ class JoinRecovery:
         try:
             return await asyncio.shield(made)
         finally:
-            self._is_stopped = True
+            self._stopped.set()
             while not made.done():  # it uses the room, which is about to be closed
                 if self._reading is not None:
                     self._reading.cancel()  # Kafka may be away

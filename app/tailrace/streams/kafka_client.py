@@ -32,6 +32,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
 
@@ -254,7 +255,9 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
         joining = consumer._client._conns.get((coordinator.coordinator_id, ConnectionGroup.COORDINATION))
         if joining is not None:
             joining.close()
-        await _ends_in_time(coordinator._maybe_leave_group())
+        if coordinator.member_id and coordinator._group_instance_id is None:  # known to the broker, if not yet joined
+            leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            await _ends_in_time(coordinator._send_req(leave))
     if consumer._fetcher is not None:
         await _ends_in_time(consumer._fetcher.close())
     await _ends_in_time(consumer._client.close())

@@ -61,8 +61,8 @@ FETCH_BYTES = 1 << 20
 UNTAKEN_WAIT_S = 0.015
 # Partitions that are added to a topic are seen within this time, in place of Kafka's five minutes.
 METADATA_AGE_MS = 5_000
-# A partition is fetched several times a second; a broker that is away for less than this loses nobody a label.
-HEARD_S = 3.0
+# Longer than the slowest round trip that is borne: one request is on its way to a broker at a time.
+HEARD_S = 6.0
 # In a row, of four fetch waits each, before nobody waits for a partition: a busy broker may be silent for a while.
 EMPTY_POLLS = 5
 LAST_COMMIT_S = 2.0
@@ -249,7 +249,7 @@ class KafkaSource(MemberSource):
                 fetched = {}
                 await self._wait_for_room(consumer)
         except OffsetOutOfRangeError as error:
-            await self._out_of_range(consumer, error)
+            await self._out_of_range(consumer, error, generation)
             return
         except KafkaError as error:
             if isinstance(error, ConsumerStoppedError) or self.should_stop:
@@ -357,9 +357,8 @@ class KafkaSource(MemberSource):
         except TimeoutError:
             pass
 
-    async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
+    async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError, generation: int) -> None:
         offsets: dict[KafkaPartition, int] = error.args[0]
-        generation = self._generation
         for theirs, offset in offsets.items():
             name, partition = f"{theirs.topic}/{theirs.partition}", TopicPartition(*theirs)
             ends = partial(consumer.end_offsets, [theirs])
@@ -402,6 +401,15 @@ class KafkaSource(MemberSource):
             with suppress(IllegalStateError):  # It is being revoked.
                 self._consumer.seek(KafkaPartition(*partition), offset)
         super().seek(partition, offset)
+
+    def give_back(self, batch: RecordBatch) -> None:
+        """Say that nobody works on a batch, nor on those of its partition behind it: they are delivered again."""
+        partition, offset = batch.partition, batch.records[0].offset
+        if self._consumer is not None and self._is_in_flight(batch):
+            self._witnesses.lost_sight(partition)
+            with suppress(IllegalStateError):  # It is being revoked.
+                self._consumer.seek(KafkaPartition(*partition), offset)
+        super().give_back(batch)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver and fetch nothing of these until resumed."""

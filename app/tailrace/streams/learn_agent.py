@@ -210,12 +210,13 @@ class Term(Service):
         """Snapshot what was folded, then let go: also where there is no time for more than that."""
         parts = self._parts
         try:
-            if self._commands is not None:
-                await self._commands.stop()
-            await self._rest()
+            commands = [self._commands.stop()] if self._commands is not None else []
+            await asyncio.gather(self._rest(), *commands)
             await parts.writer.drain()
         finally:
             if self.is_live:
+                for task in self._futures:  # what serves from now on learns no more
+                    task.cancel()
                 self.is_live = False
                 parts.models.rest()
             parts.writer.give_up()

@@ -184,6 +184,10 @@ class Source(Service, ABC):
     def complete(self, batch: RecordBatch) -> None:
         """Say that everything produced for this batch is acknowledged (rule 2)."""
 
+    def give_back(self, batch: RecordBatch) -> None:
+        """Say that nobody works on a batch, nor on those of its partition behind it: they are delivered again."""
+        self.seek(batch.partition, batch.records[0].offset)
+
     @abstractmethod
     async def commit(self, commits: Mapping[TopicPartition, Commit]) -> bool:
         """Commit now; return False when it was refused because the assignment moved on (rule 5)."""

@@ -80,6 +80,17 @@ class MemberSource(Source):
         if completion.complete(batch) and (self._releasing or not had_room):
             self._progress.set()
 
+    def give_back(self, batch: RecordBatch) -> None:
+        """Say that nobody works on a batch, nor on those of its partition behind it: they are delivered again."""
+        if self._is_in_flight(batch):
+            for each in self._completions[batch.partition].give_back(batch):
+                self._delivered_s.pop(each, None)
+            self._progress.set()
+
+    def _is_in_flight(self, batch: RecordBatch) -> bool:
+        completion = self._completions.get(batch.partition)
+        return completion is not None and batch.generation == self._generation and completion.holds(batch)
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Deliver from this offset next; batches that were delivered before no longer count."""
         completion = self._completions.get(partition)
@@ -155,6 +166,7 @@ class MemberSource(Source):
         if not self._completions:
             return
         self._releasing, self._gave_up_s = True, perf_counter()
+        await self._give_up_regular_commit()
         try:
             async with asyncio.timeout(self.spec.revoke_timeout_s):
                 await asyncio.gather(self._told_revoked(), self._drained())
@@ -166,7 +178,6 @@ class MemberSource(Source):
                 self.spec.revoke_timeout_s,
             )
         finally:
-            await self._give_up_regular_commit()
             await self._commit_completed()
             self._generation += 1
             self._completions = {}

@@ -37,6 +37,7 @@ _IDLE_EVERY_MS = 1_000  # a quiet labels partition follows the scored watermark 
 _ROOMS_LOST = 2  # waiting rooms on disk that may fail one after the other before the disk is given up, or rested
 _PAUSES_S = (2.0, 4.0, 8.0, 16.0, 30.0)  # between tries to make a waiting room on a disk that takes none
 _ROWS_OF_DISK = 250  # of one training block, whose rows are read from disk: some milliseconds
+_LOOKS_APART_MS = 5_000  # what happened to a partition between two looks that are further apart is not known
 _LABELS_AT_ONCE = 100  # labels whose events are read from disk at once: some milliseconds
 _TICK_S = 0.1  # how often a quiet partition looks at what only time brings: idleness, commits, blocks without rows
 
@@ -74,6 +75,7 @@ class PartitionJoin(Service):
         self._join: LabelJoin | None = None
         self._quiet_since_ms = 0
         self._idle_from_ms = 0
+        self._looked_ms = 0
         self._rested = asyncio.Event()
         self._room: DiskRoom | None = None
         self._rooms_lost = 0
@@ -386,8 +388,10 @@ class PartitionJoin(Service):
         """Move a labels partition that has been quiet at its end for long enough."""
         join, _ = self._made
         clock_ms = self._parts.clock_ms()
-        if not self._source.hears(self._labels):  # labels may lie there, or wait at producers for their broker
-            self._quiet_since_ms = clock_ms
+        is_watched = clock_ms - self._looked_ms < _LOOKS_APART_MS  # a round may have waited an outage out
+        self._looked_ms = clock_ms
+        if not (is_watched and self._source.hears(self._labels)):
+            self._quiet_since_ms = clock_ms  # labels may lie there, or wait at producers for their broker
         if clock_ms < max(self._quiet_since_ms + self._parts.idle_after_ms, self._idle_from_ms):
             return False
         moved = join.idle(self._source.end_offset(self._labels) == join.labels_next)

@@ -144,7 +144,7 @@ class ScoreAgent(Service):
             if batch.generation != self.source.generation:
                 continue  # Of an older assignment (rule 4): whoever has the partition reads it again.
             if serving is None:
-                self.source.seek(batch.partition, batch.records[0].offset)  # not in flight any more, nor completed
+                self.source.give_back(batch)
                 continue
             sent = await self._score(batch, serving)
             self.add_future(self._finish(batch, sent))
