@@ -92,7 +92,5 @@ async def outcomes(scenario: Any) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for block in blocks:
         if isinstance(block, TrainingBlock):
-            counts.update(
-                {name: n for name, n in block.vector.counts.items() if name in ("joined", "implicit", "late")}
-            )
-    return dict(counts)
+            counts.update(block.vector.counts)
+    return {name: counts[name] for name in ("joined", "implicit", "late") if counts[name]}

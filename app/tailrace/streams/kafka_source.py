@@ -396,20 +396,21 @@ class KafkaSource(MemberSource):
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Deliver from this offset next."""
-        if self._consumer is not None and partition in self._completions:
-            self._witnesses.lost_sight(partition)
-            with suppress(IllegalStateError):  # It is being revoked.
-                self._consumer.seek(KafkaPartition(*partition), offset)
+        if partition in self._completions:
+            self._fetch_from(partition, offset)
         super().seek(partition, offset)
 
     def give_back(self, batch: RecordBatch) -> None:
         """Say that nobody works on a batch, nor on those of its partition behind it: they are delivered again."""
-        partition, offset = batch.partition, batch.records[0].offset
-        if self._consumer is not None and self._is_in_flight(batch):
+        if self._is_in_flight(batch):
+            self._fetch_from(batch.partition, batch.records[0].offset)
+        super().give_back(batch)
+
+    def _fetch_from(self, partition: TopicPartition, offset: int) -> None:
+        if self._consumer is not None:
             self._witnesses.lost_sight(partition)
             with suppress(IllegalStateError):  # It is being revoked.
                 self._consumer.seek(KafkaPartition(*partition), offset)
-        super().give_back(batch)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver and fetch nothing of these until resumed."""
