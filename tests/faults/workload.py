@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import heappop, heappush
+from itertools import cycle
 from random import Random
 from typing import NamedTuple
 
@@ -76,6 +77,9 @@ class Workload:
     _number: int = 0
     _due: list[tuple[int, int, Sent]] = field(default_factory=list)
     _recent: list[str] = field(default_factory=list)
+    # In turn: a short load, too, has each of them.
+    _bad_events: Iterator[tuple[str, bytes]] = field(default_factory=lambda: cycle(BAD_EVENTS))
+    _bad_labels: Iterator[tuple[str, bytes]] = field(default_factory=lambda: cycle(BAD_LABELS))
 
     def piece(self, events: int) -> list[Sent]:
         """Return the next events, and the labels that came due, in the order in which to send them."""
@@ -103,9 +107,9 @@ class Workload:
         self.now_ms += rng.randrange(0, 2 * self.step_ms + 1)
         luck = rng.random()
         if luck < 0.01:
-            yield Sent("events", rng.randrange(self.partitions), None, rng.choice(BAD_EVENTS)[1])
+            yield Sent("events", rng.randrange(self.partitions), None, next(self._bad_events)[1])
         elif luck < 0.02:
-            yield Sent("labels", rng.randrange(self.partitions), b"p", rng.choice(BAD_LABELS)[1])
+            yield Sent("labels", rng.randrange(self.partitions), b"p", next(self._bad_labels)[1])
         elif luck < 0.04 and self._recent:
             # An id again: at another time, which makes it repeated, as long as its first event is known.
             yield self._as_event(rng.choice(self._recent), self.now_ms - rng.randrange(0, 3_000))

@@ -4,7 +4,8 @@ import pytest
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import parse
-from tailrace.domain.status import Role
+from tailrace.domain.status import Role, RoleState
+from tailrace.wire.avro_codec import decode_status
 
 
 @pytest.fixture
@@ -68,6 +69,28 @@ async def test_a_stop_and_a_start_lose_nothing_and_repeat_nothing(scenario):
 
     assert 100 == len(learned_from)
     assert 100 == scenario.loop_of(second).models.live.counts.examples
+
+
+async def test_the_log_tells_that_all_runs_as_soon_as_the_probe_does(scenario):
+    first = await scenario.start()
+    events, labels = pairs(20, now_ms())
+    await scenario.user.events(*events)
+    await scenario.user.labels(*labels)
+    await until(lambda: scenario.learned(first) == 20, "every label is learned")
+    await scenario.stop(first)
+
+    await scenario.start()
+    ready_ms = now_ms()
+
+    async def told():
+        beats = [record for record in await scenario.user.read(scenario.domain.topics.status) if record.value]
+        roles = decode_status(beats[-1].value).roles if beats else ()
+        return bool(roles) and all(role.state == RoleState.RUNNING for role in roles) and beats[-1]
+
+    await until(told, "a heartbeat says that every role runs")
+    beat = await told()
+    assert beat.timestamp - ready_ms < 500
+    assert any(each.samples for each in decode_status(beat.value).quality)
 
 
 async def test_roles_apart_close_the_same_loop(kafka_scenario):

@@ -92,9 +92,8 @@ class RunningLoop:
     def give_voices(self, sources: Mapping[str, Source]) -> None:
         """Let the heartbeat tell about every role and the group member behind it."""
         assert self.heartbeat is not None, "a loop is composed before it is told about"
-        self.heartbeat.voices += [
-            Voice(report, sources[self.domain.group(role)]) for role, report in self.reports.items()
-        ]
+        for role, report in self.reports.items():
+            self.heartbeat.add(Voice(report, sources[self.domain.group(role)]))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
-"""Tells about this process on `<loop>.status` once a second, so that any fleet can be seen through the log alone."""
+"""Tells about this process on `<loop>.status`, so that any fleet can be seen through the log alone.
+
+Once a second, and as soon as a role is in another state: who is told by a probe that all is ready finds the same here.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +33,8 @@ from tailrace.streams.log import Outgoing, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.telemetry.recorder import Recorder
 from tailrace.wire.avro_codec import encode_status
+
+_APART_S = 0.1  # Between two heartbeats at least, however often states change.
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +79,31 @@ class Beating:
 
 
 class Heartbeat(Service):
-    """Sends a heartbeat a second, and a tombstone on leaving."""
+    """Sends heartbeats, and a tombstone on leaving."""
 
     def __init__(self, sink: Sink, topic: str, beating: Beating) -> None:
         super().__init__()
         self._sink = sink
         self._partition = TopicPartition(topic, 0)
         self._beating = beating
-        self.voices: list[Voice] = []
+        self._voices: list[Voice] = []
+        self._changed = asyncio.Event()
         self._oldest_ms: dict[TopicPartition, int] = {}
+
+    def add(self, voice: Voice) -> None:
+        """Tell about a role from now on."""
+        self._voices.append(voice)
+        voice.report.on_change = self._changed.set
 
     @Service.task
     async def _beat(self) -> None:
         while not self.should_stop:
+            self._changed.clear()
             picture = self.picture()
             self._record(picture)
             await self._send(encode_status(picture))
-            await self.sleep(HEARTBEAT_MS / 1_000)
+            await self.sleep(_APART_S)
+            await self.wait_first(self._changed.wait(), timeout=HEARTBEAT_MS / 1_000 - _APART_S)
 
     async def on_stop(self) -> None:
         """Say that this member has left, if that can still be said."""
@@ -106,7 +120,7 @@ class Heartbeat(Service):
             time_ms=made.now_ms(),
             started_ms=made.started_ms,
             pid=made.pid,
-            roles=tuple(self._role(voice) for voice in self.voices),
+            roles=tuple(self._role(voice) for voice in self._voices),
             counters=dict(made.recorder.counts),
             model=self._model(),
             quality=made.quality(),
@@ -119,7 +133,7 @@ class Heartbeat(Service):
 
     def _record(self, picture: MemberStatus) -> None:
         recorder = self._beating.recorder
-        for voice, role in zip(self.voices, picture.roles, strict=True):
+        for voice, role in zip(self._voices, picture.roles, strict=True):
             source = voice.source
             paused = Counter(partition.topic for partition in source.paused)
             held: Counter[str] = Counter()
