@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,27 @@ async def test_the_configured_form_takes_over_by_an_upgrade_and_not_by_a_restart
     x = {"a": 0.3, "b": -1.0}
     answered = ours.answer_many(ours.matrix_of([x])).proba[0, 0]
     assert np.isclose(answered, theirs.predict_proba_one(x)[True], rtol=1e-12)
+
+
+async def test_what_a_branch_runs_is_compiled_beside_what_serves(made, numba, monkeypatch):
+    threads = []
+    monkeypatch.setattr(FusedModel, "warm", lambda _model: threads.append(threading.current_thread()))
+    scenario = await made(champion=AUTO)
+    numba(scenario, is_there=False)
+    process, live = await begun(scenario)
+    await learn(scenario, process, 40)
+    assert not threads
+
+    await scenario.stop(process)
+    numba(scenario, is_there=True)
+    process, live = await begun(scenario)
+    threads.clear()  # the configured model's, at the start
+    upgraded = await tailrace(scenario, "upgrade", "--promote", "--why", "compiled")
+    assert 0 == upgraded.code, upgraded.err
+    await until(lambda: live.pointers.champion == scenario.domain.branch.lineage, "the compiled branch serves")
+
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_categories_with_a_list_are_compiled_as_rivers_columns(made, numba):

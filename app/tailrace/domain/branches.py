@@ -188,11 +188,16 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What folds one branch: its definition, a way to make its model, a codec of its states."""
+    """What folds one branch: its definition, a way to make its model, a codec of its states.
+
+    Attributes:
+        warm: Makes ready what the model runs; it may take seconds, once in a process.
+    """
 
     branch: Branch
     build_model: Callable[[], Any]
     codec: Codec
+    warm: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)

@@ -38,4 +38,4 @@ def compiled_kit(branch: Branch, spec: ModelSpec, contract: FeatureContract, tar
     def build() -> FusedModel:
         return FusedModel(plan, spec.build())
 
-    return Kit(branch, build, FusedCodec(build))
+    return Kit(branch, build, FusedCodec(build), lambda: build().warm())

@@ -73,6 +73,7 @@ class Fold:
         self._codec = codec
         self._kit_of = kit_of
         self._kits: dict[str, Kit | None] = {}
+        self._warm: set[str] = set()
 
     # Branches
 
@@ -86,6 +87,13 @@ class Fold:
         if lineage not in self._kits:
             self._kits[lineage] = self._kit_of(branch)
         return self._kits[lineage]
+
+    def warm(self, branch: Branch) -> None:
+        """Make ready what the model of a branch runs, once: call it in a thread where others are served meanwhile."""
+        kit = self.kit(branch)
+        if kit is not None and branch.lineage not in self._warm:
+            kit.warm()
+            self._warm.add(branch.lineage)
 
     def definition(self, branch: BranchState) -> Branch:
         """Return the definition of a branch that was made or restored here."""
@@ -266,7 +274,7 @@ class Fold:
         return self.restore_branches(parts, only=champion).get(champion) if champion in definitions else None
 
     def restore_branches(self, parts: Mapping[str, bytes], only: str | None = None) -> dict[str, BranchState]:
-        """Return the branches of a snapshot or publication that this process can fold, by lineage.
+        """Return the branches of a snapshot or publication that this process can fold, by lineage, ready to answer.
 
         Args:
             only: The lineage of the only one that is asked for.
@@ -280,6 +288,7 @@ class Fold:
             kit = self.kit(definition) if only in {None, lineage} else None
             if kit is None:
                 continue
+            self.warm(definition)
             name = part_name(lineage)
             if name not in parts:
                 raise unusable("state", f"part {name}")

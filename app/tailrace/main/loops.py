@@ -22,7 +22,6 @@ from tailrace.domain.join import JoinLimits, JoinSpec
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.codec import StateCodec
 from tailrace.domain.models.expression import is_function
-from tailrace.domain.models.fused import FusedModel
 from tailrace.domain.models.spec import ModelSpec, branch_of, library_versions, loop_lineage
 from tailrace.domain.positions import Position
 from tailrace.domain.state import skeletons
@@ -137,9 +136,8 @@ class LoopDomain:
     def warm(self) -> None:
         """Compile the configured model where it is one that is compiled; it takes seconds, once for each version."""
         kit = self.kit_of(self.branch)
-        model = None if kit is None else kit.build_model()
-        if isinstance(model, FusedModel):
-            model.warm()
+        if kit is not None:
+            kit.warm()
 
     def branch_with(
         self, spec: ModelSpec, *, start: Position = 0, drop: Filter | None = None, is_compiled: bool = False

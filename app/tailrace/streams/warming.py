@@ -85,6 +85,7 @@ class Warming:
             ContractError: This process cannot fold the branch.
             WarmingFailed: Its filter speaks of what is not in the log yet.
         """
+        await asyncio.to_thread(self._fold.warm, branch)
         state = None if fresh else await self._restored(branch)
         if state is None:
             state = self._fold.begin()
