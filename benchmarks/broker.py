@@ -13,6 +13,8 @@ from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+_AS_SHIPPED = {"num.network.threads": "3", "num.io.threads": "8", "background.threads": "10"}
+
 
 def launcher() -> ModuleType:
     """Load the launcher of the broker, which is a script and no part of a package."""
@@ -26,10 +28,10 @@ def launcher() -> ModuleType:
 
 @contextlib.contextmanager
 def broker(launch: ModuleType) -> Iterator[str]:
-    """Run a broker in a folder of its own; give its address."""
+    """Run a broker in a folder of its own, with the threads and the Java of Kafka's own files; give its address."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-kafka-") as folder:
         say("starting Apache Kafka")
-        running = launch.Broker(folder)
+        running = launch.Broker(folder, settings=_AS_SHIPPED, java=launch.KAFKA_JAVA)
         try:
             yield running.start().bootstrap
         finally:

@@ -14,6 +14,7 @@ class Load:
         rate: Events a second.
         seconds: Measured, after `warm_s` at the same rate.
         label_after_s: How long after its event a label is sent.
+        linger_ms: How long the client gathers records for one request.
         values: A file of lines, each an event without its first two fields, a tab, and its target as JSON.
         out: Where the rows are written.
     """
@@ -28,6 +29,7 @@ class Load:
     values: str
     out: str
     label_after_s: float = 0.2
+    linger_ms: float = 0.0
 
     def text(self) -> str:
         """Return it as the argument."""

@@ -1,7 +1,7 @@
 """Sends events at a steady rate, their labels a moment later, and notes when each was answered and from which state.
 
 Runs in the environment of the clients: librdkafka waits for nothing where linger is 0, so what is measured is the
-contender and the broker. Its argument is a `Load` as JSON; it writes rows to `Load.out` and ends.
+contender and the broker; where it is more, that is part of each latency. Its argument is a `Load` as JSON; it writes rows to `Load.out` and ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Probe:
         self._values = [line.split(b"\t") for line in Path(load.values).read_bytes().splitlines()]
         self._stopping = threading.Event()
         common = {"bootstrap.servers": load.bootstrap}
-        self._producer = Producer({**common, "linger.ms": 0, "queue.buffering.max.messages": 1_000_000})
+        self._producer = Producer({**common, "linger.ms": load.linger_ms, "queue.buffering.max.messages": 1_000_000})
         self._consumer = Consumer({**common, "group.id": "probe", "enable.auto.commit": False, "fetch.wait.max.ms": 10})
         self._consumer.assign([TopicPartition(load.predictions, 0, 0)])
 

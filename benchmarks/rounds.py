@@ -23,6 +23,7 @@ from benchmarks.topics import Inputs, fill
 
 _SECONDS_PER_EVENT = 0.003  # slower than this, a contender is stuck
 _SHORT = 10  # the part of the examples that slow contenders are given is one of so many
+_WARM_RUNS = 3  # until Java has compiled what the broker does often
 _REFOLDED = 5  # times the examples of the rounds, so that a compiled fold runs for a while
 _QUICK_REFOLDED = 2
 
@@ -106,7 +107,8 @@ class Rounds:
                 self.event_bytes = made.event_bytes
         say("warming up the broker")
         if (first := next((each for each in contenders if self._key(each) in self._inputs), None)) is not None:
-            await run(first, bootstrap, self._inputs[self._key(first)], self._within_s(self.plan.events))
+            for _ in range(_WARM_RUNS):
+                await run(first, bootstrap, self._inputs[self._key(first)], self._within_s(self.plan.events))
 
     def _key(self, contender: Contender) -> tuple[int, int]:
         count = max(1, self.plan.events // _SHORT) if contender.is_short else self.plan.events

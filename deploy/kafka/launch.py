@@ -112,11 +112,22 @@ class Seat(NamedTuple):
     voters: Sequence[int] = ()
 
 
+SMALL_JAVA = ("-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+"""Starts quickly and is small, for tests; under load it stops for some 10 ms, twice a second, to collect garbage."""
+
+KAFKA_JAVA = (
+    *("-server", "-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+    *("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"),
+)
+"""What `kafka-server-start.sh` gives to Java."""
+
+
 class Broker:
     """One broker in one folder; a second start of the same folder has the same address and data.
 
     Args:
         settings: Added to `server.properties`; they win over ours.
+        java: Options of its Java.
         outlives: It goes on when its launcher is gone.
         front: The port of a TCP proxy on 127.0.0.1, which is to connect to `front_address`. Clients that come through
             it are told its address for whatever they ask next, and so stay on it; those of `bootstrap` are not.
@@ -127,11 +138,13 @@ class Broker:
         folder: str | Path,
         *,
         settings: dict[str, str] | None = None,
+        java: Sequence[str] = SMALL_JAVA,
         outlives: bool = False,
         front: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._settings = settings or {}
+        self._java = java
         self._outlives = outlives
         self._front = front
         self._front_port: int | None = None
@@ -206,7 +219,7 @@ class Broker:
         if (self.folder / "data" / "meta.properties").exists():
             return
         properties = str(self.folder / "server.properties")
-        command = _java("kafka.tools.StorageTool", "format", "-t", self._seat.cluster_id, "-c", properties)
+        command = _java(SMALL_JAVA, "kafka.tools.StorageTool", "format", "-t", self._seat.cluster_id, "-c", properties)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LaunchError(f"Kafka could not format {self.folder}: {done.stdout}{done.stderr}")
@@ -215,7 +228,7 @@ class Broker:
         """Start its process and do not wait until it answers."""
         with (self.folder / "broker.log").open("ab") as output:
             self._process = subprocess.Popen(
-                _java("kafka.Kafka", str(self.folder / "server.properties")),
+                _java(self._java, "kafka.Kafka", str(self.folder / "server.properties")),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -408,8 +421,7 @@ def _addresses(ports: dict[str, int]) -> str:
     return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
-def _java(main: str, *arguments: str) -> list[str]:
-    options = ["-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
+def _java(options: Sequence[str], main: str, *arguments: str) -> list[str]:
     logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.yaml'}"
     return ["java", *options, logging, "-cp", f"{CACHE / 'libs'}/*", main, *arguments]
 
