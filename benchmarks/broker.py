@@ -28,7 +28,7 @@ def launcher() -> ModuleType:
 
 @contextlib.contextmanager
 def broker(launch: ModuleType) -> Iterator[str]:
-    """Run a broker in a folder of its own, with the threads and the Java of Kafka's own files; give its address."""
+    """Run a broker in a folder of its own, with Kafka's own heap, collector and numbers of threads; give its address."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-kafka-") as folder:
         say("starting Apache Kafka")
         running = launch.Broker(folder, settings=_AS_SHIPPED, java=launch.KAFKA_JAVA)

@@ -1,7 +1,8 @@
 """Sends events at a steady rate, their labels a moment later, and notes when each was answered and from which state.
 
 Runs in the environment of the clients: librdkafka waits for nothing where linger is 0, so what is measured is the
-contender and the broker; where it is more, that is part of each latency. Its argument is a `Load` as JSON; it writes rows to `Load.out` and ends.
+contender and the broker; where linger is more, it is part of each latency. Its argument is a `Load` as JSON; it writes
+rows to `Load.out` and ends.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ def circumstances(setting: Setting) -> list[str]:
     )
     where = (
         f"{machine['cores']} cores, {kind} ({machine['processor']}), Python {machine['python']}, Apache Kafka "
-        f"{machine['kafka']} on the same cores."
+        f"{machine['kafka']} on the same cores "
+        "(G1, 1 GB)."
     )
     return [said, f"{where} {setting.remark}".rstrip()]
 

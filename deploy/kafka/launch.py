@@ -113,13 +113,14 @@ class Seat(NamedTuple):
 
 
 SMALL_JAVA = ("-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
-"""Starts quickly and is small, for tests; under load it stops for some 10 ms, twice a second, to collect garbage."""
+"""Starts quickly and is small, for tests: its code is not optimised, and under load it stops for 10 ms twice a second."""
 
 KAFKA_JAVA = (
     *("-server", "-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
     *("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"),
+    "-XX:+ExitOnOutOfMemoryError",
 )
-"""What `kafka-server-start.sh` gives to Java."""
+"""Heap and collector as `kafka-server-start.sh` and `kafka-run-class.sh` set them."""
 
 
 class Broker:

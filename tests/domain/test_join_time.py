@@ -325,6 +325,19 @@ def test_at_the_bound_events_wait_for_the_marks_of_other_partitions() -> None:
     assert join.paused_inputs() == PausedInputs(scored=True, labels=False)
 
 
+def test_an_input_is_ahead_when_it_is_further_in_time_than_the_other_one_by_more_than_the_horizon() -> None:
+    join = LabelJoin(make_join_spec())
+    horizon_ms = join.spec.times.horizon_ms
+    join.on_label(make_label("a", time_ms=1_000), home=0)
+
+    join.on_scored(0, make_scored_block(("a", 1_000 + horizon_ms)))
+    assert join.inputs_ahead() == PausedInputs(scored=False, labels=False)
+    join.on_scored(1, make_scored_block(("b", 1_001 + horizon_ms)))
+    assert join.inputs_ahead() == PausedInputs(scored=True, labels=False)
+    join.on_label(make_label("b", time_ms=1_002 + 2 * horizon_ms, offset=1), home=0)
+    assert join.inputs_ahead() == PausedInputs(scored=False, labels=True)
+
+
 def _with_passed_events(*rows: tuple[str, int], implicit: float | None = None, max_rows: int = 500) -> LabelJoin:
     """Return a join that both watermarks have taken past the horizon of all these events."""
     join = LabelJoin(make_join_spec(implicit=implicit, limits=make_limits(max_rows=max_rows)))

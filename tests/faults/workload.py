@@ -77,7 +77,7 @@ class Workload:
     _number: int = 0
     _due: list[tuple[int, int, Sent]] = field(default_factory=list)
     _recent: list[str] = field(default_factory=list)
-    # In turn: a short load, too, has each of them.
+    # In turn: as many bad ones as there are kinds are one of each.
     _bad_events: Iterator[tuple[str, bytes]] = field(default_factory=lambda: cycle(BAD_EVENTS))
     _bad_labels: Iterator[tuple[str, bytes]] = field(default_factory=lambda: cycle(BAD_LABELS))
 

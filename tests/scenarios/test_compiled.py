@@ -11,6 +11,7 @@ from tests.scenarios.commanding import accepted, bare, learn, tailrace
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.branches import COMPILED
+from tailrace.domain.learning import Fold
 from tailrace.domain.models.fused import FusedModel
 from tailrace.main import LoopDomain, compiling
 from tailrace.opening import open_trust
@@ -94,24 +95,34 @@ async def test_the_configured_form_takes_over_by_an_upgrade_and_not_by_a_restart
 
 
 async def test_what_a_branch_runs_is_compiled_beside_what_serves(made, numba, monkeypatch):
-    threads = []
-    monkeypatch.setattr(FusedModel, "warm", lambda _model: threads.append(threading.current_thread()))
+    compiled, threads = FusedModel.warm, {}
+
+    def warm(fold, *branches):
+        threads.setdefault(id(fold), []).append(threading.current_thread())
+        warm_really(fold, *branches)
+
+    warm_really = Fold.warm
+    monkeypatch.setattr(Fold, "warm", warm)
     scenario = await made(champion=AUTO)
     numba(scenario, is_there=False)
     process, live = await begun(scenario)
     await learn(scenario, process, 40)
-    assert not threads
-
     await scenario.stop(process)
+
     numba(scenario, is_there=True)
+    threads.clear()
     process, live = await begun(scenario)
-    threads.clear()  # the configured model's, at the start
+    (own,) = threads  # the worker's fold: it has restored
+    warmed = []
+    monkeypatch.setattr(FusedModel, "warm", lambda model: (warmed.append(threading.current_thread()), compiled(model)))
     upgraded = await tailrace(scenario, "upgrade", "--promote", "--why", "compiled")
     assert 0 == upgraded.code, upgraded.err
     await until(lambda: live.pointers.champion == scenario.domain.branch.lineage, "the compiled branch serves")
+    await learn(scenario, process, 10, first=100)
 
-    assert threads
-    assert threading.main_thread() not in threads
+    assert len(threads[own]) > 1
+    assert set(threads[own]) & set(warmed)
+    assert threading.main_thread() not in {*threads[own], *warmed}
 
 
 async def test_categories_with_a_list_are_compiled_as_rivers_columns(made, numba):

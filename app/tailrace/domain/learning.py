@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -88,12 +89,14 @@ class Fold:
             self._kits[lineage] = self._kit_of(branch)
         return self._kits[lineage]
 
-    def warm(self, branch: Branch) -> None:
-        """Make ready what the model of a branch runs, once: call it in a thread where others are served meanwhile."""
-        kit = self.kit(branch)
-        if kit is not None and branch.lineage not in self._warm:
-            kit.warm()
-            self._warm.add(branch.lineage)
+    def warm(self, *branches: Branch) -> None:
+        """Make ready what the models of branches run, once: call it in a thread where others are served meanwhile."""
+        for branch in branches:
+            kit = self.kit(branch)
+            if kit is not None and branch.lineage not in self._warm:
+                with suppress(OSError):  # It is ready, and only not kept for the next process.
+                    kit.warm()
+                self._warm.add(branch.lineage)
 
     def definition(self, branch: BranchState) -> Branch:
         """Return the definition of a branch that was made or restored here."""
@@ -274,7 +277,7 @@ class Fold:
         return self.restore_branches(parts, only=champion).get(champion) if champion in definitions else None
 
     def restore_branches(self, parts: Mapping[str, bytes], only: str | None = None) -> dict[str, BranchState]:
-        """Return the branches of a snapshot or publication that this process can fold, by lineage, ready to answer.
+        """Return the branches of a snapshot or publication that this process can fold, by lineage.
 
         Args:
             only: The lineage of the only one that is asked for.
@@ -288,7 +291,6 @@ class Fold:
             kit = self.kit(definition) if only in {None, lineage} else None
             if kit is None:
                 continue
-            self.warm(definition)
             name = part_name(lineage)
             if name not in parts:
                 raise unusable("state", f"part {name}")

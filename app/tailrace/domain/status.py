@@ -1,6 +1,6 @@
 """One immutable picture of a loop, for CLI, API and console.
 
-Every process tells about itself once a second (`MemberStatus`, the heartbeat on `<loop>.status`); whoever wants to
+Every process tells about itself at least once a second (`MemberStatus`, the heartbeat on `<loop>.status`); whoever wants to
 see the loop puts the last heartbeats together (`verdicts.picture` → `LoopStatus`). Nothing in it is a feature, a
 target or an id of a record.
 """
@@ -17,7 +17,7 @@ from tailrace.domain.positions import Position
 from tailrace.domain.proof import Digests, ProofStatus
 
 HEARTBEAT_MS: Final = 1_000
-"""How often a member tells about itself."""
+"""Between two heartbeats of a member, at most."""
 
 
 class Role(StrEnum):

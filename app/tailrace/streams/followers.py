@@ -303,6 +303,7 @@ async def built_beside(fold: Fold, index: SnapshotIndex, configured: Branch) -> 
             bodies = await index.load(manifest)
             for branch in (await asyncio.to_thread(fold.restore_branches, bodies)).values():
                 if fold.definition(branch).model == configured.model:
+                    await asyncio.to_thread(fold.warm, fold.definition(branch))
                     return serving_of(branch, manifest.position, manifest.log_id)
         except (SnapshotRefused, CodecError) as refusal:
             log.warning("branch refused, another one is tried", why=str(refusal))
@@ -327,4 +328,5 @@ def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:
             "the branch that serves is of other libraries, features or code than this process has; what served before "
             "goes on. Start this process with the versions of the learner",
         )
+    fold.warm(fold.definition(branch))
     return branch

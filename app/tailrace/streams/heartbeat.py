@@ -1,6 +1,7 @@
 """Tells about this process on `<loop>.status`, so that any fleet can be seen through the log alone.
 
-Once a second, and as soon as a role is in another state: who is told by a probe that all is ready finds the same here.
+Once a second, and when a role is in another state: who is told by a probe that all is ready finds the same here a tenth
+of a second later.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from tailrace.domain.errors import LogError
@@ -53,8 +54,9 @@ class KafkaAdmin(Admin):
 
     async def describe(self, names: Iterable[str]) -> Mapping[str, TopicState]:
         """Return the state of those topics that exist."""
-        shapes = await self._shapes()
-        wanted = [name for name in names if name in shapes]
+        asked = list(names)
+        shapes = await self._shapes(asked)
+        wanted = [name for name in asked if name in shapes]
         settings = await self._settings(wanted, _SET_ANYWHERE)
         return {name: TopicState(name, *shapes[name], settings[name]) for name in wanted}
 
@@ -118,7 +120,7 @@ class KafkaAdmin(Admin):
             self._raise_for(topic, code, None, allowed=(UnknownTopicOrPartitionError.errno,))
 
         async def gone() -> bool:
-            return name not in await self._shapes()
+            return name not in await self._shapes([name])
 
         await self._becomes(gone, f"that {name} is gone")
 
@@ -129,7 +131,7 @@ class KafkaAdmin(Admin):
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has; 0 when it does not exist."""
-        shape = (await self._shapes()).get(topic)
+        shape = (await self._shapes([topic])).get(topic)
         return shape[0] if shape else 0
 
     async def limits_of(self, topic: str) -> tuple[int, int] | None:
@@ -175,9 +177,15 @@ class KafkaAdmin(Admin):
                 self._client = client
             return self._client
 
-    async def _shapes(self) -> dict[str, tuple[int, int]]:
-        """Return partitions and replication of every topic. Asking for all creates none by mistake."""
-        topics: list[Any] = await self._call("list topics", lambda client: client.describe_topics())
+    async def _shapes(self, names: list[str]) -> dict[str, tuple[int, int]]:
+        """Return partitions and replication of those of the topics that exist."""
+
+        async def ask(client: AIOKafkaAdminClient) -> Any:
+            # `describe_topics` lets a broker that may create topics create what does not exist.
+            question = MetadataRequest(names, allow_auto_topic_creation=False)
+            return await client._send_request(question)  # noqa: SLF001
+
+        topics: list[Any] = (await self._call("describe topics", ask)).to_object()["topics"]
         return {
             topic["topic"]: (
                 len(topic["partitions"]),
@@ -210,7 +218,7 @@ class KafkaAdmin(Admin):
     async def _are_visible(self, partitions: Mapping[str, int]) -> None:
         # A broker answers for a topic a moment after the controller has made it.
         async def visible() -> bool:
-            shapes = await self._shapes()
+            shapes = await self._shapes(list(partitions))
             return all(shapes.get(name, (0, 0))[0] >= count for name, count in partitions.items())
 
         await self._becomes(visible, "new topics or partitions")

@@ -136,7 +136,8 @@ class KafkaReader(Reader):
         except BaseException:
             await self._close(consumer)
             raise
-        consumer.unsubscribe()
+        # Not `consumer.unsubscribe()`: it makes aiokafka ask for every topic of the cluster.
+        consumer._subscription.unsubscribe()  # noqa: SLF001
         if len(self._idle) < MAX_IDLE_CONSUMERS and not self.should_stop:
             self._idle.append(consumer)
         else:

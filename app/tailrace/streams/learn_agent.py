@@ -350,6 +350,7 @@ class Term(Service):
                 return
             if self._parts.fold.missing(self._state):  # its admission was on its way when the state was restored
                 await self._keeper().hold_missing(self._state)
+                self._parts.report.set(RoleState.RUNNING)
             await self._parts.writer.if_due(self._state)
         while self._inbox and not self.should_stop:
             batch = self._inbox[0]

@@ -16,13 +16,13 @@ import structlog
 from mode import Service
 
 from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost, WaitingRoomError
-from tailrace.domain.join import JoinLimits, LabelJoin
+from tailrace.domain.join import JoinLimits, LabelJoin, PausedInputs
 from tailrace.domain.positions import offset_of, row_of
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of, value_of
 from tailrace.streams.join_writer import JoinParts, JoinWriter
-from tailrace.streams.log import Record, RecordBatch, Source
+from tailrace.streams.log import Record, RecordBatch, Source, TopicPartition
 from tailrace.streams.sizes import read_bytes
 from tailrace.wire.avro_codec import decode_scored
 from tailrace.wire.partitioner import partitions_of
@@ -412,18 +412,33 @@ class PartitionJoin(Service):
 
     async def _bound_memory(self) -> None:
         join, _ = self._made
-        paused = join.paused_inputs()
-        is_held, can_move = any(paused), self._parts.keeping.folders is not None and self._rooms_lost <= _ROOMS_LOST
-        if is_held and can_move and not self._is_on_disk:
+        held, resting = join.paused_inputs(), self._resting(join)
+        is_held, can_move = any(held), self._parts.keeping.folders is not None and self._rooms_lost <= _ROOMS_LOST
+        if is_held and can_move and not self._is_on_disk and not any(resting):
             await self._move_to_disk()
             return
         if is_held == (not self.why):
             self._now(RoleState.RUNNING, self._held() if is_held else "")
-        for partition, is_paused in ((self._scored, paused.scored), (self._labels, paused.labels)):
+        for partition, is_paused in (
+            (self._scored, held.scored or resting.scored),
+            (self._labels, held.labels or resting.labels),
+        ):
             if is_paused:
                 self._source.pause((partition,))
             else:
                 self._source.resume((partition,))
+
+    def _resting(self, join: LabelJoin) -> PausedInputs:
+        """Return the input that is far ahead in time of the other one, while that one has a backlog to be read first."""
+        ahead = join.inputs_ahead()
+        return PausedInputs(
+            scored=ahead.scored and self._has_more(self._labels, join.labels_next),
+            labels=ahead.labels and self._has_more(self._scored, offset_of(join.scored_next)),
+        )
+
+    def _has_more(self, partition: TopicPartition, read_to: int) -> bool:
+        end = self._source.end_offset(partition)
+        return end is not None and read_to < end
 
     def _held(self) -> str:
         join, _ = self._made

@@ -95,11 +95,16 @@ class Restoring:
     async def _state_of(self, manifest: Manifest) -> LoopState:
         await self._check_log(manifest)
         bodies = await self._index.load(manifest)
-        state = await asyncio.to_thread(self._fold.restore, bodies)
+        state = await asyncio.to_thread(self._restored, bodies)
         if state.position != manifest.position:
             raise SnapshotRefused(
                 "position", f"the state ends at {show(state.position)}, its manifest says {show(manifest.position)}"
             )
+        return state
+
+    def _restored(self, bodies: Mapping[str, bytes]) -> LoopState:
+        state = self._fold.restore(bodies)
+        self._fold.warm(*map(self._fold.definition, state.branches.values()))
         return state
 
     async def _check_log(self, manifest: Manifest) -> None:

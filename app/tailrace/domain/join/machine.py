@@ -279,6 +279,15 @@ class LabelJoin:
             scored=state.scored_watermark > state.heard(), labels=state.labels_watermark > state.scored_watermark
         )
 
+    def inputs_ahead(self) -> PausedInputs:
+        """Say which input is ahead of the other one by more than the horizon.
+
+        Where the other one has more to give, reading on decides nothing sooner and only fills what waits.
+        """
+        state = self._state
+        ahead_ms, horizon_ms = state.scored_watermark - state.labels_watermark, self.spec.times.horizon_ms
+        return PausedInputs(scored=ahead_ms > horizon_ms, labels=-ahead_ms > horizon_ms)
+
     # Batches
 
     def _close(self) -> Batch:
