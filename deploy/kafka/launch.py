@@ -113,7 +113,7 @@ class Seat(NamedTuple):
 
 
 SMALL_JAVA = ("-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
-"""Starts quickly and is small, for tests: its code is not optimised, and under load it stops for 10 ms twice a second."""
+"""Small and quick to start, for tests: its code is not optimised, and under load it stops twice a second for 10 ms."""
 
 KAFKA_JAVA = (
     *("-server", "-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),

@@ -1,8 +1,8 @@
 """One immutable picture of a loop, for CLI, API and console.
 
-Every process tells about itself at least once a second (`MemberStatus`, the heartbeat on `<loop>.status`); whoever wants to
-see the loop puts the last heartbeats together (`verdicts.picture` → `LoopStatus`). Nothing in it is a feature, a
-target or an id of a record.
+Every process tells about itself at least once a second (`MemberStatus`, the heartbeat on `<loop>.status`); whoever
+wants to see the loop puts the last heartbeats together (`verdicts.picture` → `LoopStatus`). Nothing in it is a
+feature, a target or an id of a record.
 """
 
 from __future__ import annotations

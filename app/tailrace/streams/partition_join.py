@@ -429,7 +429,7 @@ class PartitionJoin(Service):
                 self._source.resume((partition,))
 
     def _resting(self, join: LabelJoin) -> PausedInputs:
-        """Return the input that is far ahead in time of the other one, while that one has a backlog to be read first."""
+        """Return the input that is far ahead in time while the other one has a backlog, which is read first."""
         ahead = join.inputs_ahead()
         return PausedInputs(
             scored=ahead.scored and self._has_more(self._labels, join.labels_next),

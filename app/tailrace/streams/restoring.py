@@ -7,7 +7,7 @@ should be. What cannot be restored is folded again from the log's start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
