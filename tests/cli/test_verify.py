@@ -10,6 +10,8 @@ import pytest
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, write_config
 
+from tailrace.domain.positions import parse
+
 
 def training_table(file: sqlite3.Connection) -> str:
     (topic_id,) = file.execute("SELECT id FROM topics WHERE name = 'phishing.training'").fetchone()
@@ -46,7 +48,9 @@ def test_another_log_than_the_one_that_was_folded_ends_with_1(run: Run, ran_loop
     assert (1, False) == (ran.code, told["equal"])
     assert told["digest"] != told["snapshot_digest"]
     assert "the digests of loop differ from those of " in told["problem"]
-    assert ("0:0", told["end"]) == (told["difference"]["equal_to"], told["difference"]["at"])
+    assert "0:0" == told["difference"]["equal_to"]
+    # Of the first snapshot that came to something else; on a slow machine there is one before the last.
+    assert parse("0:0") < parse(told["difference"]["at"]) <= parse(told["end"])
 
 
 def test_a_log_that_ends_before_the_snapshot_ends_with_1(run: Run, ran_loop: RanLoop):
