@@ -325,16 +325,32 @@ def test_at_the_bound_events_wait_for_the_marks_of_other_partitions() -> None:
     assert join.paused_inputs() == PausedInputs(scored=True, labels=False)
 
 
-def test_an_input_is_ahead_when_it_is_further_in_time_than_the_other_one_by_more_than_the_horizon() -> None:
-    join = LabelJoin(make_join_spec())
+def test_events_that_fill_half_of_what_may_wait_are_ahead_when_they_are_so_by_more_than_the_horizon() -> None:
+    join = LabelJoin(make_join_spec(limits=make_limits(max_waiting=2)))
     horizon_ms = join.spec.times.horizon_ms
     join.on_label(make_label("a", time_ms=1_000), home=0)
 
-    join.on_scored(0, make_scored_block(("a", 1_000 + horizon_ms)))
-    assert join.inputs_ahead() == PausedInputs(scored=False, labels=False)
-    join.on_scored(1, make_scored_block(("b", 1_001 + horizon_ms)))
+    join.on_scored(0, make_scored_block(("b", 1_001 + horizon_ms)))
     assert join.inputs_ahead() == PausedInputs(scored=True, labels=False)
-    join.on_label(make_label("b", time_ms=1_002 + 2 * horizon_ms, offset=1), home=0)
+    join.on_label(make_label("c", time_ms=1_001, offset=1), home=0)
+    assert join.inputs_ahead() == PausedInputs(scored=False, labels=False)
+
+
+def test_events_that_are_far_ahead_are_read_on_while_few_wait() -> None:
+    join = LabelJoin(make_join_spec(limits=make_limits(max_waiting=6)))
+    join.on_label(make_label("a", time_ms=1_000), home=0)
+
+    join.on_scored(0, make_scored_block(("b", 1_001 + join.spec.times.horizon_ms)))
+
+    assert join.inputs_ahead() == PausedInputs(scored=False, labels=False)
+
+
+def test_early_labels_that_fill_half_of_what_may_are_ahead_when_they_are_so_by_more_than_the_horizon() -> None:
+    join = LabelJoin(make_join_spec(limits=make_limits(max_early=2)))
+    join.on_scored(0, make_scored_block(("a", 1_000)))
+
+    join.on_label(make_label("b", time_ms=1_001 + join.spec.times.horizon_ms), home=0)
+
     assert join.inputs_ahead() == PausedInputs(scored=False, labels=True)
 
 

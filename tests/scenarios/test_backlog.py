@@ -1,4 +1,4 @@
-"""What an outage left is read in the order of its time: a join does not fill up with events whose labels are there."""
+"""What an outage left fills no waiting room: a join does not fill up with events whose labels are there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tailrace.streams.log import SourceSpec
 
 COUNT = 6_000
 STEP_MS = 20
+MOST = 4_000
 
 
-async def test_events_are_not_read_further_ahead_of_their_labels_than_the_horizon(made_on_both, monkeypatch):
-    """Fails when the join reads every event that is scored before the first labels: then all of them wait."""
+async def test_events_whose_labels_are_there_do_not_go_to_disk(made_on_both, monkeypatch):
+    """Fails when the join reads all that is scored before the first labels: then they wait, all of them, on disk."""
     monkeypatch.setattr(composition, "SourceSpec", partial(SourceSpec, max_records=10))
-    scenario = await made_on_both(horizon="10s")
+    scenario = await made_on_both(horizon="10s", disorder="1s", join={"max_waiting": MOST})
     begin_ms = now_ms() - COUNT * STEP_MS
     events, labels = zip(*(example_of(number, begin_ms + number * STEP_MS) for number in range(COUNT)), strict=True)
     await scenario.user.events(*events)
@@ -36,4 +37,5 @@ async def test_events_are_not_read_further_ahead_of_their_labels_than_the_horizo
         return scenario.learned(process) == COUNT
 
     await until(is_learned, "every label is learned", 60.0)
-    assert held < COUNT / 2 + 1_000  # ids are remembered for the disorder, too: 70 s, of the 120 that there are
+    assert held < MOST
+    assert not (scenario.settings.folder / "waiting").exists()

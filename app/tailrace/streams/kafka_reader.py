@@ -1,5 +1,7 @@
 """Reads ranges of Kafka topics without a group."""
 
+# ruff: noqa: SLF001 - an idle consumer lets go of its topics without asking for those of the whole cluster.
+
 from __future__ import annotations
 
 import asyncio
@@ -69,6 +71,8 @@ class KafkaReader(Reader):
         theirs = [KafkaPartition(*partition) for partition in partitions]
         async with self._consumer() as consumer:
             try:
+                for topic in {each.topic for each in theirs}:
+                    await consumer._client.add_topic(topic)
                 first = await consumer.beginning_offsets(theirs)
                 end = await consumer.end_offsets(theirs)
             except KafkaError as error:
@@ -136,8 +140,9 @@ class KafkaReader(Reader):
         except BaseException:
             await self._close(consumer)
             raise
-        # Not `consumer.unsubscribe()`: it makes aiokafka ask for every topic of the cluster.
-        consumer._subscription.unsubscribe()  # noqa: SLF001
+        # Not `consumer.unsubscribe()`: it makes aiokafka ask at once for every topic of the cluster.
+        consumer._subscription.unsubscribe()
+        consumer._client._topics = set()  # else it asks for them by name now and then, which creates what was deleted
         if len(self._idle) < MAX_IDLE_CONSUMERS and not self.should_stop:
             self._idle.append(consumer)
         else:
@@ -173,6 +178,7 @@ class KafkaReader(Reader):
         theirs = KafkaPartition(*partition)
 
         async def ask() -> Range:
+            await consumer._client.add_topic(partition.topic)
             first = await consumer.beginning_offsets([theirs])
             end = await consumer.end_offsets([theirs])
             return Range(first[theirs], end[theirs])

@@ -414,7 +414,9 @@ class PartitionJoin(Service):
         join, _ = self._made
         held, resting = join.paused_inputs(), self._resting(join)
         is_held, can_move = any(held), self._parts.keeping.folders is not None and self._rooms_lost <= _ROOMS_LOST
-        if is_held and can_move and not self._is_on_disk and not any(resting):
+        # One that rests soon reads on, and frees memory; unless the other one is held by the mark of another partition.
+        is_soon_over = resting.scored or (resting.labels and not held.scored)
+        if is_held and can_move and not self._is_on_disk and not is_soon_over:
             await self._move_to_disk()
             return
         if is_held == (not self.why):
@@ -429,7 +431,7 @@ class PartitionJoin(Service):
                 self._source.resume((partition,))
 
     def _resting(self, join: LabelJoin) -> PausedInputs:
-        """Return the input that is far ahead in time while the other one has a backlog, which is read first."""
+        """Return the input that is far ahead in time while the other one has a backlog that can be read first."""
         ahead = join.inputs_ahead()
         return PausedInputs(
             scored=ahead.scored and self._has_more(self._labels, join.labels_next),
@@ -438,7 +440,7 @@ class PartitionJoin(Service):
 
     def _has_more(self, partition: TopicPartition, read_to: int) -> bool:
         end = self._source.end_offset(partition)
-        return end is not None and read_to < end
+        return end is not None and read_to < end and self._source.hears(partition)
 
     def _held(self) -> str:
         join, _ = self._made

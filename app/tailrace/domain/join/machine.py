@@ -280,13 +280,17 @@ class LabelJoin:
         )
 
     def inputs_ahead(self) -> PausedInputs:
-        """Say which input is ahead of the other one by more than the horizon.
+        """Say which input may rest while the other one has more to give: one that fills what waits and is far ahead.
 
-        Where the other one has more to give, reading on decides nothing sooner and only fills what waits.
+        That is when half of what may wait does so, and it is ahead by more than the horizon: what it would bring waits
+        for what the other one is about to bring. It is not paused sooner, since other partitions may wait for its mark.
         """
-        state = self._state
+        state, limits = self._state, self.spec.limits
         ahead_ms, horizon_ms = state.scored_watermark - state.labels_watermark, self.spec.times.horizon_ms
-        return PausedInputs(scored=ahead_ms > horizon_ms, labels=-ahead_ms > horizon_ms)
+        return PausedInputs(
+            scored=ahead_ms > horizon_ms and self.remembered + self.early >= limits.max_waiting // 2,
+            labels=-ahead_ms > horizon_ms and self.early >= limits.max_early // 2,
+        )
 
     # Batches
 
