@@ -29,13 +29,13 @@ class Work(NamedTuple):
         return self.fixed_us + self.feature_us * features
 
 
-SCORE: Final = Work(13.69, 0.478)
+SCORE: Final = Work(4.48, 0.255)
 """Read, decode, encode, send, commit; twice: a prediction, and a row of a block."""
 
-JOIN: Final = Work(19.32, 0.228)
+JOIN: Final = Work(8.09, 0.077)
 """Read the block and the label, join them, append the example."""
 
-LEARN: Final = Work(13.62, 0.174)
+LEARN: Final = Work(1.75, 0.043)
 """Read the block, judge what was served, announce and publish."""
 
 BUSY: Final = 0.5
