@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,42 @@ def folded(*blocks: TrainingBlock, is_compiled: bool = True, **given: Any) -> tu
     state = begun(fold, branch(is_compiled=is_compiled))
     fold.fold(state, make_log(make_claim(), *blocks), **given)
     return fold, state
+
+
+def fold_that_warms(warm: Callable[[], None], *, is_there: bool = True) -> Fold:
+    def kit_of(asked: Branch) -> Kit | None:
+        return Kit(asked, SPEC.build, SPEC.codec(), warm) if is_there else None
+
+    return Fold(contract=NUMBERS, target=BINARY, lineage="loop", codec=StateCodec(skeletons()), kit_of=kit_of)
+
+
+def test_a_branch_is_made_ready_once() -> None:
+    warmed: list[int] = []
+    fold = fold_that_warms(lambda: warmed.append(1))
+
+    fold.warm(branch(), branch())
+    fold.warm(branch())
+
+    assert [1] == warmed
+
+
+def test_what_cannot_be_folded_is_not_made_ready() -> None:
+    warmed: list[int] = []
+
+    fold_that_warms(lambda: warmed.append(1), is_there=False).warm(branch())
+
+    assert not warmed
+
+
+def test_a_branch_is_ready_although_what_was_compiled_cannot_be_kept() -> None:
+    def warm() -> None:
+        raise OSError("no space left on device")
+
+    fold_that_warms(warm).warm(branch())
+
+
+def test_what_a_branch_runs_needs_no_making_ready_where_river_runs_it() -> None:
+    make_fold().warm(branch(is_compiled=False))
 
 
 def test_a_compiled_branch_is_another_one_and_says_so() -> None:
