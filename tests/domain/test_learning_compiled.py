@@ -47,6 +47,10 @@ def make_fold() -> Fold:
     def build() -> Any:
         return compiled(SPEC, [Feature("amount", float), Feature("many", int), Feature("on", bool)])
 
+    return fold_of(kit_of)
+
+
+def fold_of(kit_of: Callable[[Branch], Kit | None]) -> Fold:
     return Fold(contract=NUMBERS, target=BINARY, lineage="loop", codec=StateCodec(skeletons()), kit_of=kit_of)
 
 
@@ -70,7 +74,7 @@ def fold_that_warms(warm: Callable[[], None], *, is_there: bool = True) -> Fold:
     def kit_of(asked: Branch) -> Kit | None:
         return Kit(asked, SPEC.build, SPEC.codec(), warm) if is_there else None
 
-    return Fold(contract=NUMBERS, target=BINARY, lineage="loop", codec=StateCodec(skeletons()), kit_of=kit_of)
+    return fold_of(kit_of)
 
 
 def test_a_branch_is_made_ready_once() -> None:

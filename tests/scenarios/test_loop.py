@@ -1,6 +1,7 @@
 """The whole loop on both forms of the log: events in, predictions out, labels in, the model learns."""
 
 import pytest
+from tests.scenarios.commanding import learn
 from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace.domain.positions import parse
@@ -73,10 +74,7 @@ async def test_a_stop_and_a_start_lose_nothing_and_repeat_nothing(scenario):
 
 async def test_the_log_tells_that_all_runs_as_soon_as_the_probe_does(scenario):
     first = await scenario.start()
-    events, labels = pairs(20, now_ms())
-    await scenario.user.events(*events)
-    await scenario.user.labels(*labels)
-    await until(lambda: scenario.learned(first) == 20, "every label is learned")
+    await learn(scenario, first, 20)
     await scenario.stop(first)
 
     begun_ms = now_ms()

@@ -315,7 +315,7 @@ def _is_inline(manifest: Manifest) -> bool:
 
 
 def served_branch(fold: Fold, bodies: Mapping[str, bytes]) -> BranchState:
-    """Return the champion of a snapshot or publication.
+    """Return the champion of a snapshot or publication, ready to answer; it may take seconds the first time.
 
     Raises:
         CodecError: The bytes are not what they should be.

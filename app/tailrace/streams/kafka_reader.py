@@ -71,15 +71,11 @@ class KafkaReader(Reader):
         theirs = [KafkaPartition(*partition) for partition in partitions]
         async with self._consumer() as consumer:
             try:
-                for topic in {each.topic for each in theirs}:
-                    await consumer._client.add_topic(topic)
-                first = await consumer.beginning_offsets(theirs)
-                end = await consumer.end_offsets(theirs)
+                return await _ranges(consumer, theirs)
             except KafkaError as error:
                 if is_outage(error):
                     raise LogUnavailable(f"Kafka at {self._options.bootstrap} gives no offsets: {error}") from error
                 raise explained(error, self._options) from error
-        return {TopicPartition(*each): Range(first[each], end[each]) for each in theirs}
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Yield the records of [start, end) in batches; what lies past the end of the partition is left out."""
@@ -177,13 +173,8 @@ class KafkaReader(Reader):
     async def _range(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> Range:
         theirs = KafkaPartition(*partition)
 
-        async def ask() -> Range:
-            await consumer._client.add_topic(partition.topic)
-            first = await consumer.beginning_offsets([theirs])
-            end = await consumer.end_offsets([theirs])
-            return Range(first[theirs], end[theirs])
-
-        return await keep_trying(ask, self._options, "list offsets")
+        ask = partial(_ranges, consumer, [theirs])
+        return (await keep_trying(ask, self._options, "list offsets"))[partition]
 
     async def _poll(
         self, consumer: AIOKafkaConsumer, theirs: KafkaPartition, waiting: Waiting | None
@@ -207,3 +198,11 @@ class KafkaReader(Reader):
         if not records and waiting is not None and waiting.lasted_s > SAY_EVERY_S:
             waiting.say("no records come")
         return records
+
+
+async def _ranges(consumer: AIOKafkaConsumer, theirs: Sequence[KafkaPartition]) -> Mapping[TopicPartition, Range]:
+    for topic in {each.topic for each in theirs}:
+        await consumer._client.add_topic(topic)
+    first = await consumer.beginning_offsets(theirs)
+    end = await consumer.end_offsets(theirs)
+    return {TopicPartition(*each): Range(first[each], end[each]) for each in theirs}
