@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import make_corrections, make_scored_block, make_served, make_x
-from tests.log_builders import make_block
+from tests.log_builders import make_block, make_claim
 
 from tailrace.domain.blocks import (
     Corrections,
@@ -385,6 +386,40 @@ def test_a_block_from_before_there_were_revisions_is_read_as_one_without() -> No
     assert [0, 0, 0] == block.examples.revisions.tolist()
     assert ["", "", ""] == block.examples.sources
     assert not len(block.corrections)
+
+
+def test_the_head_of_a_block_says_whose_it_is() -> None:
+    value = avro_codec.encode_training(make_block(number=7, owner="joiner-b", partition=3, dropped=2))
+
+    assert avro_codec.block_head(value) == ("log", 3, "joiner-b", 7)
+
+
+@pytest.mark.parametrize("fingerprint", sorted(record_schema("training_block").written))
+def test_every_form_of_a_block_that_was_ever_written_has_a_head(fingerprint: bytes) -> None:
+    schema = record_schema("training_block").written[fingerprint]
+    out = BytesIO()
+    fastavro.schemaless_writer(out, schema, _fields_of(avro_codec.encode_training(make_block()), "training_block"))
+
+    head = avro_codec.block_head(b"\xc3\x01" + fingerprint + out.getvalue())
+
+    assert head == ("log", 0, "joiner-a", 1)
+
+
+@given(st.data())
+def test_a_head_is_whole_or_a_codec_error_whatever_the_bytes_are(data: st.DataObject) -> None:
+    value = bytearray(avro_codec.encode_training(make_block()))
+    value = value[: data.draw(st.integers(0, len(value)))]
+    for place, flip in data.draw(st.lists(st.tuples(st.integers(10, 60), st.integers(1, 255)), max_size=4)):
+        if place < len(value):
+            value[place] ^= flip
+
+    with contextlib.suppress(CodecError):
+        head = avro_codec.block_head(bytes(value))
+        assert head is None or (type(head.partition), type(head.number), type(head.owner)) == (int, int, str)
+
+
+def test_what_is_no_block_has_no_head() -> None:
+    assert avro_codec.block_head(avro_codec.encode_training(make_claim())) is None
 
 
 def test_an_empty_id_in_a_block_is_refused() -> None:

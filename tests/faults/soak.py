@@ -101,6 +101,16 @@ def _restarted(role: str) -> Strike:
     return strike
 
 
+async def _alone(at: Ground) -> None:
+    """Leave everything to the process that is measured: it then holds the most that it ever will."""
+    others = [name for name in at.fleet.running if name != STEADY]
+    for name in others:
+        await at.fleet.kill(name)
+    await asyncio.sleep(10.0)
+    for name in others:
+        await at.fleet.start(name)
+
+
 async def _broker_restarted(at: Ground) -> None:
     await asyncio.to_thread(at.brokers.restart)
 
@@ -169,10 +179,12 @@ async def _store_unwritable(at: Ground) -> None:
     aside.rename(store)
 
 
+ALONE = "kill -9 of all but one, started 10 s later"
 FAULTS: dict[str, Strike] = {
     **{f"kill -9 of a {role} process": _killed(role) for role in ROLES},
     **{f"SIGSTOP, SIGCONT of a {role} process": _paused(role) for role in ROLES},
     **{f"SIGTERM and start of a {role} process": _restarted(role) for role in ROLES},
+    ALONE: _alone,
     "broker restarted": _broker_restarted,
     "broker killed and started": _broker_killed,
     "broker down for 10 s": _broker_down,
@@ -359,15 +371,15 @@ class Soak:
         self._memory = Memory(at.fleet.running[STEADY].pid)
         await self._look(self._memory)
         try:
-            deck: list[str] = []
+            deck = [*at.rng.sample(list(FAULTS), len(FAULTS)), ALONE]
             while time.monotonic() < self._end_s:
-                deck = deck or at.rng.sample(list(FAULTS), len(FAULTS))
                 name = deck.pop()
                 await self._strike(name, FAULTS[name])
                 await self._check(name)
                 await self._look(self._memory)
                 if not deck:
                     self._warm_at_s = min(self._warm_at_s, time.monotonic())
+                    deck = at.rng.sample(list(FAULTS), len(FAULTS))
         finally:
             if len(self._memory.samples) > 1:
                 self.growth = Growth.of(self._memory, self._warm_at_s)

@@ -27,7 +27,7 @@ from tailrace.domain.records import Forward, Label, Mark, Owner
 from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
 from tailrace.streams.log import Commit, Record, Source, TopicPartition
-from tailrace.streams.training_log import Hint
+from tailrace.streams.training_log import Hint, add_hint, block_of
 from tailrace.wire.avro_codec import decode_relabelled, decode_scored
 from tailrace.wire.partitioner import partitions_of
 
@@ -114,32 +114,32 @@ class JoinRecovery:
         standing = _standing_hint(kept, self.room)
         owner = self.parts.new_owner()
         view = await training.view_from(partition, standing or hint)
-        view.keeps_last_only = on_disk
 
         async def confirmed() -> bool:  # asked when the view has been read to the end of the log
-            if hint is not None and not view.blocks:
+            if hint is not None and view.last is None:
                 raise ForeignLogError(
                     f"{training.partition.topic} holds no block of partition {partition}, and one was written at "
                     f"offset {hint.offset}: it was deleted and created anew. Restore the topic, or begin a loop with "
                     "another name."
                 )
-            if view.blocks:
-                await self._hold_what_was_joined(view.blocks[-1][1].vector)
+            if view.last is not None:
+                await self._hold_what_was_joined(block_of(view.last).vector)
             return await self._confirm()
 
         claimed = await training.claim(partition, owner, confirmed, view)
-        blocks = claimed.view.blocks
-        if not blocks:
+        written = Written(owner, claimed.log_id, 0, deque())
+        if view.last is None:
             self._renew()
             vector = await self._beginning()
-            join = await self._again(vector, _one_by_one(()), self._empty())
-            return Recovered(join, Written(owner, claimed.log_id, 0, deque()), vector, self.room)
-        if not on_disk:
-            join = await self._again(blocks[-1][1].vector, _one_by_one(blocks), None)
-            hints = deque(Hint(offset, block.owner, block.number) for offset, block in blocks)
-            return Recovered(join, Written(owner, claimed.log_id, 0, hints), blocks[-1][1].vector, None)
-        join, hints = await self._onto_disk(blocks[-1], kept, hint)
-        return Recovered(join, Written(owner, claimed.log_id, 0, hints), blocks[-1][1].vector, self.room)
+            return Recovered(await self._again(vector, _nothing(), self._empty()), written, vector, self.room)
+        offset, block = view.last.offset, block_of(view.last)
+        if on_disk:
+            join, hints = await self._onto_disk((offset, block), kept, hint)
+        else:
+            hints = deque()
+            rows = self._rows(hint, block.vector.oldest_row - 1, offset + 1, hints)
+            join = await self._again(block.vector, rows, None)
+        return Recovered(join, replace(written, hints=hints), block.vector, self.room)
 
     async def moved(self, was: Written) -> Recovered:
         """Return a join that has outgrown memory as one on disk; everything it decided is written.
@@ -199,7 +199,7 @@ class JoinRecovery:
         if standing is not None and self.room.standing is not None:
             hints.append(Hint.load(self.room.standing.hint) or standing)
         after = block.vector.oldest_row - 1 if standing is None else standing.offset
-        rows = self._rows(standing or hint, offset + 1, after, hints)
+        rows = self._rows(standing or hint, after, offset + 1, hints)
         self.room.remake()
         join = await self._again(block.vector, rows, kept or self._empty())
         self.room.made()
@@ -209,15 +209,13 @@ class JoinRecovery:
         return join, hints
 
     async def _rows(
-        self, start: Hint | None, end: int, after: int, hints: deque[Hint]
+        self, start: Hint | None, after: int, end: int, hints: deque[Hint]
     ) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
         """Yield the blocks that count in (after, end) and put them among the hints."""
-        async for offset, block in self.parts.training.accepted(self.spec.partition, start, end):
-            if offset > after:
-                hints.append(Hint(offset, block.owner, block.number))
-                while len(hints) > 1 and hints[1].offset <= block.vector.oldest_row:
-                    hints.popleft()
-                yield [(offset, block)]
+        async for found in self.parts.training.accepted(self.spec.partition, start, after, end):
+            for offset, block in found:
+                add_hint(hints, Hint(offset, block.owner, block.number), block.vector.oldest_row)
+            yield found
 
     # ── reading again ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -374,7 +372,6 @@ def _standing_hint(kept: Kept | None, room: DiskRoom | None) -> Hint | None:
     return Hint(room.standing.offset, room.standing.owner, room.standing.number)
 
 
-async def _one_by_one(
-    blocks: Sequence[tuple[int, TrainingBlock]],
-) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
-    yield blocks
+async def _nothing() -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
+    return
+    yield

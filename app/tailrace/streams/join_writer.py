@@ -31,7 +31,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
-from tailrace.streams.training_log import Hint, TrainingLog
+from tailrace.streams.training_log import Hint, TrainingLog, add_hint
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import Traces
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
@@ -44,7 +44,6 @@ if TYPE_CHECKING:  # what it imports is an extra
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
 _DISK_BUSY_S = 0.01
-_MOST_HINTS = 10_000
 _REFUSALS_KEPT = 2  # a second refused commit in a row: the partition has gone to another member
 
 
@@ -189,7 +188,7 @@ class JoinWriter:
         failpoints.reached("join.block_acknowledged")
         self.join.acknowledged(offset)
         self.parts.recorder.produced(self.parts.training.partition.topic, 1, perf_counter() - begun_s)
-        self._hint(Hint(offset, self.owner, self.number), batch.vector.oldest_row)
+        add_hint(self.hints, Hint(offset, self.owner, self.number), batch.vector.oldest_row)
         if self.room is not None:
             self.room.acknowledged(self.log_id, offset, self.owner, self.number, self.hints[0].dump())
         self.vector, self.mark = batch.vector, batch.mark
@@ -238,13 +237,6 @@ class JoinWriter:
         if self.room is not None:
             await follow(self.room)  # 4
         failpoints.reached("join.kept")
-
-    def _hint(self, hint: Hint, oldest_row: int) -> None:
-        self.hints.append(hint)
-        while len(self.hints) > 1 and self.hints[1].offset <= oldest_row:
-            self.hints.popleft()
-        if len(self.hints) > _MOST_HINTS:
-            self.hints = deque(list(self.hints)[::2])
 
     async def _send_mark(self, mark: Mark | None) -> None:
         assert mark is not None, "told is None until there is a first mark"

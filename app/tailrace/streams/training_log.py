@@ -9,8 +9,10 @@ A claim, numbered as the code repeats it:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 from uuid import uuid4
 
 import orjson
@@ -32,9 +34,11 @@ from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
-from tailrace.wire.avro_codec import decode_training, encode_training, is_training_block
+from tailrace.wire.avro_codec import BlockHead, block_head, decode_training, encode_training, is_training_block
 
 log = structlog.get_logger(__name__)
+
+_MOST_HINTS: Final = 10_000
 
 Confirm = Callable[[], Awaitable[bool]]
 """Makes a commit of unchanged offsets; False: it was refused."""
@@ -65,49 +69,59 @@ class Hint:
             return None
 
 
+def add_hint(hints: deque[Hint], hint: Hint, oldest_row: int) -> None:
+    """Add the hint to the newest block; the first one stays at or before the oldest row that is still needed."""
+    hints.append(hint)
+    while len(hints) > 1 and hints[1].offset <= oldest_row:
+        hints.popleft()
+    if len(hints) > _MOST_HINTS:
+        kept = list(hints)[::2]
+        hints.clear()
+        hints.extend(kept)
+
+
 @dataclass(slots=True)
 class View:
-    """What the log says about one part, up to `next_offset`.
+    """What the log says about one part, up to `next_offset`. Of blocks no more than the head is read.
 
     Attributes:
-        blocks: (offset, block): accepted blocks of the part that its last vector still needs.
-        keeps_last_only: Of those blocks only the last is kept, whatever it needs.
+        last: The part's newest block that counts; None: there is none.
         is_cut: The log no longer begins at its first record, so its first claims cannot be judged.
     """
 
     part: int
     next_offset: int
     ownership: OwnershipState
-    blocks: list[tuple[int, TrainingBlock]] = field(default_factory=list)
+    last: Record | None = None
     is_cut: bool = False
-    keeps_last_only: bool = False
 
-    def read(self, record: Logged) -> None:
-        """Take the next record of the log into account."""
+    def read(self, record: Record) -> bool:
+        """Take the next record of the log into account; return whether it is a block of the part, and counts.
+
+        Raises:
+            CodecError: It is not one of ours.
+        """
         self.next_offset = record.offset + 1
-        content = record.record
+        content = _head_or_notice(record)
         if self.is_cut and self.part not in self.ownership.owners:
             self._presume(content)
         if isinstance(content, Claim):
             self.ownership.claim(content)
-        elif not isinstance(content, TrainingBlock):
+        elif not isinstance(content, BlockHead):
             if self.part == LEARNER:
                 self.ownership.accept(LEARNER, content.owner, content.number)
         elif content.partition == self.part and self.ownership.accept(self.part, content.owner, content.number):
-            if self.keeps_last_only:
-                self.blocks.clear()
-            self.blocks.append((record.offset, content))
-            oldest = content.vector.oldest_row
-            while self.blocks[0][0] < oldest and len(self.blocks) > 1:
-                self.blocks.pop(0)
+            self.last = record
+            return True
+        return False
 
-    def _presume(self, content: LogRecord) -> None:
+    def _presume(self, content: LogRecord | BlockHead) -> None:
         """Believe the first record that speaks of the part: who owned it before the log's first record is gone."""
         owned = self.ownership
-        if not isinstance(content, TrainingBlock | Claim) or content.partition != self.part:
+        if not isinstance(content, BlockHead | Claim) or content.partition != self.part:
             return
         owned.log_id = content.log_id
-        if isinstance(content, TrainingBlock):
+        if isinstance(content, BlockHead):
             owned.owners[self.part], owned.numbers[self.part] = content.owner, content.number - 1
         elif content.after is not None:
             owned.owners[self.part], owned.numbers[self.part] = content.after, 0
@@ -149,9 +163,7 @@ class TrainingLog:
             CodecError: A record is not one of ours.
             ForeignLogError: `start` lies outside of what the log holds.
         """
-        if start >= end:
-            return
-        async for batch in self._reader.read(self.partition, start, end):
+        async for batch in self._batches(start, end):
             for record in batch:
                 yield logged(record)
 
@@ -166,9 +178,8 @@ class TrainingLog:
     async def no_blocks(self, start: int, end: int) -> list[Logged]:
         """Return claims and the learner's records of [start, end); blocks, nearly all of the log, are not decoded."""
         found: list[Logged] = []
-        if start < end:
-            async for batch in self._reader.read(self.partition, start, end):
-                found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
+        async for batch in self._batches(start, end):
+            found += [logged(each) for each in batch if each.value is None or not is_training_block(each.value)]
         return found
 
     async def corrections(self, end: Position) -> CorrectionsByEvent:
@@ -260,18 +271,29 @@ class TrainingLog:
                     return block
         return None
 
-    async def accepted(self, part: int, hint: Hint | None, end: int) -> AsyncIterator[tuple[int, TrainingBlock]]:
-        """Yield (offset, block) of the blocks of a part that count before `end`, from the hint on."""
+    async def accepted(
+        self, part: int, hint: Hint | None, after: int, end: int
+    ) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
+        """Yield (offset, block) of the blocks of a part that count in (after, end), in batches.
+
+        Args:
+            hint: Of a block at or before the first of them.
+        """
         view = await self.view_from(part, hint)
-        view.keeps_last_only = True
-        async for record in self.records(view.next_offset, end):
-            view.read(record)
-            if view.blocks and view.blocks[0][0] == record.offset:
-                yield view.blocks[0]
+        async for batch in self._batches(view.next_offset, end):
+            counting = [record for record in batch if view.read(record) and record.offset > after]
+            if counting:
+                yield [(record.offset, block_of(record)) for record in counting]
 
     async def _read_on(self, view: View, end: int) -> None:
-        async for record in self.records(view.next_offset, end):
-            view.read(record)
+        async for batch in self._batches(view.next_offset, end):
+            for record in batch:
+                view.read(record)
+
+    async def _batches(self, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
+        if start < end:
+            async for batch in self._reader.read(self.partition, start, end):
+                yield batch
 
 
 def logged(record: Record) -> Logged:
@@ -280,12 +302,33 @@ def logged(record: Record) -> Logged:
     Raises:
         CodecError: It has no value, or not one of ours.
     """
+    value = _value_of(record)
+    return Logged(record.offset, decode_training(value), digest_of(value))
+
+
+def block_of(record: Record) -> TrainingBlock:
+    """Decode one record of the training topic whose head is that of a block.
+
+    Raises:
+        CodecError: What follows the head is cut or damaged.
+    """
+    block = decode_training(_value_of(record))
+    assert isinstance(block, TrainingBlock)
+    return block
+
+
+def _head_or_notice(record: Record) -> LogRecord | BlockHead:
+    value = _value_of(record)
+    return block_head(value) or decode_training(value)
+
+
+def _value_of(record: Record) -> bytes:
     if record.value is None:
         raise CodecError(
             f"offset {record.offset} of {record.topic} has no value; only Tailrace may write this topic. "
             "Find out who wrote it, then restore the topic or begin a loop with another name."
         )
-    return Logged(record.offset, decode_training(record.value), digest_of(record.value))
+    return record.value
 
 
 __all__ = ["Claimed", "Confirm", "ForeignLogError", "Hint", "TrainingLog", "View", "logged"]

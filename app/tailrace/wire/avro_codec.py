@@ -3,7 +3,7 @@
 A value names the form of the schema that wrote it, so that every form ever written stays readable. Equal records
 have equal bytes. The columns of blocks are the business of `block_codec`.
 
-Invariant: a decoder returns a whole record or raises CodecError, whatever the bytes are.
+Invariant: a decoder returns a whole record, or a whole head, or raises CodecError, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
-from fastavro import schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import SchemaParseException
 
 from tailrace.domain.blocks import ScoredBlock, TrainingBlock
@@ -29,6 +29,7 @@ from tailrace.domain.records import (
     Label,
     LearnerRecord,
     Mark,
+    Owner,
     Request,
     RequestKind,
     Skip,
@@ -118,7 +119,34 @@ def decode_training(value: bytes) -> TrainingRecord:
 
 def is_training_block(value: bytes) -> bool:
     """Tell whether a value of `<loop>.training` is a block, by its head alone."""
-    return value[: len(_MARK)] == _MARK and value[len(_MARK) : _HEADER_BYTES] in _forms(("training_block",))
+    return value[:_HEADER_BYTES] in _heads()
+
+
+class BlockHead(NamedTuple):
+    """What a training block says before its rows; as in `blocks.TrainingBlock`."""
+
+    log_id: str
+    partition: int
+    owner: Owner
+    number: int
+
+
+def block_head(value: bytes) -> BlockHead | None:
+    """Read no more of a value of `<loop>.training` than the head of a block; None: it is no block.
+
+    Raises:
+        CodecError: The head is cut.
+    """
+    writer = _heads().get(value[:_HEADER_BYTES])
+    if writer is None:
+        return None
+    body = BytesIO(value)
+    body.seek(_HEADER_BYTES)
+    try:
+        fields = cast(dict[str, Any], schemaless_reader(body, writer, None))
+    except _UNREADABLE as cause:
+        raise CodecError(f"the head of a training block is cut or damaged at byte {body.tell()}") from cause
+    return BlockHead(*(fields[name] for name in BlockHead._fields))
 
 
 def encode_relabelled(record: RelabelledRecord) -> bytes:
@@ -247,6 +275,21 @@ def _forms(names: tuple[str, ...]) -> Mapping[bytes, _Form]:
         schema = record_schema(name)
         for fingerprint, written in schema.written.items():
             found[fingerprint] = _Form(name, written, None if fingerprint == schema.fingerprint else schema.present)
+    return found
+
+
+@cache
+def _heads() -> Mapping[bytes, Schema]:
+    """Return, by the mark and fingerprint that a value begins with, a schema of its first fields.
+
+    Avro writes the fields of a record one after the other, so whoever stops early needs no more of the schema.
+    """
+    found = {}
+    for fingerprint, form in _forms(("training_block",)).items():
+        names = [each["name"] for each in form.writer["fields"]]
+        count = 1 + max(names.index(name) for name in BlockHead._fields)
+        head = {"type": "record", "name": "BlockHead", "fields": form.writer["fields"][:count]}
+        found[_MARK + fingerprint] = parse_schema(head)
     return found
 
 

@@ -1,0 +1,145 @@
+"""What a claim and a recovery read of the training log: heads of blocks, and only the blocks that they need whole."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+from tests.log_builders import make_block, make_claim
+from tests.streams.log_tools import running
+
+from tailrace.domain.blocks import TrainingBlock
+from tailrace.domain.errors import CodecError
+from tailrace.streams import training_log
+from tailrace.streams.log import Outgoing
+from tailrace.streams.training_log import Hint, TrainingLog, add_hint
+from tailrace.wire.avro_codec import encode_training
+
+PARTITIONS = 4
+BLOCKS_EACH = 300
+FIRST_BLOCK = PARTITIONS
+"""The claims come before it; then block n of partition p stands at FIRST_BLOCK + PARTITIONS * n + p."""
+
+
+def written() -> Iterator[bytes]:
+    for part in range(PARTITIONS):
+        yield encode_training(make_claim(f"joiner-{part}", partition=part))
+    for number in range(BLOCKS_EACH):
+        for part in range(PARTITIONS):
+            yield encode_training(make_block(number=number + 1, owner=f"joiner-{part}", partition=part))
+
+
+@pytest.fixture
+async def training(embedded_form):
+    """A log that four joiners have written; whose blocks are counted when they are decoded."""
+    log = embedded_form.open()
+    reader, sink = log.reader(), log.sink("joiner")
+    name = await embedded_form.create()
+    async with running(reader), running(sink):
+        made = TrainingLog(reader, sink, name)
+        await (await sink.send(made.partition, [Outgoing(None, value) for value in written()]))
+        yield made
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The offsets do not tell; how many blocks were decoded does."""
+    found: list[TrainingBlock] = []
+    genuine = training_log.decode_training
+
+    def counting(value):
+        content = genuine(value)
+        if isinstance(content, TrainingBlock):
+            found.append(content.number)
+        return content
+
+    monkeypatch.setattr(training_log, "decode_training", counting)
+    return found
+
+
+async def confirmed() -> bool:
+    return True
+
+
+def offset_of(number: int, part: int) -> int:
+    return FIRST_BLOCK + PARTITIONS * number + part
+
+
+async def test_a_claim_decodes_no_block(training, decoded):
+    view = await training.view_from(2, None)
+
+    claimed = await training.claim(2, "another", confirmed, view)
+
+    assert view.last is not None
+    assert view.last.offset == offset_of(BLOCKS_EACH - 1, 2)
+    assert claimed.offset == offset_of(BLOCKS_EACH, 0)
+    assert decoded == []
+
+
+async def test_a_view_from_a_hint_tells_the_same(training):
+    whole = await training.view_from(1, None)
+    await training.claim(1, "another", confirmed, whole)
+    hinted = await training.view_from(1, Hint(offset_of(200, 1), "joiner-1", 201))
+
+    await training.claim(1, "a third", confirmed, hinted)
+
+    assert hinted.last is not None
+    assert whole.last is not None
+    assert hinted.last.offset == whole.last.offset
+
+
+async def test_the_blocks_of_one_part_are_read_without_those_of_the_others(training, decoded):
+    low, high = offset_of(100, 3), offset_of(199, 3)
+
+    found = [pair async for batch in training.accepted(3, None, low - 1, high + 1) for pair in batch]
+
+    assert [offset for offset, _ in found] == list(range(low, high + 1, PARTITIONS))
+    assert {block.partition for _, block in found} == {3}
+    assert decoded == list(range(101, 201))
+
+
+async def test_no_more_blocks_are_held_than_a_batch_has(training):
+    sizes, held = [], []
+    async for batch in training.accepted(0, None, 0, offset_of(BLOCKS_EACH, 0)):
+        sizes.append(len(batch))
+        held.append(sum(isinstance(each, TrainingBlock) for each in gc.get_objects()))
+
+    assert sum(sizes) == BLOCKS_EACH
+    assert len(sizes) > 1
+    assert max(held) <= 2 * max(sizes)
+
+
+async def test_blocks_under_a_claim_that_was_taken_over_do_not_count(training):
+    await training.claim(0, "another", confirmed, await training.view_from(0, None))
+    await training.append(make_block(number=BLOCKS_EACH + 1, owner="joiner-0"))
+    await training.append(make_block(number=1, owner="another"))
+    end = (await training.range()).end
+
+    found = [block.number async for batch in training.accepted(0, None, offset_of(298, 0), end) for _, block in batch]
+
+    assert found == [BLOCKS_EACH, 1]
+
+
+async def test_a_record_that_is_none_of_ours_is_named(training):
+    sink = training._sink
+    await (await sink.send(training.partition, [Outgoing(None, b"a word")]))
+
+    with pytest.raises(CodecError, match="6 bytes that are no Avro single-object encoding"):
+        await training.claim(0, "another", confirmed, await training.view_from(0, None))
+
+
+def test_hints_begin_at_or_before_the_oldest_row_and_stay_few():
+    hints: deque[Hint] = deque()
+    for offset in range(50_000):
+        add_hint(hints, Hint(offset, "owner", offset), oldest_row=max(0, offset - 30_000))
+
+    assert hints[0].offset <= 49_999 - 30_000 < hints[1].offset
+    assert hints[-1].offset == 49_999
+    assert len(hints) <= 10_000
+
+
+def test_a_hint_is_read_as_it_was_written_and_anything_else_is_none():
+    assert Hint.load(Hint(3, "owner", 2).dump()) == Hint(3, "owner", 2)
+    assert Hint.load("{}") is None
