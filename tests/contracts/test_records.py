@@ -418,6 +418,14 @@ def test_a_head_is_whole_or_a_codec_error_whatever_the_bytes_are(data: st.DataOb
         assert head is None or (type(head.partition), type(head.number), type(head.owner)) == (int, int, str)
 
 
+def test_the_head_of_a_newer_format_is_refused() -> None:
+    fields = _fields_of(avro_codec.encode_training(make_block()), "training_block")
+    value = _value_of(fields | {"format_version": 2}, "training_block")
+
+    with pytest.raises(CodecError, match="has format version 2, this Tailrace reads 1"):
+        avro_codec.block_head(value)
+
+
 def test_what_is_no_block_has_no_head() -> None:
     assert avro_codec.block_head(avro_codec.encode_training(make_claim())) is None
 

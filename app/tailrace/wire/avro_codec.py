@@ -135,7 +135,7 @@ def block_head(value: bytes) -> BlockHead | None:
     """Read no more of a value of `<loop>.training` than the head of a block; None: it is no block.
 
     Raises:
-        CodecError: The head is cut.
+        CodecError: The head is cut, or of a newer format.
     """
     writer = _heads().get(value[:_HEADER_BYTES])
     if writer is None:
@@ -145,7 +145,8 @@ def block_head(value: bytes) -> BlockHead | None:
     try:
         fields = cast(dict[str, Any], schemaless_reader(body, writer, None))
     except _UNREADABLE as cause:
-        raise CodecError(f"the head of a training block is cut or damaged at byte {body.tell()}") from cause
+        raise CodecError(f"the head of a training_block is cut or damaged at byte {body.tell()}") from cause
+    _check_version("training_block", fields["format_version"])
     return BlockHead(*(fields[name] for name in BlockHead._fields))
 
 
@@ -317,11 +318,13 @@ def _decode(value: bytes, names: tuple[str, ...]) -> _Decoded:
     if body.tell() != len(value):
         message = f"a {form.name} has {len(value) - body.tell()} bytes after its end"
         raise CodecError(message)
-    version = fields.pop("format_version")
-    if version != FORMAT_VERSION:
-        message = f"a {form.name} has format version {version}, this Tailrace reads {FORMAT_VERSION}; upgrade it"
-        raise CodecError(message)
+    _check_version(form.name, fields.pop("format_version"))
     return _Decoded(form.name, fields)
+
+
+def _check_version(name: str, version: int) -> None:
+    if version != FORMAT_VERSION:
+        raise CodecError(f"a {name} has format version {version}, this Tailrace reads {FORMAT_VERSION}; upgrade it")
 
 
 def _form_of(value: bytes, names: tuple[str, ...]) -> _Form:
