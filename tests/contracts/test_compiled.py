@@ -37,6 +37,23 @@ def test_predictions_and_weights_equal_rivers(task: str, text: str) -> None:
     assert both.apart.most <= 1e-12
 
 
+def test_a_model_is_warm_where_numba_cannot_keep_what_it_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, text = PIPELINES[0]
+    model = compiled(spec_of(task, text), numbers(WIDTH))
+    ran = []
+
+    def compiled_but_not_kept(name: str) -> None:
+        ran.append(name)
+        raise OSError(28, "No space left on device")
+
+    for name in ("learn_many", "answer_many"):
+        monkeypatch.setattr(type(model), name, lambda *_, name=name: compiled_but_not_kept(name))
+
+    model.warm()
+
+    assert ["learn_many", "answer_many"] == ran
+
+
 @pytest.mark.parametrize(("task", "text"), NAMED)
 def test_restores_and_slices_leave_no_trace(task: str, text: str) -> None:
     spec = spec_of(task, text)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -94,8 +93,7 @@ class Fold:
         for branch in branches:
             kit = self.kit(branch)
             if kit is not None and branch.lineage not in self._warm:
-                with suppress(OSError):  # It is ready, and only not kept for the next process.
-                    kit.warm()
+                kit.warm()
                 self._warm.add(branch.lineage)
 
     def definition(self, branch: BranchState) -> Branch:
