@@ -24,7 +24,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.memory import Memory, Sample
 from tests.faults.processes import Refolder
 from tests.faults.secrecy import Needles
-from tests.faults.soak import EXCEEDED, Growth
+from tests.faults.soak import EXCEEDED, MET, TOO_SHORT, Growth
 from tests.faults.topics import Column, Topics, why_not_quiet
 from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Workload
 from tests.log_forms import LogForm
@@ -699,7 +699,17 @@ def test_i10_growth_is_the_slope_of_the_line_through_the_samples_after_the_warm_
     assert 3.6 == pytest.approx(growth.slope_mb_h)
     assert growth.span_s / 2 == pytest.approx(never_warm.span_s, rel=0.1)
     assert (EXCEEDED, 0) == (growth.verdict, growth.files_grown)
-    assert (0.0, "met") == (flat.slope_mb_h, flat.verdict)
+    assert (0.0, MET) == (flat.slope_mb_h, flat.verdict)
+
+
+@pytest.mark.parametrize(
+    ("slope_mb_h", "error_mb_h", "verdict"),
+    [(0.9, 0.9, MET), (-9.0, 0.9, MET), (0.9, 1.1, TOO_SHORT), (1.1, 0.1, TOO_SHORT), (1.1, 0.04, EXCEEDED)],
+)
+def test_i10_memory_is_called_flat_only_where_the_run_can_tell(slope_mb_h, error_mb_h, verdict):
+    growth = Growth(slope_mb_h, error_mb_h, 200.0, 200.0, files_grown=0, samples=60, span_s=3_000.0)
+
+    assert verdict == growth.verdict
 
 
 def test_i10_a_process_that_has_ended_is_not_seen():

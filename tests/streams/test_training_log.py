@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.log_builders import make_block, make_claim
 from tests.streams.log_tools import running
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.errors import CodecError
+from tailrace.domain.errors import CodecError, ForeignLogError
+from tailrace.domain.ownership import OwnershipState
 from tailrace.streams import training_log
 from tailrace.streams.log import Outgoing
-from tailrace.streams.training_log import Hint, TrainingLog, add_hint
+from tailrace.streams.training_log import Hint, TrainingLog, View, add_hint
 from tailrace.wire.avro_codec import encode_training
 
 PARTITIONS = 4
@@ -33,7 +36,7 @@ def written() -> Iterator[bytes]:
 
 @pytest.fixture
 async def training(embedded_form):
-    """A log that four joiners have written; whose blocks are counted when they are decoded."""
+    """A log that four joiners have written."""
     log = embedded_form.open()
     reader, sink = log.reader(), log.sink("joiner")
     name = await embedded_form.create()
@@ -45,8 +48,8 @@ async def training(embedded_form):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The offsets do not tell; how many blocks were decoded does."""
-    found: list[TrainingBlock] = []
+    """Numbers of the blocks that are decoded."""
+    found: list[int] = []
     genuine = training_log.decode_training
 
     def counting(value):
@@ -78,22 +81,36 @@ async def test_a_claim_decodes_no_block(training, decoded):
     assert decoded == []
 
 
-async def test_a_view_from_a_hint_tells_the_same(training):
-    whole = await training.view_from(1, None)
-    await training.claim(1, "another", confirmed, whole)
+async def test_a_view_from_a_hint_reads_less_and_tells_the_same(training):
     hinted = await training.view_from(1, Hint(offset_of(200, 1), "joiner-1", 201))
+    begins_at = hinted.next_offset
 
-    await training.claim(1, "a third", confirmed, hinted)
+    await training.claim(1, "another", confirmed, hinted)
 
+    assert begins_at == offset_of(200, 1)
     assert hinted.last is not None
-    assert whole.last is not None
-    assert hinted.last.offset == whole.last.offset
+    assert hinted.last.offset == offset_of(BLOCKS_EACH - 1, 1)
+
+
+async def test_a_view_has_a_hint_to_every_block_that_counts(training):
+    view = await training.view_from(1, Hint(offset_of(200, 1), "joiner-1", 201))
+    await training.claim(1, "another", confirmed, view)
+
+    assert view.before(offset_of(250, 1)) == Hint(offset_of(250, 1), "joiner-1", 251)
+    assert view.before(offset_of(250, 3)) == Hint(offset_of(250, 1), "joiner-1", 251)
+    assert view.before(offset_of(200, 0)) is None
+
+
+async def test_a_hint_to_another_block_is_no_hint(training):
+    view = await training.view_from(1, Hint(offset_of(200, 1), "joiner-1", 200))
+
+    assert view.next_offset == 0
 
 
 async def test_the_blocks_of_one_part_are_read_without_those_of_the_others(training, decoded):
     low, high = offset_of(100, 3), offset_of(199, 3)
 
-    found = [pair async for batch in training.accepted(3, None, low - 1, high + 1) for pair in batch]
+    found = [pair async for batch in training.accepted(3, None, low - 1, high) for pair in batch]
 
     assert [offset for offset, _ in found] == list(range(low, high + 1, PARTITIONS))
     assert {block.partition for _, block in found} == {3}
@@ -101,33 +118,87 @@ async def test_the_blocks_of_one_part_are_read_without_those_of_the_others(train
 
 
 async def test_no_more_blocks_are_held_than_a_batch_has(training):
+    held_before = blocks_held()
     sizes, held = [], []
-    async for batch in training.accepted(0, None, 0, offset_of(BLOCKS_EACH, 0)):
+    async for batch in training.accepted(0, None, 0, offset_of(BLOCKS_EACH - 1, 0)):
         sizes.append(len(batch))
-        held.append(sum(isinstance(each, TrainingBlock) for each in gc.get_objects()))
+        held.append(blocks_held() - held_before)
 
     assert sum(sizes) == BLOCKS_EACH
     assert len(sizes) > 1
-    assert max(held) <= 2 * max(sizes)
+    assert max(held) <= max(sizes)
+
+
+def blocks_held() -> int:
+    return sum(isinstance(each, TrainingBlock) for each in gc.get_objects())
 
 
 async def test_blocks_under_a_claim_that_was_taken_over_do_not_count(training):
     await training.claim(0, "another", confirmed, await training.view_from(0, None))
     await training.append(make_block(number=BLOCKS_EACH + 1, owner="joiner-0"))
-    await training.append(make_block(number=1, owner="another"))
-    end = (await training.range()).end
+    last = await training.append(make_block(number=1, owner="another"))
 
-    found = [block.number async for batch in training.accepted(0, None, offset_of(298, 0), end) for _, block in batch]
+    found = [block.number async for batch in training.accepted(0, None, offset_of(298, 0), last) for _, block in batch]
 
     assert found == [BLOCKS_EACH, 1]
 
 
-async def test_a_record_that_is_none_of_ours_is_named(training):
-    sink = training._sink
-    await (await sink.send(training.partition, [Outgoing(None, b"a word")]))
+@pytest.mark.parametrize("last", [offset_of(10, 1), 5_000], ids=["of another part", "after the end"])
+async def test_a_log_that_does_not_come_to_the_block_that_was_there_is_refused(training, last):
+    with pytest.raises(ForeignLogError, match=f"the block of partition 0 at offset {last} any more"):
+        async for _ in training.accepted(0, None, 0, last):
+            pass
 
-    with pytest.raises(CodecError, match="6 bytes that are no Avro single-object encoding"):
-        await training.claim(0, "another", confirmed, await training.view_from(0, None))
+
+async def test_a_block_is_damaged_where_it_is_decoded(training):
+    whole = encode_training(make_block(number=BLOCKS_EACH + 1, owner="joiner-0"))
+    last = await append(training, whole[:-1])
+
+    await training.claim(0, "another", confirmed, view := await training.view_from(0, None))
+
+    assert view.last is not None
+    assert view.last.offset == last
+    with pytest.raises(CodecError, match="training_block is cut or damaged"):
+        async for _ in training.accepted(0, None, 0, last):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(b"a word", "6 bytes that are no Avro single-object encoding"), (None, "has no value")]
+)
+async def test_a_record_that_is_none_of_ours_is_named(training, value, why):
+    offset = await append(training, value)
+    view = await training.view_from(0, None)
+
+    with pytest.raises(CodecError, match=why):
+        await training.claim(0, "another", confirmed, view)
+
+    assert view.next_offset == offset, "nobody passes it over"
+
+
+async def append(training: TrainingLog, value: bytes | None) -> int:
+    delivery = await training._sink.send(training.partition, [Outgoing(None, value)])
+    return (await delivery)[0]
+
+
+def test_where_the_first_claims_are_gone_the_first_block_says_whose_the_part_is():
+    view = View(1, 10, OwnershipState(), is_cut=True)
+    blocks = [
+        make_block(number=1, owner="joiner-0"),
+        make_block(number=7, owner="joiner-1", partition=1),
+        make_block(number=1, owner="stale", partition=1),
+        make_block(number=8, owner="joiner-1", partition=1),
+    ]
+
+    counting = [view.read(record(10 + place, encode_training(block))) for place, block in enumerate(blocks)]
+
+    assert counting == [False, True, False, True]
+    assert view.ownership.log_id == "log"
+    assert list(view.hints) == [Hint(11, "joiner-1", 7), Hint(13, "joiner-1", 8)]
+
+
+def record(offset: int, value: bytes) -> Any:
+    return SimpleNamespace(topic="loop.training", partition=0, offset=offset, value=value)
 
 
 def test_hints_begin_at_or_before_the_oldest_row_and_stay_few():

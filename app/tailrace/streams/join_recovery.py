@@ -127,19 +127,20 @@ class JoinRecovery:
             return await self._confirm()
 
         claimed = await training.claim(partition, owner, confirmed, view)
-        written = Written(owner, claimed.log_id, 0, deque())
         if view.last is None:
             self._renew()
             vector = await self._beginning()
-            return Recovered(await self._again(vector, _nothing(), self._empty()), written, vector, self.room)
+            join = await self._again(vector, _nothing(), self._empty())
+            return Recovered(join, Written(owner, claimed.log_id, 0, deque()), vector, self.room)
         offset, block = view.last.offset, block_of(view.last)
+        oldest_row = block.vector.oldest_row
+        start = view.before(oldest_row) or hint
         if on_disk:
-            join, hints = await self._onto_disk((offset, block), kept, hint)
+            join, hints = await self._onto_disk((offset, block), kept, start)
         else:
-            hints = deque()
-            rows = self._rows(hint, block.vector.oldest_row - 1, offset + 1, hints)
-            join = await self._again(block.vector, rows, None)
-        return Recovered(join, replace(written, hints=hints), block.vector, self.room)
+            hints = deque[Hint]()
+            join = await self._again(block.vector, self._rows(start, oldest_row - 1, offset, hints), None)
+        return Recovered(join, Written(owner, claimed.log_id, 0, hints), block.vector, self.room)
 
     async def moved(self, was: Written) -> Recovered:
         """Return a join that has outgrown memory as one on disk; everything it decided is written.
@@ -199,7 +200,7 @@ class JoinRecovery:
         if standing is not None and self.room.standing is not None:
             hints.append(Hint.load(self.room.standing.hint) or standing)
         after = block.vector.oldest_row - 1 if standing is None else standing.offset
-        rows = self._rows(standing or hint, after, offset + 1, hints)
+        rows = self._rows(standing or hint, after, offset, hints)
         self.room.remake()
         join = await self._again(block.vector, rows, kept or self._empty())
         self.room.made()
@@ -209,10 +210,10 @@ class JoinRecovery:
         return join, hints
 
     async def _rows(
-        self, start: Hint | None, after: int, end: int, hints: deque[Hint]
+        self, start: Hint | None, after: int, last: int, hints: deque[Hint]
     ) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
-        """Yield the blocks that count in (after, end) and put them among the hints."""
-        async for found in self.parts.training.accepted(self.spec.partition, start, after, end):
+        """Yield the blocks that count in (after, last], in batches, and put them among the hints."""
+        async for found in self.parts.training.accepted(self.spec.partition, start, after, last):
             for offset, block in found:
                 add_hint(hints, Hint(offset, block.owner, block.number), block.vector.oldest_row)
             yield found

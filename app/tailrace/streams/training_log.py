@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
@@ -31,7 +31,7 @@ from tailrace.domain.notices import (
 )
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of
-from tailrace.domain.records import LEARNER, Claim, Owner
+from tailrace.domain.records import LEARNER, Claim, LearnerRecord, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
 from tailrace.wire.avro_codec import BlockHead, block_head, decode_training, encode_training, is_training_block
@@ -70,7 +70,10 @@ class Hint:
 
 
 def add_hint(hints: deque[Hint], hint: Hint, oldest_row: int) -> None:
-    """Add the hint to the newest block; the first one stays at or before the oldest row that is still needed."""
+    """Add the newest block; the first hint stays at or before the oldest row that is still needed.
+
+    Where they are many, every other one is left out; the newest stays.
+    """
     hints.append(hint)
     while len(hints) > 1 and hints[1].offset <= oldest_row:
         hints.popleft()
@@ -82,10 +85,13 @@ def add_hint(hints: deque[Hint], hint: Hint, oldest_row: int) -> None:
 
 @dataclass(slots=True)
 class View:
-    """What the log says about one part, up to `next_offset`. Of blocks no more than the head is read.
+    """What the log says about one part, up to `next_offset`.
+
+    Of blocks no more than the head is read: one that is damaged behind it counts, and whoever decodes it finds out.
 
     Attributes:
         last: The part's newest block that counts; None: there is none.
+        hints: Of its blocks that count, as `add_hint` keeps them; all are needed.
         is_cut: The log no longer begins at its first record, so its first claims cannot be judged.
     """
 
@@ -93,6 +99,7 @@ class View:
     next_offset: int
     ownership: OwnershipState
     last: Record | None = None
+    hints: deque[Hint] = field(default_factory=deque)
     is_cut: bool = False
 
     def read(self, record: Record) -> bool:
@@ -101,8 +108,8 @@ class View:
         Raises:
             CodecError: It is not one of ours.
         """
-        self.next_offset = record.offset + 1
         content = _head_or_notice(record)
+        self.next_offset = record.offset + 1
         if self.is_cut and self.part not in self.ownership.owners:
             self._presume(content)
         if isinstance(content, Claim):
@@ -112,10 +119,15 @@ class View:
                 self.ownership.accept(LEARNER, content.owner, content.number)
         elif content.partition == self.part and self.ownership.accept(self.part, content.owner, content.number):
             self.last = record
+            add_hint(self.hints, Hint(record.offset, content.owner, content.number), oldest_row=0)
             return True
         return False
 
-    def _presume(self, content: LogRecord | BlockHead) -> None:
+    def before(self, offset: int) -> Hint | None:
+        """Return the newest hint at or before an offset; None: the view began after it."""
+        return max((hint for hint in self.hints if hint.offset <= offset), key=lambda hint: hint.offset, default=None)
+
+    def _presume(self, content: Claim | LearnerRecord | BlockHead) -> None:
         """Believe the first record that speaks of the part: who owned it before the log's first record is gone."""
         owned = self.ownership
         if not isinstance(content, BlockHead | Claim) or content.partition != self.part:
@@ -132,12 +144,11 @@ class Claimed:
     """A claim that counts.
 
     Attributes:
-        offset: Of the claim: the view holds what lies before it.
+        offset: Of the claim; the view it was made by holds what lies before it.
     """
 
     offset: int
     log_id: str
-    view: View
 
 
 class TrainingLog:
@@ -246,7 +257,7 @@ class TrainingLog:
             await self._read_on(view, offset)  # 4
             if view.ownership.claim(claim):
                 view.next_offset = offset + 1
-                return Claimed(offset, view.ownership.log_id, view)
+                return Claimed(offset, view.ownership.log_id)
             log.debug("claim did not count, another came first", topic=self.partition.topic, part=part)
 
     async def view_from(self, part: int, hint: Hint | None) -> View:
@@ -261,29 +272,40 @@ class TrainingLog:
         """Return the block that a hint names; None when the log holds another record there, or none."""
         held = await self.range()
         if held.start <= hint.offset < held.end:
-            async for found in self.records(hint.offset, hint.offset + 1):
-                block = found.record
-                if isinstance(block, TrainingBlock) and (block.partition, block.owner, block.number) == (
-                    part,
-                    hint.owner,
-                    hint.number,
-                ):
-                    return block
+            async for batch in self._batches(hint.offset, hint.offset + 1):
+                for record in batch:
+                    head = _head_or_notice(record)
+                    if isinstance(head, BlockHead) and (head.partition, head.owner, head.number) == (
+                        part,
+                        hint.owner,
+                        hint.number,
+                    ):
+                        return block_of(record)
         return None
 
     async def accepted(
-        self, part: int, hint: Hint | None, after: int, end: int
+        self, part: int, hint: Hint | None, after: int, last: int
     ) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
-        """Yield (offset, block) of the blocks of a part that count in (after, end), in batches.
+        """Yield (offset, block) of the blocks of a part that count in (after, last], in batches.
 
         Args:
             hint: Of a block at or before the first of them.
+            last: Where a block of the part stands that counts.
+
+        Raises:
+            ForeignLogError: What the log says now ends otherwise.
         """
         view = await self.view_from(part, hint)
-        async for batch in self._batches(view.next_offset, end):
-            counting = [record for record in batch if view.read(record) and record.offset > after]
-            if counting:
-                yield [(record.offset, block_of(record)) for record in counting]
+        async for batch in self._batches(view.next_offset, last + 1):
+            counting = [record for record in batch if view.read(record)]
+            if found := [(record.offset, block_of(record)) for record in counting if record.offset > after]:
+                yield found
+        if view.last is None or view.last.offset != last:
+            raise ForeignLogError(
+                f"{self.partition.topic} does not hold the block of partition {part} at offset {last} any more, or not "
+                "what makes it count: records were deleted, or the topic was created anew. Restore the topic, or begin "
+                "a loop with another name."
+            )
 
     async def _read_on(self, view: View, end: int) -> None:
         async for batch in self._batches(view.next_offset, end):
@@ -317,9 +339,14 @@ def block_of(record: Record) -> TrainingBlock:
     return block
 
 
-def _head_or_notice(record: Record) -> LogRecord | BlockHead:
+def _head_or_notice(record: Record) -> BlockHead | Claim | LearnerRecord:
     value = _value_of(record)
-    return block_head(value) or decode_training(value)
+    head = block_head(value)
+    if head is not None:
+        return head
+    notice = decode_training(value)
+    assert not isinstance(notice, TrainingBlock), "a block has a head"
+    return notice
 
 
 def _value_of(record: Record) -> bytes:
@@ -331,4 +358,4 @@ def _value_of(record: Record) -> bytes:
     return record.value
 
 
-__all__ = ["Claimed", "Confirm", "ForeignLogError", "Hint", "TrainingLog", "View", "logged"]
+__all__ = ["Claimed", "Confirm", "ForeignLogError", "Hint", "TrainingLog", "View", "add_hint", "block_of", "logged"]

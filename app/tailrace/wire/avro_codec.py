@@ -118,12 +118,12 @@ def decode_training(value: bytes) -> TrainingRecord:
 
 
 def is_training_block(value: bytes) -> bool:
-    """Tell whether a value of `<loop>.training` is a block, by its head alone."""
+    """Tell whether a value of `<loop>.training` is a block, by the form that it names alone."""
     return value[:_HEADER_BYTES] in _heads()
 
 
 class BlockHead(NamedTuple):
-    """What a training block says before its rows; as in `blocks.TrainingBlock`."""
+    """Whose a training block is, and which; as in `blocks.TrainingBlock`."""
 
     log_id: str
     partition: int
@@ -288,7 +288,7 @@ def _heads() -> Mapping[bytes, Schema]:
     found = {}
     for fingerprint, form in _forms(("training_block",)).items():
         names = [each["name"] for each in form.writer["fields"]]
-        count = 1 + max(names.index(name) for name in BlockHead._fields)
+        count = 1 + max(names.index(name) for name in ("format_version", *BlockHead._fields))
         head = {"type": "record", "name": "BlockHead", "fields": form.writer["fields"][:count]}
         found[_MARK + fingerprint] = parse_schema(head)
     return found
