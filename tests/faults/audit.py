@@ -60,7 +60,7 @@ class Found:
         lost_events: Source positions without scored row, prediction or dead letter, and identities whose horizon
             passed without a row.
         lost_labels: Source positions of labels that must have a row or a dead letter and have none.
-        twice: Identities that were settled more than once by blocks that count.
+        twice: Identities that were settled more than once by blocks that count, and labels that corrected them so.
     """
 
     events: int = 0

@@ -255,7 +255,10 @@ def _settled_twice(ledger: Ledger, say: Violations) -> int:
     settled = Counter((each.id, each.time_ms) for each in ledger.outcomes if each.kind in SETTLED)
     twice = {identity: times for identity, times in settled.items() if times > 1}
     say.say_all("I3", (f"{name} of {at} is settled {times} times" for (name, at), times in twice.items()))
-    return len(twice)
+    heard = Counter(each.label for each in ledger.outcomes if each.kind not in SETTLED and each.label is not None)
+    again = {label: times for label, times in heard.items() if times > 1}
+    say.say_all("I3", (f"label {show(label)} corrects {times} times" for label, times in again.items()))
+    return len(twice) + len(again)
 
 
 def _audit_outcomes(ledger: Ledger, say: Violations) -> int:
@@ -293,7 +296,8 @@ def _audit_letters(ledger: Ledger, say: Violations) -> None:
             continue  # told as lost
         code = mine[0].rejection.code.value
         if at in ledger.labels_of_two:
-            if code not in _EITHER:
+            targets = ledger.on_two[ledger.label_of(at).id]
+            if code not in _EITHER or (code == "conflicting" and len(targets) == 1):
                 say.say("I2", f"label {show(at)}, one of two, is dead-lettered as {code}")
         elif expected.get(at) != code:
             say.say("I2", f"label {show(at)} is dead-lettered as {code}, expected {expected.get(at, 'not')}")

@@ -7,14 +7,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from tests.faults.ground import Ground
+from tests.faults.ground import Ground, now_ms
 from tests.faults.invariants import Epoch, directory_of, epochs_of
-from tests.faults.topics import Topics
+from tests.faults.topics import Topics, prediction_source
 from tests.scenarios.commanding import tailrace
 from tests.scenarios.harness import Scenario
 
 CHALLENGER = "StandardScaler() | LogisticRegression(l2=0.1)"
 TAKEN_S = 60.0
+REACHED_S = 10.0
 TOOK_IT_NOT_YET = 4
 """The exit code of a command that no learner has taken so far."""
 
@@ -62,6 +63,26 @@ class Decisions:
                 raise self.at.in_vain(f"{TAKEN_S} s after promotion {self.asked} it is epoch {history[-1].epoch}")
             await asyncio.sleep(0.05)
         assert (history[-1].epoch, history[-1].champion) == (self.asked, self.lineages[self.asked % 2]), history
+
+    async def reached(self) -> float:
+        """Wait until the branch that was decided on answers every partition; return the seconds. There must be load."""
+        version, since_ms, begun_s = self.lineages[self.asked % 2][:12], now_ms(), time.monotonic()
+        names, left = self.at.scenario.domain.topics, set(range(self.at.topics.partitions))
+        while True:
+            for column in await self.at.topics.read(names.predictions):
+                for record, plain in zip(reversed(column.records), reversed(column.decoded), strict=True):
+                    if record.timestamp < since_ms:
+                        break
+                    if plain["version"] == version:
+                        left.discard(prediction_source(record)[0])
+            seconds = time.monotonic() - begun_s
+            if not left:
+                return seconds
+            if seconds >= REACHED_S:
+                raise self.at.in_vain(
+                    f"{seconds:.0f} s after {version} was promoted it does not answer partitions {left}"
+                )
+            await asyncio.sleep(0.05)
 
     def seen(self) -> Seen:
         """Return how much of these decisions the checks of I8 had before them; there must be something of each kind.

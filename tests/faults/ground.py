@@ -16,8 +16,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.faults.checks import Found, check
+from tests.faults.audit import Found, Violations
+from tests.faults.checks import check
+from tests.faults.invariants import nothing_is_committed_ahead
+from tests.faults.ledger import Ledger
 from tests.faults.load import Load
+from tests.faults.memory import beyond_bounds
 from tests.faults.processes import Fleet, Refolder
 from tests.faults.proxy import Proxy
 from tests.faults.topics import Topics, prediction_source, why_not_quiet
@@ -95,10 +99,19 @@ class Ground:
             self.found = await check(
                 self.topics, self.refolder, self.scenario, on_two, logs=logs, texts=pages, at_end=at_end
             )
+            if at_end:
+                assert not (beyond := beyond_bounds(self.fleet)), "\n".join(beyond)
         except AssertionError as failure:
             failure.add_note(f"after {after}")
             raise
         return self.found
+
+    async def check_commits(self, after: object) -> None:
+        """Check, while nothing is quiet, that scorers and joiners have committed no more than is done."""
+        await self.topics.refresh()
+        say = Violations()
+        nothing_is_committed_ahead(Ledger(self.topics, self.load.workload.on_two), say, is_quiet=False)
+        assert not say.total, "\n".join([f"after {after}:", *say.lines])
 
     async def pages(self) -> dict[str, str]:
         """Return /metrics of the worker that serves HTTP, as anybody may read it; nothing where none does."""

@@ -473,11 +473,12 @@ def directory_of(manifest: Manifest) -> Mapping[str, Any] | None:
 # ── I9 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def nothing_is_committed_ahead(ledger: Ledger, say: Violations) -> None:
+def nothing_is_committed_ahead(ledger: Ledger, say: Violations, *, is_quiet: bool = True) -> None:
     """I9: what a group has committed is durably done. The committed offsets were read before the topics.
 
-    The learner's commit promises nothing, its position comes from a snapshot: at a quiet moment the newest snapshot
-    has come to it.
+    Args:
+        is_quiet: The learner's commit is looked at too. It promises nothing, its position comes from a snapshot: at a
+            quiet moment the newest snapshot has come to it.
     """
     topics = ledger.topics
     names = topics.domain.topics
@@ -498,7 +499,7 @@ def nothing_is_committed_ahead(ledger: Ledger, say: Violations) -> None:
             say.say("I9", f"{at.topic}/{at.partition} is committed to {offset}, the log says {reached[at.topic]}")
     newest = topics.newest_snapshot()
     position = 0 if newest is None else offset_of(newest.position)
-    for at, offset in learn.items():
+    for at, offset in learn.items() if is_quiet else ():
         if offset > position:
             say.say("I9", f"{at.topic} is committed to {offset}, the newest snapshot is at {position}")
 

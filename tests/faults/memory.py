@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from tests.faults.processes import Fleet
 
+MOST_RESIDENT_MB = 500
+MOST_FILES = 100
+"""A worker of these loops begins with 170 MB and 30 open files: three times as much is a leak, or something unbounded."""
 LOOK_S = 0.2
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KB = 1_024
@@ -56,6 +59,20 @@ class Memory:
         sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files)
         self.samples.append(sample)
         return sample
+
+
+def beyond_bounds(fleet: Fleet) -> list[str]:
+    """Return in words which workers hold more than any may, whatever has happened to them."""
+    found = []
+    for name, worker in fleet.running.items():
+        if (now := Memory(worker.pid).look()) is None:
+            continue
+        if now.resident_bytes > MOST_RESIDENT_MB * _MB or now.files > MOST_FILES:
+            found.append(
+                f"I10: {name} holds {now.resident_bytes // _MB} MB and {now.files} open files, at most "
+                f"{MOST_RESIDENT_MB} and {MOST_FILES} are allowed"
+            )
+    return found
 
 
 def cpu_s(pid: int) -> float:

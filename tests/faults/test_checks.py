@@ -11,16 +11,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from tests.builders import make_corrections
 from tests.cli.loop_builders import logs_left_alone
+from tests.faults import memory
 from tests.faults.audit import SAID_OF_EACH, Audit, Violations
 from tests.faults.checks import check, check_a, check_at_end, check_b
-from tests.faults.invariants import every_accepted_event_is_predicted, is_kept, the_books_balance
-from tests.faults.ledger import Ledger
+from tests.faults.invariants import (
+    every_accepted_event_is_predicted,
+    is_kept,
+    nothing_is_committed_ahead,
+    the_books_balance,
+)
+from tests.faults.ledger import Ledger, show
 from tests.faults.memory import Memory, Sample
 from tests.faults.processes import Refolder
 from tests.faults.secrecy import Needles
@@ -470,6 +478,28 @@ async def test_i3_another_target(copy):
     await copy.says("I3", "is in the log and should not be")
 
 
+async def test_i3_a_label_that_corrects_twice(copy):
+    def with_corrections(block):
+        return replace(block, corrections=pick(make_corrections(("a", 1, 0.0)), [0, 0]))
+
+    copy.change(copy.names.training, has_examples, with_corrections)
+
+    audit = await copy.says("I3", "corrects 2 times")
+
+    assert 1 == audit.found.twice
+
+
+async def test_i2_of_labels_with_one_target_none_is_conflicting(copy):
+    at, event_id = next(
+        (at, copy.ledger.label_of(at).id)
+        for at in sorted(copy.ledger.labels_of_two)
+        if any(each.rejection.code.value == "conflicting" for each in copy.ledger.label_letters.get(at, ()))
+    )
+    copy.ran = replace(copy.ran, on_two={**copy.ran.on_two, event_id: {True}})
+
+    await copy.says("I2", f"label {show(at)}, one of two, is dead-lettered as conflicting")
+
+
 # ── I4, I5, I6 ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OTHER = "0" * 64
@@ -662,6 +692,17 @@ async def test_i9_the_joiner_has_committed_what_no_block_has(copy, topic):
     await copy.says("I9", f"{at.topic}/1 is committed to")
 
 
+async def test_i9_while_nothing_is_quiet_only_the_learner_may_be_ahead(copy):
+    say = Violations()
+    copy.topics.committed["learn"][TopicPartition(copy.names.training, 0)] = copy.topics.training.next_offset + 1
+    nothing_is_committed_ahead(copy.ledger, say, is_quiet=False)
+    assert 0 == say.total
+
+    copy.topics.committed["join"][TopicPartition(copy.names.labels, 1)] += 1
+    nothing_is_committed_ahead(copy.ledger, say, is_quiet=False)
+    assert {"I9": 1} == say.counts
+
+
 async def test_i9_the_learner_has_committed_what_no_snapshot_has(copy):
     at = TopicPartition(copy.names.training, 0)
     copy.topics.committed["learn"][at] = copy.topics.training.next_offset + 1
@@ -673,13 +714,13 @@ async def test_i9_the_learner_has_committed_what_no_snapshot_has(copy):
 
 
 def test_i10_memory_and_files_of_a_process_are_seen():
-    memory = Memory(os.getpid())
-    before = memory.look()
+    mine = Memory(os.getpid())
+    before = mine.look()
     held = bytearray(32_000_000)
     held[::4096] = b"x" * len(held[::4096])
     files = [Path(os.devnull).open() for _ in range(5)]  # noqa: SIM115 - to be counted while they are open
 
-    after = memory.look()
+    after = mine.look()
 
     for file in files:
         file.close()
@@ -710,6 +751,17 @@ def test_i10_memory_is_called_flat_only_where_the_run_can_tell(slope_mb_h, error
     growth = Growth(slope_mb_h, error_mb_h, 200.0, 200.0, files_grown=0, samples=60, span_s=3_000.0)
 
     assert verdict == growth.verdict
+
+
+def test_i10_a_worker_beyond_every_bound_is_told(monkeypatch):
+    worker = SimpleNamespace(pid=os.getpid())
+    fleet = SimpleNamespace(running={"all": worker})
+    assert [] == memory.beyond_bounds(fleet)
+
+    monkeypatch.setattr(memory, "MOST_FILES", 1)
+
+    (words,) = memory.beyond_bounds(fleet)
+    assert words.startswith("I10: all holds ")
 
 
 def test_i10_a_process_that_has_ended_is_not_seen():

@@ -37,6 +37,9 @@ from tailrace.streams import failpoints
 from tailrace.streams.collector import sweep
 from tailrace.telemetry import logs
 
+FOLDS_WRONGLY = "folds wrongly from now on, in milliseconds since 1970:"
+"""Said with the time by a worker that was told to."""
+
 _LOOK_S = 0.01
 _IN_FLIGHT_S = 0.004
 """What was sent leaves the process, and is answered, within about this time."""
@@ -144,6 +147,8 @@ def fold_wrongly(after_blocks: int) -> None:
     def wrongly(fold: Fold, state: LoopState, offset: int) -> None:
         nonlocal closed
         closed += 1
+        if closed == after_blocks:
+            print(f"{FOLDS_WRONGLY} {time.time_ns() // 1_000_000}", file=sys.stderr, flush=True)
         if closed >= after_blocks:
             state.counts.foreign += 1
         close(fold, state, offset)

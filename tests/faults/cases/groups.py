@@ -140,8 +140,9 @@ async def _nothing_uncommitted(at: Ground) -> None:
 
 
 def _assignments(at: Ground) -> int:
-    """Return how often the scorers' and joiners' groups gave a member its partitions, as their logs tell."""
-    return sum(len(GIVEN.findall(path.read_text())) for path in at.fleet.logs)
+    """Return how often the groups of scorers and joiners gave partitions to their first members, which stay throughout."""
+    staying = [path for path in at.fleet.logs if path.stem.endswith(("score-1", "join-1"))]
+    return sum(len(GIVEN.findall(path.read_text())) for path in staying)
 
 
 # ── F30 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

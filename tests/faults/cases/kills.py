@@ -57,6 +57,7 @@ async def scorers(trial: Trial) -> Result:
                     await at.fleet.kill(name)
                     seconds = await at.recovered_after(killed_ms)
                     result.recovered(timeout, seconds)
+                    await at.check_commits(f"kill {number + 1} of a scorer, {name}")
                     during = await at.predicted_since(killed_ms, killed_ms + int(seconds * 1_000))
                     result.predictions.append(sum(map(len, during.values())))
                     # Nobody can know of the death before: the last heartbeat is about a fifth of the session timeout old.
@@ -74,20 +75,25 @@ async def scorers(trial: Trial) -> Result:
 
 @fault("F02", "kill -9 the joiner at each of its fail points", ci=3, full=20, limit_s=480, lanes=2)
 async def joiner(trial: Trial) -> Result:
-    """Every place of the join, as often as the size says; those of its start right after another kill."""
+    """Every place of the join, as often as the size says; those of its start right after another kill.
+
+    In every third round what waits is kept on disk.
+    """
     result = Result()
-    async with ground(trial.folder, trial.seed, teams=APART) as at:
-        await at.warm_up()
-        for number in range(trial.times):
-            for place in at.rng.sample(OF_THE_JOIN, len(OF_THE_JOIN)):
-                async with at.load.flowing():
-                    killed_ms = await kill_at(at, "join", place)
-                    known = await block_owners(at)
-                    await at.fleet.start("join")
-                    result.recovered("2s", await first_blocks(at, killed_ms, known))
-                result.times += 1
-            await at.check(f"round {number + 1} of kills of the joiner")
-        result.add(await at.finish())
+    for store, times in (("memory", trial.times - trial.times // 3), ("disk", trial.times // 3)):
+        async with ground(trial.folder / store, trial.seed, teams=APART, join={"store": store}) as at:
+            await at.warm_up()
+            for number in range(times):
+                for place in at.rng.sample(OF_THE_JOIN, len(OF_THE_JOIN)):
+                    async with at.load.flowing():
+                        killed_ms = await kill_at(at, "join", place)
+                        await at.check_commits(f"a kill at {place}")
+                        known = await block_owners(at)
+                        await at.fleet.start("join")
+                        result.recovered("2s", await first_blocks(at, killed_ms, known))
+                    result.times += 1
+                await at.check(f"round {number + 1} of kills of a joiner with its waiting room in {store}")
+            result.add(await at.finish())
     result.notes.append(f"places: {', '.join(OF_THE_JOIN)}")
     return result
 
@@ -131,7 +137,7 @@ async def everything(trial: Trial) -> Result:
 
     Before most kills a promotion is asked for: the learner dies before, while or after it takes it.
     """
-    result, starts_s = Result(), list[float]()
+    result, starts_s, reached_s = Result(), list[float](), list[float]()
     teams = {"score-1": ("score",), "score-2": ("score",), "join": ("join",), "learn": ("learn",)}
     async with ground(trial.folder, trial.seed, teams=teams) as at:
         await at.warm_up()
@@ -148,6 +154,7 @@ async def everything(trial: Trial) -> Result:
                 killed_ms = now_ms()
                 for name in teams:
                     await at.fleet.kill(name)
+                await at.check_commits(f"kill {number + 1} of everything")
                 known, before = await block_owners(at), await snapshots_of(at)
                 for name in at.rng.sample(list(teams), len(teams)):
                     begun_s = time.monotonic()
@@ -161,10 +168,12 @@ async def everything(trial: Trial) -> Result:
                 ]
                 result.recovered("2s", max([await each for each in back]))
                 await decisions.taken()
+                reached_s.append(await decisions.reached())
             await at.check(f"kill {number + 1} of everything")
             result.times += 1
         result.add(await at.finish())
     result.notes.append(decisions.seen().in_words)
+    result.notes.append(f"every partition was answered by the branch decided on within {max(reached_s):.1f} s")
     result.notes.append(
         f"workers are forked from a process that has imported everything, each within {max(starts_s):.2f} s; one that "
         "is started as a command takes longer by that import"

@@ -119,7 +119,7 @@ async def poison(trial: Trial) -> Result:
     rounds = max(1, trial.times // (2 * len(BAD)))
     # Last, so that a batch of good ones gets one of the others.
     kinds = {kind: [each for each in (*BAD, *MARKED) if each.kind == kind] for kind in KINDS}
-    assert all(len({each.name for each in found}) >= FEWEST_KINDS for found in kinds.values())
+    assert all(len({each.name for each in BAD if each.kind == kind}) >= FEWEST_KINDS for kind in KINDS)
     async with loop_of(trial.folder / "poisoned", trial.seed, http=free_address()) as at:
         poisoned = await live(at, kinds, rounds, result)
         result.times += await strangers(at)
