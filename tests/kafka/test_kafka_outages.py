@@ -8,10 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+import urllib3
+from tests.faults.disks import lose_tail
 from tests.log_forms import LogForm, load_launcher
+from tests.scenarios.api_ground import served
+from tests.scenarios.commanding import learn
+from tests.scenarios.harness import Scenario
 from tests.streams.log_tools import Inbox, outgoing, running, send, until
 
-from tailrace.domain.errors import LogUnavailable
+from tailrace.domain.errors import LogError, LogUnavailable
 from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
 from tailrace.streams.log import TopicPartition
 
@@ -175,3 +180,53 @@ async def test_a_partition_is_heard_only_while_its_broker_answers(own_broker, tm
         await until(lambda: source.hears(partition))
         await asyncio.sleep(8.0)
         assert source.hears(partition), "one that is paused as well"
+
+
+async def test_readyz_says_that_kafka_is_away_and_is_well_again_when_it_is_back(own_broker, tmp_path):
+    """Fails when readiness asks only whether the roles run: a worker would be sent requests through a whole outage."""
+    async with served(form_of(own_broker, tmp_path), tmp_path) as at:
+        assert await readyz(at) == (200, "")
+
+        await asyncio.to_thread(own_broker.kill)
+        await until_asked(at, lambda status, _: status == 503)
+        _, words = await readyz(at)
+        assert "has not answered" in words
+        await asyncio.to_thread(own_broker.start)
+
+        await until_asked(at, lambda status, _: status == 200)
+
+
+async def until_asked(at, holds) -> None:
+    async with asyncio.timeout(40.0):
+        while not holds(*await readyz(at)):  # noqa: ASYNC110 - who is asked tells nobody by itself
+            await asyncio.sleep(0.1)
+
+
+async def readyz(at) -> tuple[int, str]:
+    """Return what a process says; no words where it is ready."""
+
+    def ask() -> tuple[int, str]:
+        answer = urllib3.request("GET", f"http://{at.address}/readyz", retries=False, timeout=10)
+        return answer.status, "" if answer.status == 200 else answer.data.decode()
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_a_process_that_has_read_what_its_broker_lost_since_ends_and_says_so(own_broker, tmp_path):
+    """Fails when a reader takes what stands at an offset for what stood there: it would go on in another history."""
+    scenario = await Scenario.make(form_of(own_broker, tmp_path), tmp_path)
+    process = await scenario.start()
+    for first in range(0, 60, 10):
+        await learn(scenario, process, 10, first=first)
+    training = scenario.domain.topics.training
+
+    await asyncio.to_thread(own_broker.kill)
+    lose_tail(tmp_path / "kafka" / "data", training, 0, 3)
+    await asyncio.to_thread(own_broker.start)
+
+    await until(lambda: process.failure or process.crashed, 40.0)
+    reason = process.failure or process.crash_reason
+    assert isinstance(reason, LogError)
+    assert training in str(reason)
+    assert "estore" in str(reason)
+    await scenario.close()

@@ -3,8 +3,10 @@
 import asyncio
 import sqlite3
 import time
+from hashlib import sha256
 
 import pytest
+from river.naive_bayes import GaussianNB
 from tests.scenarios.harness import now_ms, pairs, until
 
 from tailrace.domain.positions import parse
@@ -91,6 +93,88 @@ async def test_an_event_at_which_the_model_raises_is_a_dead_letter_and_its_neigh
     await until(answered, "the neighbours are answered")
     (letter,) = await scenario.user.read(scenario.domain.topics.dead_events)
     assert Code.MODEL_FAILED is dead_letter.parse(letter.headers).rejection.code
+
+
+ENDS_TASKS = 5.0
+"""No feature of the other events is as large."""
+BAYES = {"champion": {"model": "GaussianNB()"}}
+"""Its methods are called one by one, without a shortcut."""
+
+
+@pytest.fixture
+def cancelling(monkeypatch):
+    """Have a method of the model raise CancelledError, which looks like the end of whoever asked it."""
+
+    def cancel(method):
+        genuine = getattr(GaussianNB, method)
+
+        def raising(self, x, *more):
+            found = genuine(self, x, *more)
+            if x["a"] > ENDS_TASKS:
+                raise asyncio.CancelledError
+            return found
+
+        monkeypatch.setattr(GaussianNB, method, raising)
+
+    return cancel
+
+
+async def test_a_model_that_cancels_when_it_learns_is_skipped_and_learning_goes_on(made, cancelling):
+    scenario = await made(**BAYES)
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    cancelling("learn_one")
+    far = {"id": "far", "at": now_ms(), "a": 1e9, "b": 0.0}
+
+    await scenario.user.events(far)
+    await scenario.user.labels({"id": "far", "at": now_ms(), "y": True})
+
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.models.live is not None and loop.models.live.champion.skipped == 1, "it is skipped")
+    await learn(scenario, process, 20, first=100)
+    assert RoleState.RUNNING is loop.reports[Role.LEARN].state
+
+
+async def test_an_event_at_which_a_model_cancels_is_a_dead_letter_and_answering_goes_on(made, cancelling):
+    scenario = await made(**BAYES)
+    process = await scenario.start()
+    await learn(scenario, process, 60)
+    cancelling("predict_proba_one")
+
+    await scenario.user.events({"id": "far", "at": now_ms(), "a": 1e9, "b": 0.0}, *pairs(1, now_ms(), first=700)[0])
+
+    async def answered():
+        return "e700" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "the next one is answered")
+    (letter,) = await scenario.user.read(scenario.domain.topics.dead_events)
+    assert Code.MODEL_FAILED is dead_letter.parse(letter.headers).rejection.code
+    assert RoleState.RUNNING is scenario.loop_of(process).reports[Role.SCORE].state
+
+
+async def test_a_bad_event_that_no_dead_letter_can_hold_whole_is_kept_as_its_beginning_and_digest(made):
+    scenario = await made()
+    process = await scenario.start()
+    admin = scenario.log.admin()
+    await admin.alter(scenario.domain.topics.events, {"max.message.bytes": str(8 << 20)})
+    await admin.close()
+    value = b"{" + b"x" * (4 << 20)
+
+    await scenario.user.raw(scenario.domain.topics.events, 0, Outgoing(None, value))
+    await scenario.user.events(*pairs(1, now_ms())[0])
+
+    async def answered():
+        return bool(await scenario.user.predictions())
+
+    await until(answered, "the next one is answered")
+    (record,) = await scenario.user.read(scenario.domain.topics.dead_events)
+    letter = dead_letter.parse(record.headers)
+    assert not letter.is_whole
+    assert value[: dead_letter.COPY_BYTES] == record.value
+    headers = dict(record.headers)
+    assert sha256(value).hexdigest().encode() == headers[dead_letter.SHA256]
+    assert str(len(value)).encode() == headers[dead_letter.SIZE]
+    assert RoleState.RUNNING is scenario.loop_of(process).reports[Role.SCORE].state
 
 
 async def test_a_learner_that_leaves_goes_on_serving_what_it_had_learned(made):
