@@ -67,7 +67,7 @@ def write_table(
                 f"; with the {len(before)} of attempts that were made again {percentile([*times, *before], 0.99):.1f} s"
             )
             lines.append(
-                f"Recovery over all {len(times)} kills with a session timeout of {kind}: p50 {percentile(times, 0.5):.1f} s, "
+                f"Recovery over all {len(times)} kills that were timed, with a session timeout of {kind}: p50 {percentile(times, 0.5):.1f} s, "
                 f"p99 {percentile(times, 0.99):.1f} s (at most {bound_s:.0f} s){also if before else ''}.\n"
             )
     notes = [f"- {each['number']}: {' '.join(note.split())}" for each in found for note in each.get("notes", [])]

@@ -42,7 +42,7 @@ def test_the_table_tells_what_each_fault_came_to_and_what_failed(tmp_path):
 
     assert "| F01 | kill \\| restart | 20 | 1,234 | 0 | 0 | 2.0 / 3.0 (2s) | 5 | 12 | passed |" in text
     assert "**failed**: 2 events were lost" in text
-    assert "Recovery over all 6 kills with a session timeout of 2s: p50 2.0 s, p99 3.0 s" in text
+    assert "Recovery over all 6 kills that were timed, with a session timeout of 2s: p50 2.0 s, p99 3.0 s" in text
     assert "- F01: memory grew by 1 MB" in text
     assert "seed 7, 2 minutes, " in text
 

@@ -28,6 +28,7 @@ PIECE = 5_000
 AHEAD = 20_000  # events sent and not joined yet: what is measured is the learner's backlog, not that of the others
 AT_ONCE_S = 600.0
 SLOWER = 2.5  # times, the p99 of a prediction while the learner takes a core, beside
+OVERDUE_MS = 5_000
 LEAST_MS = 20.0  # below which a p99 of before counts as so much: the machine has two cores for all of it
 NEAR = 0.9  # of the records that it lags behind must be told at first
 CATCH_UP = 5  # times the live rate
@@ -229,4 +230,6 @@ async def _latency(at: Ground, since_ms: int, until_ms: int) -> Latency:
     }
     took = sorted(answered[source] - asked_ms for source, asked_ms in asked.items() if source in answered)
     assert took, "nothing was predicted"
+    overdue = [source for source in asked.keys() - answered.keys() if asked[source] < now_ms() - OVERDUE_MS]
+    assert not overdue, f"{len(overdue)} events were asked {OVERDUE_MS} ms ago and are not answered"
     return Latency(float(took[int(0.99 * (len(took) - 1))]), len(took))

@@ -151,6 +151,7 @@ async def topics(trial: Trial) -> Result:
         await at.warm_up()
         await _compacted(at, result)
         result.add(await at.finish())
+        result.notes.append("events, lost and twice are those of the loop whose topics were compacted, 2 times of all")
         await at.fleet.stop("all")
         while result.times < trial.times:
             damage = (*DAMAGES, None, None)[(result.times - 2) % (len(DAMAGES) + 2)]
