@@ -30,8 +30,9 @@ FLAT_BYTES = 16 << 20
 SETTLE_S = 10.0
 DISK_MB = 192
 ENDED_S = 20.0
-OF_A_LOST_TAIL = {"I2", "I9"}
-"""What is broken by a broker that loses what it had acknowledged: events without an outcome, and commits of them."""
+OF_A_LOST_TAIL = {"I1", "I2", "I3", "I9"}
+"""What is broken by a broker that loses scored rows that it had acknowledged: events without an outcome, examples of rows
+that are gone, and commits of them."""
 _ENDS = ("a topic is not what it was", "ended: the log cannot be used as it is")  # by the watch, or by a source
 
 
