@@ -95,13 +95,6 @@ def test_what_cannot_be_folded_is_not_made_ready() -> None:
     assert not warmed
 
 
-def test_a_branch_is_ready_although_what_was_compiled_cannot_be_kept() -> None:
-    def warm() -> None:
-        raise OSError("no space left on device")
-
-    fold_that_warms(warm).warm(branch())
-
-
 def test_what_a_branch_runs_needs_no_making_ready_where_river_runs_it() -> None:
     make_fold().warm(branch(is_compiled=False))
 
