@@ -24,6 +24,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 
@@ -179,7 +180,8 @@ class Nursery:
         if words[0] == "spawn":
             self._spawn(*words[1:])
         elif (orders := self._orders.get(int(words[1]))) is not None:
-            os.write(orders, f"{' '.join(words[2:])}\n".encode())
+            with suppress(BrokenPipeError):  # it has just ended
+                os.write(orders, f"{' '.join(words[2:])}\n".encode())
 
     def _spawn(self, errors: str, config: str, roles: str, *words: str) -> None:
         theirs, ours = os.pipe()
@@ -207,7 +209,5 @@ class Nursery:
 
 
 if __name__ == "__main__":
-    # An order to a worker that has just ended is no error.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     print("ready", flush=True)
     Nursery().live()
