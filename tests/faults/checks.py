@@ -255,9 +255,14 @@ def _settled_twice(ledger: Ledger, say: Violations) -> int:
     settled = Counter((each.id, each.time_ms) for each in ledger.outcomes if each.kind in SETTLED)
     twice = {identity: times for identity, times in settled.items() if times > 1}
     say.say_all("I3", (f"{name} of {at} is settled {times} times" for (name, at), times in twice.items()))
-    heard = Counter(each.label for each in ledger.outcomes if each.kind not in SETTLED and each.label is not None)
-    again = {label: times for label, times in heard.items() if times > 1}
-    say.say_all("I3", (f"label {show(label)} corrects {times} times" for label, times in again.items()))
+    rows: dict[Source, list[str]] = {}
+    for each in ledger.outcomes:
+        if each.label is not None and (each.id, each.time_ms) not in twice:
+            rows.setdefault(each.label, []).append(each.kind)
+    again = {label: kinds for label, kinds in rows.items() if len(kinds) > 1}
+    say.say_all(
+        "I3", (f"label {show(label)} has {len(kinds)} rows: {', '.join(kinds)}" for label, kinds in again.items())
+    )
     return len(twice) + len(again)
 
 

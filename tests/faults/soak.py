@@ -63,8 +63,8 @@ RESOLVED_MB_H = 2.0
 FILES_MOST = 8
 """Connections come and go: between the median of the first and of the last quarter no more than these are added."""
 WARM_UP = 0.5
-"""The first part of a run: each fault has struck, and the one that leaves everything to the measured process a few times,
-which brings it to the most that it ever holds at once. Memory that is free in between goes to the system bit by bit."""
+"""The first part of a run; 20 minutes of it are enough for each fault to strike, and for the one that leaves everything to
+the measured process a few times, which brings it to the most that it ever holds at once."""
 JUDGED_FROM_S = 300.0
 """After the warm-up: in less, caches that still fill cannot be told from a leak; the slope is shown and not judged."""
 
@@ -438,6 +438,7 @@ class Soak:
             self._at.fleet.running[STEADY].sweep()
             await asyncio.sleep(SWEPT_S)
             looks.look()
+        self._at.fleet.complain_of_the_dead()
         memory.samples.append(min(looks.samples, key=lambda each: each.resident_bytes))
 
     def _say(self, words: str) -> None:

@@ -483,7 +483,7 @@ async def test_i3_a_label_that_corrects_twice(copy):
 
     copy.change(copy.names.training, has_examples, with_corrections)
 
-    audit = await copy.says("I3", "corrects 2 times")
+    audit = await copy.says("I3", "rows: corrected, corrected")
 
     assert 1 == audit.found.twice
 
@@ -754,12 +754,15 @@ def test_i10_memory_is_called_flat_only_where_the_run_can_tell(slope_mb_h, error
 def test_i10_a_worker_beyond_every_bound_is_told(monkeypatch):
     worker = SimpleNamespace(pid=os.getpid())
     fleet = SimpleNamespace(running={"all": worker})
+    for name in ("MOST_FILES", "MOST_RESIDENT_MB"):
+        monkeypatch.setattr(memory, name, 1 << 30)
     assert [] == memory.beyond_bounds(fleet)
 
-    monkeypatch.setattr(memory, "MOST_FILES", 1)
-
-    (words,) = memory.beyond_bounds(fleet)
-    assert words.startswith("I10: all holds ")
+    for name in ("MOST_FILES", "MOST_RESIDENT_MB"):
+        with monkeypatch.context() as one_is_low:
+            one_is_low.setattr(memory, name, 1)
+            (words,) = memory.beyond_bounds(fleet)
+        assert words.startswith("I10: all holds ")
 
 
 def test_i10_a_process_that_has_ended_is_not_seen():

@@ -38,6 +38,13 @@ async def test_events_of_before_a_field_was_renamed_are_answered_and_learned_lik
     scenario = await Scenario.make(
         form, tmp_path, partitions=1, events={"topic": form.topic("events"), "id": "id", "time": "at", **read_as}
     )
+    try:
+        await _are_one_stream(scenario)
+    finally:
+        await scenario.close()
+
+
+async def _are_one_stream(scenario: Scenario) -> None:
     process = await scenario.start()
     labels = []
     for number in range(40):
@@ -54,4 +61,3 @@ async def test_events_of_before_a_field_was_renamed_are_answered_and_learned_lik
     (scaler, _) = scenario.loop_of(process).models.live.champion.model.steps.values()
     assert {"a": 40, "b": 40} == dict(scaler.counts)
     assert [] == await scenario.user.read(scenario.domain.topics.dead_events)
-    await scenario.close()

@@ -146,12 +146,14 @@ class JoinRecovery:
         """Return a join that has outgrown memory as one on disk; everything it decided is written.
 
         Raises:
+            ForeignLogError: The log does not hold any more what was written to it.
             WaitingRoomError: The disk cannot be used.
         """
         await self._open(anew=True)
         last, first = was.hints[-1], was.hints[0]
         block = await self.parts.training.block_at(self.spec.partition, last)
-        assert block is not None, "it was acknowledged"
+        if block is None:
+            raise self.parts.training.lost(self.spec.partition, last.offset)
         join, hints = await self._onto_disk((last.offset, block), None, first)
         return Recovered(join, replace(was, hints=hints), block.vector, self.room)
 

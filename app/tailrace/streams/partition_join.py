@@ -117,7 +117,7 @@ class PartitionJoin(Service):
                 self._let_inputs_rest()
         except (ForeignLogError, CodecError) as problem:
             log.error("partition stays down, scoring goes on", partition=self.partition, why=str(problem))
-            self._let_inputs_rest()
+            self._let_go()
             self._now(RoleState.FAILED, f"partition {self.partition}: {problem}")
         finally:
             self._close_room()
@@ -148,11 +148,15 @@ class PartitionJoin(Service):
         if self._rooms_lost > _ROOMS_LOST and not self._parts.keeping.starts_on_disk:
             self._is_on_disk = False
         log.warning("waiting room lost, it is made again from the topics", partition=self.partition, why=str(problem))
+        self._let_go()
+        self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
+
+    def _let_go(self) -> None:
+        """Hold nothing any more, and let the inputs rest where a join that is made again will begin."""
         self._let_inputs_rest()
         self._inbox.clear()
         self.is_ready = False
         self._join = self._writer = None
-        self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
 
     async def _rest(self, problem: WaitingRoomError) -> None:
         pause_s = pause_after(self._rooms_lost)

@@ -262,25 +262,27 @@ class TrainingLog:
 
     async def view_from(self, part: int, hint: Hint | None) -> View:
         """Return a view that begins at the hint if the log agrees with it, else at the first offset."""
-        block = None if hint is None else await self.block_at(part, hint)
-        if hint is not None and block is not None:
-            return View(part, hint.offset, OwnershipState(block.log_id, {part: hint.owner}, {part: hint.number - 1}))
+        found = None if hint is None else await self._named_by(part, hint)
+        if hint is not None and found is not None:
+            _, head = found
+            return View(part, hint.offset, OwnershipState(head.log_id, {part: hint.owner}, {part: hint.number - 1}))
         held = await self.range()
         return View(part, held.start, OwnershipState(), is_cut=held.start > 0)
 
     async def block_at(self, part: int, hint: Hint) -> TrainingBlock | None:
         """Return the block that a hint names; None when the log holds another record there, or none."""
+        found = await self._named_by(part, hint)
+        return None if found is None else block_of(found[0])
+
+    async def _named_by(self, part: int, hint: Hint) -> tuple[Record, BlockHead] | None:
         held = await self.range()
         if held.start <= hint.offset < held.end:
             async for batch in self._batches(hint.offset, hint.offset + 1):
                 for record in batch:
                     head = _head_or_notice(record)
-                    if isinstance(head, BlockHead) and (head.partition, head.owner, head.number) == (
-                        part,
-                        hint.owner,
-                        hint.number,
-                    ):
-                        return block_of(record)
+                    named = part, hint.owner, hint.number
+                    if isinstance(head, BlockHead) and (head.partition, head.owner, head.number) == named:
+                        return record, head
         return None
 
     async def accepted(
@@ -301,11 +303,15 @@ class TrainingLog:
             if found := [(record.offset, block_of(record)) for record in counting if record.offset > after]:
                 yield found
         if view.last is None or view.last.offset != last:
-            raise ForeignLogError(
-                f"{self.partition.topic} does not hold the block of partition {part} at offset {last} any more, or not "
-                "what makes it count: records were deleted, or the topic was created anew. Restore the topic, or begin "
-                "a loop with another name."
-            )
+            raise self.lost(part, last)
+
+    def lost(self, part: int, offset: int) -> ForeignLogError:
+        """Return what to raise where a block of a part was, and does not count any more."""
+        return ForeignLogError(
+            f"{self.partition.topic} does not hold the block of partition {part} at offset {offset} any more, or not "
+            "what makes it count: records were deleted, or the topic was created anew. Restore the topic, or begin a "
+            "loop with another name."
+        )
 
     async def _read_on(self, view: View, end: int) -> None:
         async for batch in self._batches(view.next_offset, end):

@@ -70,3 +70,19 @@ def test_where_no_folder_can_be_written_every_process_compiles_for_itself() -> N
     made = compiler_of(SimpleNamespace(njit=njit))(kernel)
 
     assert ("ndarray", 3.0) == run(made, np.array([1.5]), 2.0)
+
+
+def test_what_cannot_be_kept_for_later_processes_is_no_error() -> None:
+    class Full:
+        asked = 0
+
+        def save_overload(self, *_: Any) -> None:
+            self.asked += 1
+            raise OSError(28, "No space left on device")
+
+    cache = Full()
+    made: Any = compiler_of(SimpleNamespace(njit=lambda **_: lambda _: SimpleNamespace(_cache=cache)))(kernel)
+
+    made._cache.save_overload("signature", "code")
+
+    assert 1 == cache.asked

@@ -237,6 +237,8 @@ async def _what_is_missing(at: Ground) -> str:
     down = [line for line in worker.said.splitlines() if STAYS_DOWN in line]
     if down:
         assert all("was joined up to offset" in line and "estore the topic" in line for line in down), down
+        async with at.load.flowing():
+            await at.appended(at.scenario.domain.topics.training, now_ms(), ENDED_S)  # the others go on
         return f"the next process serves, and joins nothing of the partition: {down[0]}"
     await at.load.ending()
     await at.quiet()

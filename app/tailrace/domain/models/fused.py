@@ -12,9 +12,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -164,9 +162,8 @@ class FusedModel:
         """Compile what this model runs, by letting a copy of it learn and answer one row."""
         fresh = FusedModel(self.plan, self._river)
         row = np.zeros((1, len(self.plan.features)))
-        for run in (partial(fresh.learn_many, row, np.zeros(1)), partial(fresh.answer_many, row)):
-            with suppress(OSError):  # It is compiled, and only not kept for the next process.
-                run()
+        fresh.learn_many(row, np.zeros(1))
+        fresh.answer_many(row)
 
     # States
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -70,9 +71,23 @@ def compiler_of(numba: Any) -> Callable[[_Kernel], _Kernel]:
             made: _Kernel = numba.njit(cache=True)(kernel)
         except RuntimeError:  # no folder to keep it in: it is compiled by every process
             made = numba.njit(kernel)
+        _save_where_it_can_be(made)
         return made
 
     return compile_
+
+
+def _save_where_it_can_be(kernel: Any) -> None:
+    """Have a kernel that is compiled, and cannot be kept for the next process, run: numba gives up on a full disk."""
+    kept = getattr(kernel, "_cache", None)
+    if kept is None:
+        return
+
+    def save(*what: Any) -> None:
+        with suppress(OSError):
+            type(kept).save_overload(kept, *what)
+
+    kept.save_overload = save
 
 
 _NUMBA: Final = numba_or_none()
