@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from typing import Any
 
 import pytest
 from tests.scenarios.commanding import learn
-from tests.scenarios.harness import Scenario, now_ms, pairs, until
+from tests.scenarios.harness import Scenario, example_of, now_ms, pairs, until
 
 from tailrace.domain.records import LEARNER, Claim
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import Process
+from tailrace.streams.training_log import Hint, TrainingLog
 from tailrace.wire.avro_codec import decode_training, is_training_block
 
 LEARNED = 60
@@ -78,3 +80,61 @@ async def test_an_input_that_ends_before_what_was_joined_of_it_is_not_even_claim
     assert f"{getattr(names, lost)}/0 ends at offset 0, and was joined up to" in reports[Role.JOIN].reason
     added = [decode_training(record.value) for record in (await scenario.user.read(names.training))[before:]]
     assert [] == [each for each in added if isinstance(each, Claim) and each.partition != LEARNER]
+
+
+async def test_a_restarted_join_reads_the_log_from_the_oldest_row_that_it_remembers(made, monkeypatch):
+    """Fails when a recovery begins at the first block again, or behind what it needs: then a late label joins nothing."""
+    scenario = await made(horizon="2s", disorder="100ms", skew="100ms", corrections_within="0s")
+    process = await scenario.start()
+    for first in range(0, 60, 10):
+        await learn(scenario, process, 10, first=first)
+        await asyncio.sleep(1.0)
+    waits, label = example_of(500, now_ms())
+    await scenario.user.events(waits)
+
+    async def waits_for_its_label() -> bool:
+        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(waits_for_its_label, "an event waits for its label")
+    await scenario.stop(process)
+    asked: list[tuple[Hint | None, int, int]] = []
+    genuine = TrainingLog.accepted
+
+    def accepted(log: TrainingLog, part: int, hint: Hint | None, after: int, last: int) -> Any:
+        asked.append((hint, after, last))
+        return genuine(log, part, hint, after, last)
+
+    monkeypatch.setattr(TrainingLog, "accepted", accepted)
+    process = await scenario.start()
+    before = scenario.learned(process)
+    await scenario.user.labels(label)
+
+    await until(lambda: scenario.learned(process) == before + 1, "its label is learned")
+    ((hint, after, last),) = asked
+    blocks = [r.offset for r in await scenario.user.read(scenario.domain.topics.training) if is_training_block(r.value)]
+    assert hint is not None
+    assert blocks[0] < hint.offset <= after + 1 <= last
+    assert last in blocks
+
+
+async def test_a_join_whose_blocks_are_gone_when_it_reads_them_again_stays_down_and_scoring_goes_on(made, monkeypatch):
+    scenario = await ran(made)
+
+    async def gone(log: TrainingLog, part: int, hint: Hint | None, after: int, last: int) -> Any:
+        raise log.lost(part, last)
+        yield
+
+    monkeypatch.setattr(TrainingLog, "accepted", gone)
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    await until(lambda: process.loops, "the process knows its loop")
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.JOIN].state is RoleState.FAILED, "joining stops")
+    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
+
+    async def answered() -> bool:
+        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "an event is answered")
+    assert "does not hold the block of partition 0 at offset" in loop.reports[Role.JOIN].reason
