@@ -51,6 +51,16 @@ def test_many_labels_come_to_the_same_as_one_by_one(
     assert _shown(spec, inputs, at_once=True) == _shown(spec, inputs, at_once=False)
 
 
+def test_a_full_block_ends_the_reading_of_a_batch_of_labels_and_the_next_call_goes_on() -> None:
+    join = LabelJoin(make_join_spec(limits=make_limits(max_rows=2)))
+    join.on_scored(0, make_scored_block(("a", 1), ("b", 2), ("c", 3)), 0)
+    read = [make_label(name, time_ms=5)._replace(offset=offset) for offset, name in enumerate("abc")]
+
+    assert 2 == join.on_labels(read, [0, 0, 0], 0, 3)
+    assert ["a", "b"] == join.take().block("contract", "log", "owner", 1).examples.ids
+    assert 3 == join.on_labels(read, [0, 0, 0], 2, 3)
+
+
 def _shown(spec, inputs, *, at_once: bool) -> list[str]:
     join, batches = LabelJoin(spec), []
     offset = scored = 0
