@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -213,16 +213,10 @@ async def readyz(at) -> tuple[int, str]:
 
 async def test_a_process_that_has_read_what_its_broker_lost_since_ends_and_says_so(own_broker, tmp_path):
     """Fails when a reader waits behind the end of a log that was cut: it would go on in another history some day."""
-    async with closing_scenario(await Scenario.make(form_of(own_broker, tmp_path), tmp_path)) as scenario:
+    async with AsyncExitStack() as stack:
+        scenario = await Scenario.make(form_of(own_broker, tmp_path), tmp_path)
+        stack.push_async_callback(scenario.close)
         await _loses_the_tail(own_broker, tmp_path, scenario)
-
-
-@asynccontextmanager
-async def closing_scenario(scenario):
-    try:
-        yield scenario
-    finally:
-        await scenario.close()
 
 
 async def _loses_the_tail(own_broker, tmp_path, scenario) -> None:

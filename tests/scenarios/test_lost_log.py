@@ -13,7 +13,7 @@ from tests.scenarios.harness import Scenario, example_of, now_ms, pairs, until
 
 from tailrace.domain.records import LEARNER, Claim
 from tailrace.domain.status import Role, RoleState
-from tailrace.main import Process
+from tailrace.main import Process, RunningLoop
 from tailrace.streams.training_log import Hint, TrainingLog
 from tailrace.wire.avro_codec import decode_training, is_training_block
 
@@ -29,6 +29,25 @@ async def ran(made: Any) -> Scenario:
     return scenario
 
 
+async def started(scenario: Scenario) -> RunningLoop:
+    """Start a process some of whose roles will not come up; return its loop."""
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    await until(lambda: process.loops, "the process knows its loop")
+    return scenario.loop_of(process)
+
+
+async def answers_go_on(scenario: Scenario) -> None:
+    """See that another event is answered."""
+    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
+
+    async def answered() -> bool:
+        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
+
+    await until(answered, "an event is answered")
+
+
 @pytest.mark.parametrize("kept", [0, 5], ids=["recreated", "truncated"])
 async def test_a_log_that_was_truncated_or_recreated_is_not_folded_from_zero(made, kept: int):
     """Fails when a snapshot is not held against the record it ends at: the model would begin anew, and publish that."""
@@ -37,18 +56,9 @@ async def test_a_log_that_was_truncated_or_recreated_is_not_folded_from_zero(mad
         (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
         log.execute(f"delete from r{topic}_0 where offset >= ?", (kept,))
 
-    process = Process(scenario.settings, prepare_topics=False)
-    scenario.processes.append(process)
-    await process.start()
-    await until(lambda: process.loops, "the process knows its loop")
-    loop = scenario.loop_of(process)
+    loop = await started(scenario)
     await until(lambda: loop.reports[Role.LEARN].state is RoleState.FAILED, "learning stops")
-    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
-
-    async def answered() -> bool:
-        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
-
-    await until(answered, "an event is answered")
+    await answers_go_on(scenario)
     assert "its end is gone. Restore the topic, or start over with another loop name" in loop.reports[Role.LEARN].reason
     assert RoleState.RUNNING is loop.reports[Role.SCORE].state
     assert 0 < loop.models.current().position, "what was learned serves on"
@@ -71,11 +81,7 @@ async def test_an_input_that_ends_before_what_was_joined_of_it_is_not_even_claim
         log.execute(f"delete from r{topic}_0")
     before = len(await scenario.user.read(names.training))
 
-    process = Process(scenario.settings, prepare_topics=False)
-    scenario.processes.append(process)
-    await process.start()
-    await until(lambda: process.loops, "the process knows its loop")
-    reports = scenario.loop_of(process).reports
+    reports = (await started(scenario)).reports
     await until(lambda: reports[Role.JOIN].state is RoleState.FAILED, "joining stops")
     assert f"{getattr(names, lost)}/0 ends at offset 0, and was joined up to" in reports[Role.JOIN].reason
     added = [decode_training(record.value) for record in (await scenario.user.read(names.training))[before:]]
@@ -125,16 +131,7 @@ async def test_a_join_whose_blocks_are_gone_when_it_reads_them_again_stays_down_
         yield
 
     monkeypatch.setattr(TrainingLog, "accepted", gone)
-    process = Process(scenario.settings, prepare_topics=False)
-    scenario.processes.append(process)
-    await process.start()
-    await until(lambda: process.loops, "the process knows its loop")
-    loop = scenario.loop_of(process)
+    loop = await started(scenario)
     await until(lambda: loop.reports[Role.JOIN].state is RoleState.FAILED, "joining stops")
-    await scenario.user.events(*pairs(1, now_ms(), first=500)[0])
-
-    async def answered() -> bool:
-        return "e500" in {each["event_id"] for each in await scenario.user.predictions()}
-
-    await until(answered, "an event is answered")
+    await answers_go_on(scenario)
     assert "does not hold the block of partition 0 at offset" in loop.reports[Role.JOIN].reason

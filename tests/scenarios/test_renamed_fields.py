@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from tests.scenarios.harness import Scenario, example_of, now_ms, until
+from tests.scenarios.harness import example_of, now_ms, until
 from tests.wire.avro_poison import written
 
 from tailrace.streams.log import Outgoing
@@ -27,24 +27,12 @@ def single_object(used: dict[str, Any], fields: dict[str, Any]) -> bytes:
     return SINGLE_OBJECT + pinned(orjson.dumps(used), "events.avsc").fingerprint + written(used, fields)
 
 
-async def test_events_of_before_a_field_was_renamed_are_answered_and_learned_like_those_of_after(
-    embedded_form, tmp_path
-):
+async def test_events_of_before_a_field_was_renamed_are_answered_and_learned_like_those_of_after(made, tmp_path):
     """Fails when the alias is passed over: an old event would lack the feature, and be answered without it."""
     (tmp_path / "old.avsc").write_bytes(orjson.dumps(OLD))
     (tmp_path / "new.avsc").write_bytes(orjson.dumps(NEW))
-    form = embedded_form
     read_as = {"format": "avro", "schema_file": "new.avsc", "older_schema_files": ["old.avsc"]}
-    scenario = await Scenario.make(
-        form, tmp_path, partitions=1, events={"topic": form.topic("events"), "id": "id", "time": "at", **read_as}
-    )
-    try:
-        await _are_one_stream(scenario)
-    finally:
-        await scenario.close()
-
-
-async def _are_one_stream(scenario: Scenario) -> None:
+    scenario = await made(events={"topic": made.form.topic("events"), "id": "id", "time": "at", **read_as})
     process = await scenario.start()
     labels = []
     for number in range(40):

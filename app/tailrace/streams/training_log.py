@@ -125,7 +125,7 @@ class View:
 
     def before(self, offset: int) -> Hint | None:
         """Return the newest hint at or before an offset; None: the view began after it."""
-        return max((hint for hint in self.hints if hint.offset <= offset), key=lambda hint: hint.offset, default=None)
+        return next((hint for hint in reversed(self.hints) if hint.offset <= offset), None)
 
     def _presume(self, content: Claim | LearnerRecord | BlockHead) -> None:
         """Believe the first record that speaks of the part: who owned it before the log's first record is gone."""

@@ -84,18 +84,22 @@ async def joiner(trial: Trial) -> Result:
         async with ground(trial.folder / store, trial.seed, teams=APART, join={"store": store}) as at:
             await at.warm_up()
             for number in range(times):
-                for place in at.rng.sample(OF_THE_JOIN, len(OF_THE_JOIN)):
-                    async with at.load.flowing():
-                        killed_ms = await kill_at(at, "join", place)
-                        await at.check_commits(f"a kill at {place}")
-                        known = await block_owners(at)
-                        await at.fleet.start("join")
-                        result.recovered("2s", await first_blocks(at, killed_ms, known))
-                    result.times += 1
+                await _kill_the_joiner_everywhere(at, result)
                 await at.check(f"round {number + 1} of kills of a joiner with its waiting room in {store}")
             result.add(await at.finish())
     result.notes.append(f"places: {', '.join(OF_THE_JOIN)}")
     return result
+
+
+async def _kill_the_joiner_everywhere(at: Ground, result: Result) -> None:
+    for place in at.rng.sample(OF_THE_JOIN, len(OF_THE_JOIN)):
+        async with at.load.flowing():
+            killed_ms = await kill_at(at, "join", place)
+            await at.check_commits(f"a kill at {place}")
+            known = await block_owners(at)
+            await at.fleet.start("join")
+            result.recovered("2s", await first_blocks(at, killed_ms, known))
+        result.times += 1
 
 
 @fault("F03", "kill -9 the learner around a snapshot, at each fail point", ci=3, full=20, limit_s=480, lanes=2)
