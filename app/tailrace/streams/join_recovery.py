@@ -27,7 +27,8 @@ from tailrace.domain.records import Forward, Label, Mark, Owner
 from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
 from tailrace.streams.log import Commit, Record, Source, TopicPartition
-from tailrace.streams.training_log import Hint, add_hint, block_of
+from tailrace.streams.sizes import pieces
+from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of
 from tailrace.wire.avro_codec import decode_relabelled, decode_scored
 from tailrace.wire.partitioner import partitions_of
 
@@ -278,9 +279,10 @@ class JoinRecovery:
         end = end_of(last)
         told = 0
         async for records in self._records(self._inputs[0], offset_of(low), end):
-            blocks = [(record.offset, decode_scored(value_of(record))) for record in records]
-            yield blocks
-            self.read_again += sum(len(block.ids) for _, block in blocks)
+            for some in pieces(records, DECODED_AT_ONCE):
+                blocks = [(record.offset, decode_scored(value_of(record))) for record in some]
+                yield blocks
+                self.read_again += sum(len(block.ids) for _, block in blocks)
             if self.read_again - told >= _TELL_EVERY:
                 told = self.read_again
                 self.tell(

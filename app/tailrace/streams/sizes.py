@@ -1,11 +1,17 @@
-"""How large a record may be; the same on both forms of the log, so that what fits one fits the other."""
+"""Sizes of records and of what is read at once.
+
+How large a record may be is the same on both forms of the log, so that what fits one fits the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tailrace.domain.errors import RecordTooLarge
 from tailrace.streams.log import Headers, Outgoing, Record, TopicPartition
+
+Item = TypeVar("Item")
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's default of max.message.bytes."""
@@ -43,3 +49,9 @@ def headers_bytes(headers: Headers) -> int:
 def read_bytes(records: Sequence[Record]) -> int:
     """Return the bytes of the keys and values of records as they were read."""
     return sum(len(record.value or b"") + len(record.key or b"") for record in records)
+
+
+def pieces(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
+    """Yield a sequence in pieces of at most `most`."""
+    for begin in range(0, len(items), most):
+        yield items[begin : begin + most]

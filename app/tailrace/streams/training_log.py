@@ -34,11 +34,15 @@ from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, LearnerRecord, Owner
 from tailrace.streams import failpoints
 from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
+from tailrace.streams.sizes import pieces
 from tailrace.wire.avro_codec import BlockHead, block_head, decode_training, encode_training, is_training_block
 
 log = structlog.get_logger(__name__)
 
 _MOST_HINTS: Final = 10_000
+
+DECODED_AT_ONCE: Final = 50
+"""Blocks that are held decoded while many are read: one of a few rows takes ten times what its bytes do."""
 
 Confirm = Callable[[], Awaitable[bool]]
 """Makes a commit of unchanged offsets; False: it was refused."""
@@ -288,7 +292,7 @@ class TrainingLog:
     async def accepted(
         self, part: int, hint: Hint | None, after: int, last: int
     ) -> AsyncIterator[Sequence[tuple[int, TrainingBlock]]]:
-        """Yield (offset, block) of the blocks of a part that count in (after, last], in batches.
+        """Yield (offset, block) of the blocks of a part that count in (after, last], in batches of DECODED_AT_ONCE.
 
         Args:
             hint: Of a block at or before the first of them.
@@ -299,9 +303,9 @@ class TrainingLog:
         """
         view = await self.view_from(part, hint)
         async for batch in self._batches(view.next_offset, last + 1):
-            counting = [record for record in batch if view.read(record)]
-            if found := [(record.offset, block_of(record)) for record in counting if record.offset > after]:
-                yield found
+            counting = [record for record in batch if view.read(record) and record.offset > after]
+            for some in pieces(counting, DECODED_AT_ONCE):
+                yield [(record.offset, block_of(record)) for record in some]
         if view.last is None or view.last.offset != last:
             raise self.lost(part, last)
 
