@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.log_builders import make_block, make_claim
 from tests.streams.log_tools import running
 
@@ -141,6 +144,19 @@ async def test_blocks_under_a_claim_that_was_taken_over_do_not_count(training):
     found = [block.number async for batch in training.accepted(0, None, offset_of(298, 0), last) for _, block in batch]
 
     assert found == [BLOCKS_EACH, 1]
+
+
+@pytest.mark.parametrize(("needed", "warnings"), [(0, 1), (400, 0)], ids=["cut too short", "nothing lost"])
+async def test_a_log_that_begins_behind_what_is_needed_is_warned_of(training, embedded_form, needed, warnings):
+    with closing(sqlite3.connect(embedded_form.folder / "log.sqlite3")) as log, log:
+        (topic,) = log.execute("select id from topics where name = ?", (training.partition.topic,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset < 400")
+
+    with capture_logs() as logs:
+        async for _ in training.accepted(0, None, needed, offset_of(BLOCKS_EACH - 1, 0)):
+            pass
+
+    assert warnings == len([each for each in logs if "begins behind blocks that are still needed" in each["event"]])
 
 
 @pytest.mark.parametrize("last", [offset_of(10, 1), 5_000], ids=["of another part", "after the end"])

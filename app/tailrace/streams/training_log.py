@@ -302,6 +302,15 @@ class TrainingLog:
             ForeignLogError: What the log says now ends otherwise.
         """
         view = await self.view_from(part, hint)
+        if view.is_cut and view.next_offset > after + 1:
+            log.warning(
+                "the log begins behind blocks that are still needed: what they learned may be learned again when its "
+                "label is repeated; keep the log longer than join.horizon",
+                topic=self.partition.topic,
+                partition=part,
+                begins=view.next_offset,
+                needed=after + 1,
+            )
         async for batch in self._batches(view.next_offset, last + 1):
             counting = [record for record in batch if view.read(record) and record.offset > after]
             for some in pieces(counting, DECODED_AT_ONCE):
