@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tailrace.domain.errors import CodecError, SettingsError
-from tailrace.settings import EventsSettings, LabelsSettings, LoopSettings, Settings
+from tailrace.settings import EventsSettings, LabelsSettings, LoopSettings, Settings, tls_problems
 from tailrace.stores.key_folder import KeyFolder, TrustFile
 from tailrace.stores.object_store import Access, ObjectStore
 from tailrace.stores.snapshot_store import DirectoryStore, SnapshotStore
@@ -35,6 +35,10 @@ def open_log(settings: Settings, *, reach_within_s: float | None = None) -> Log:
 
     Args:
         reach_within_s: Raise LogUnavailable when Kafka gives no answer for so long; None: wait for ever.
+
+    Raises:
+        SettingsError: A file that the connections are protected with cannot be used. Later that would look like a
+            broker that is away.
     """
     if settings.log_folder is not None:
         return EmbeddedLog(settings.log_folder)
@@ -51,6 +55,8 @@ def open_log(settings: Settings, *, reach_within_s: float | None = None) -> Log:
         ssl_keyfile=_text(kafka.key_file),
         reach_within_s=reach_within_s,
     )
+    if found := tls_problems(settings.kafka):
+        raise SettingsError(found)
     return KafkaLog(options)
 
 

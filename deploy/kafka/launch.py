@@ -128,6 +128,7 @@ class Broker:
 
     Args:
         settings: Added to `server.properties`; they win over ours.
+        users: The passwords of its users of SCRAM-SHA-512, by name; they are made with the folder of its data.
         java: Options of its Java.
         outlives: It goes on when its launcher is gone.
         front: The port of a TCP proxy on 127.0.0.1, which is to connect to `front_address`. Clients that come through
@@ -139,12 +140,14 @@ class Broker:
         folder: str | Path,
         *,
         settings: dict[str, str] | None = None,
+        users: dict[str, str] | None = None,
         java: Sequence[str] = SMALL_JAVA,
         outlives: bool = False,
         front: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._settings = settings or {}
+        self._users = users or {}
         self._java = java
         self._outlives = outlives
         self._front = front
@@ -221,6 +224,8 @@ class Broker:
             return
         properties = str(self.folder / "server.properties")
         command = _java(SMALL_JAVA, "kafka.tools.StorageTool", "format", "-t", self._seat.cluster_id, "-c", properties)
+        for name, password in self._users.items():
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LaunchError(f"Kafka could not format {self.folder}: {done.stdout}{done.stderr}")

@@ -173,7 +173,7 @@ def test_no_file_says_how_to_get_one(run: Run):
         ),
         (
             make_toml(below='[kafka]\nsecurity_protocol = "SSL"\nca_file = "none.pem"'),
-            "none.pem, which is no file here",
+            "none.pem: No such file or directory; a PEM file of certificates can be used",
         ),
         (
             make_toml(below='[api]\ntls_cert_file = "none.crt"\ntls_key_file = "none.key"'),

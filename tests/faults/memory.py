@@ -30,12 +30,14 @@ class Sample(NamedTuple):
         at_s: On a clock that never goes back.
         resident_bytes, peak_bytes: VmRSS and VmHWM.
         files: Open file descriptors.
+        in_use_bytes: What it holds of its memory, as it told itself; 0: it was not asked.
     """
 
     at_s: float
     resident_bytes: int
     peak_bytes: int
     files: int
+    in_use_bytes: int = 0
 
 
 @dataclass
@@ -45,8 +47,8 @@ class Memory:
     pid: int
     samples: list[Sample] = field(default_factory=list)
 
-    def look(self) -> Sample | None:
-        """Look at it now and remember what is seen; None: it has ended."""
+    def look(self, in_use_bytes: int = 0) -> Sample | None:
+        """Look at it now and remember what is seen, and what it has told; None: it has ended."""
         folder = Path("/proc") / str(self.pid)
         try:
             status = (folder / "status").read_text()
@@ -56,7 +58,7 @@ class Memory:
         sizes = {name: int(kb) * _KB for name, kb in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
         if len(sizes) < 2:
             return None  # it has ended, and nobody has waited for it yet
-        sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files)
+        sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files, in_use_bytes)
         self.samples.append(sample)
         return sample
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.faults.in_use import in_use_of
 from tests.log_forms import REPOSITORY
 from tests.scenarios.harness import InVain
 
@@ -99,8 +100,13 @@ class Worker:
         self.arm("clock", offset_ms)
 
     def sweep(self) -> None:
-        """Have it give back the memory that it does not use, as it does by itself once a minute."""
+        """Have it give back the memory that it does not use, as it does by itself once a minute, and tell `in_use`."""
+        in_use_of(self.errors).unlink(missing_ok=True)
         self.arm("sweep", 0)
+
+    def in_use(self) -> int:
+        """Return the bytes that it held when it swept last; it has told by now."""
+        return int(in_use_of(self.errors).read_text())
 
     @property
     def is_alive(self) -> bool:

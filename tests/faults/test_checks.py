@@ -21,6 +21,7 @@ from tests.cli.loop_builders import logs_left_alone
 from tests.faults import memory
 from tests.faults.audit import SAID_OF_EACH, Audit, Violations
 from tests.faults.checks import check, check_a, check_at_end, check_b
+from tests.faults.in_use import in_use_bytes
 from tests.faults.invariants import (
     every_accepted_event_is_predicted,
     is_kept,
@@ -31,7 +32,7 @@ from tests.faults.ledger import Ledger, show
 from tests.faults.memory import Memory, Sample
 from tests.faults.processes import Refolder
 from tests.faults.secrecy import Needles
-from tests.faults.soak import EXCEEDED, MET, TOO_SHORT, Growth
+from tests.faults.soak import EXCEEDED, MET, TOO_SHORT, Growth, Slope
 from tests.faults.topics import Column, Topics, why_not_quiet
 from tests.faults.workload import DISORDER_MS, HORIZON_MS, SKEW_MS, Workload
 from tests.log_forms import LogForm
@@ -730,15 +731,36 @@ def test_i10_memory_and_files_of_a_process_are_seen():
 
 def test_i10_growth_is_the_slope_of_the_line_through_the_samples_of_the_second_half():
     sizes = [500_000_000] * 300 + [100_000_000 + 1_000 * second for second in range(3_010, 6_010, 10)]
-    samples = [Sample(10.0 * index, size, size, 7) for index, size in enumerate(sizes)]
+    samples = [Sample(10.0 * index, 600_000_000, 600_000_000, 7, size) for index, size in enumerate(sizes)]
 
     growth = Growth.of(Memory(0, samples))
-    flat = Growth.of(Memory(0, [each._replace(resident_bytes=100_000_000) for each in samples]))
+    flat = Growth.of(Memory(0, [each._replace(in_use_bytes=100_000_000) for each in samples]))
 
-    assert 3.6 == pytest.approx(growth.slope_mb_h)
+    assert 3.6 == pytest.approx(growth.in_use.mb_h)
     assert 3_000 == pytest.approx(growth.span_s, rel=0.1)
     assert (EXCEEDED, 0) == (growth.verdict, growth.files_grown)
-    assert (0.0, MET) == (flat.slope_mb_h, flat.verdict)
+    assert (0.0, MET) == (flat.in_use.mb_h, flat.verdict)
+
+
+def test_i10_resident_memory_that_rises_beyond_its_warm_up_is_not_flat_however_little_is_in_use():
+    sizes = [200_000_000] * 300 + [200_000_000 + 1_000_000 * (index // 50) for index in range(302)]
+    samples = [Sample(10.0 * index, size, size, 7, 100_000_000) for index, size in enumerate(sizes)]
+
+    growth = Growth.of(Memory(0, samples))
+
+    assert 6.0 == growth.resident_over_mb
+    assert growth.verdict == EXCEEDED
+
+
+async def test_i10_what_a_process_holds_is_told_by_itself():
+    before = in_use_bytes()
+    held = [bytearray(32_000_000), [str(number) for number in range(100_000)]]
+
+    grown = in_use_bytes() - before
+
+    assert grown == pytest.approx(32_000_000 + 100_000 * (56 + 8), rel=0.05)
+    del held
+    assert abs(in_use_bytes() - before) < 500_000
 
 
 @pytest.mark.parametrize(
@@ -746,7 +768,8 @@ def test_i10_growth_is_the_slope_of_the_line_through_the_samples_of_the_second_h
     [(0.9, 0.9, MET), (-9.0, 0.9, MET), (0.9, 1.1, TOO_SHORT), (1.1, 0.1, TOO_SHORT), (1.1, 0.04, EXCEEDED)],
 )
 def test_i10_memory_is_called_flat_only_where_the_run_can_tell(slope_mb_h, error_mb_h, verdict):
-    growth = Growth(slope_mb_h, error_mb_h, 200.0, 200.0, files_grown=0, samples=60, span_s=3_000.0)
+    in_use, resident = Slope(slope_mb_h, error_mb_h, 200.0, 200.0), Slope(9.0, 0.1, 200.0, 203.0)
+    growth = Growth(in_use, resident, 3.0, files_grown=0, samples=60, span_s=3_000.0)
 
     assert verdict == growth.verdict
 

@@ -7,7 +7,8 @@ of CPU. Lines on standard input:
     arm PID NAME N                   SIGKILL it when that fail point is reached for the N-th time from now on; stop it
                                      (SIGSTOP) if N is negative, at the -N-th time
     arm PID clock N                  set its wall clock N milliseconds off that of this machine
-    arm PID sweep 0                  have it sweep at once, as it does by itself once a minute
+    arm PID sweep 0                  have it sweep at once, as it does by itself once a minute, and write what it holds
+                                     then, in bytes, into the file ERRORS.in_use
 What a worker may be besides:
     instance=ID      a static member, as `--instance-id` makes it
     groups=WORD      a member of other groups: nobody can configure that, it is another deployment of the same loop
@@ -27,6 +28,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
+
+from tests.faults.in_use import in_use_bytes, in_use_of
 
 from tailrace import settings as loading
 from tailrace.domain.errors import TailraceError
@@ -108,6 +111,7 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
             clock.set_off(count)
         elif name == "sweep":
             sweep()
+            in_use_of(errors).write_text(str(in_use_bytes()))
         else:
             trigger.arm(name, count)
 

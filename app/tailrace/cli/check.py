@@ -34,6 +34,7 @@ from tailrace.settings import (
     find_file,
     load,
     show_duration,
+    tls_problems,
 )
 
 if TYPE_CHECKING:
@@ -116,10 +117,8 @@ def _notes_on_http(settings: Settings) -> Iterator[str]:
 
 def _notes(settings: Settings) -> Iterator[str]:
     yield from _notes_on_http(settings)
-    for key in ("ca_file", "cert_file", "key_file"):
-        path = getattr(settings.kafka, key)
-        if path is not None and not path.is_file():
-            yield f"kafka.{key} names {path}, which is no file here"
+    for problem in tls_problems(settings.kafka):
+        yield f"{problem}; `tailrace run` needs it"
     snapshots = settings.snapshots
     if snapshots.scheme == "s3" and snapshots.key_id is None:
         yield f"{snapshots.store} is opened with AWS_* variables or the rights of the machine: no key_id is set"

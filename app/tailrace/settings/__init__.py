@@ -13,6 +13,7 @@ from tailrace.settings.environment import CONFIG_VARIABLE
 from tailrace.settings.functions import importer
 from tailrace.settings.load import DEFAULT_FILE, ModelCheck, find_file, load, load_text
 from tailrace.settings.table import FieldRow, field_table
+from tailrace.settings.tls_files import tls_problems
 from tailrace.settings.tree import (
     ApiSettings,
     ChampionSettings,
@@ -53,4 +54,5 @@ __all__ = [
     "parse_duration",
     "parse_host_port",
     "show_duration",
+    "tls_problems",
 ]

@@ -27,6 +27,7 @@ from tailrace.streams.kafka_client import (
     KafkaOptions,
     close_admin,
     close_consumer,
+    is_refusal,
     keep_trying,
     new_consumer,
     start_or_close,
@@ -186,6 +187,9 @@ class KafkaAdmin(Admin):
             return await client._send_request(question)  # noqa: SLF001
 
         topics: list[Any] = (await self._call("describe topics", ask)).to_object()["topics"]
+        for topic in topics:
+            if is_refusal(for_code(topic["error_code"])()):  # it may exist
+                self._raise_for(topic["topic"], topic["error_code"], None)
         return {
             topic["topic"]: (
                 len(topic["partitions"]),
@@ -242,7 +246,10 @@ class KafkaAdmin(Admin):
     def _raise_for(self, name: str, code: int, message: str | None, allowed: tuple[int, ...] = ()) -> None:
         if code == 0 or code in allowed:
             return
+        error = for_code(code)
+        step = ". docs/access.md lists the rights that are needed" if is_refusal(error()) else ""
         raise LogError(
             f"Kafka at {self._options.bootstrap} refuses a change or question about topic {name}: "
-            f"{for_code(code).__name__} {message or ''}".rstrip()
+            f"{error.__name__} {(message or '').rstrip('.')}".rstrip()
+            + step
         )

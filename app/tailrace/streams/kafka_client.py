@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.conn import CloseReason
+from aiokafka.conn import CloseReason, collect_hosts, create_conn
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -29,6 +29,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     ProducerClosed,
+    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -60,6 +61,7 @@ _REFUSALS = (
     AuthenticationMethodNotSupported,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -91,13 +93,18 @@ class KafkaOptions:
     reach_within_s: float | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments that every aiokafka client takes."""
+        """Return the keyword arguments that every aiokafka client takes. Files are read anew: they may be renewed.
+
+        Raises:
+            OSError: A file cannot be read, or holds nothing of the kind.
+        """
         context = None
         if self.security_protocol in ("SSL", "SASL_SSL"):
             context = ssl.create_default_context(cafile=self.ssl_cafile)
             context.check_hostname = self.ssl_check_hostname
             if self.ssl_certfile is not None:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+                # A passphrase of nothing: without one, OpenSSL would ask at the terminal.
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: "")
         return {
             "bootstrap_servers": self.bootstrap,
             "client_id": self.client_id,
@@ -169,15 +176,30 @@ def is_outage(error: BaseException) -> bool:
     """Return whether waiting may help."""
     if isinstance(error, KafkaError):
         return bool(error.retriable) and not isinstance(error, _REFUSALS)
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError) and not isinstance(error, ssl.SSLCertVerificationError)
+
+
+def is_refusal(error: object) -> bool:
+    """Return whether the brokers refuse this user: its credentials, or a right."""
+    return isinstance(error, _REFUSALS)
 
 
 def explained(error: BaseException, options: KafkaOptions) -> Exception:
     """Return our error for one that waiting does not help against."""
+    if isinstance(error, UnsupportedSaslMechanismError):
+        return LogError(
+            f"Kafka at {options.bootstrap} refuses the SASL mechanism {options.sasl_mechanism}. Set "
+            "kafka.sasl_mechanism to one that its listener offers"
+        )
     if isinstance(error, _REFUSALS):
         return LogError(
-            f"Kafka at {options.bootstrap} refuses: {_named(error)}. "
-            "Check the credentials, and the access lists of the topic and the group"
+            f"Kafka at {options.bootstrap} refuses: {_named(error)}. Check the credentials, and the rights of this "
+            "user: docs/access.md lists those that are needed"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return LogError(
+            f"Kafka at {options.bootstrap} shows a certificate that does not count here: {error.verify_message}. Check "
+            "kafka.ca_file, and that the certificate names the address"
         )
     return UnexplainedState(
         f"Kafka's client at {options.bootstrap} is in a state that nobody can explain: {_named(error)}. "
@@ -205,7 +227,10 @@ async def keep_trying(
         try:
             async with asyncio.timeout(limit_s):
                 result = await attempt()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError, TimeoutError) as problem:
+            error = problem
+            if isinstance(problem, KafkaConnectionError):
+                error = await _refusal(options) or problem
             if not is_outage(error):
                 raise explained(error, options) from error
             too_long = options.reach_within_s is not None and waiting.lasted_s >= options.reach_within_s
@@ -221,10 +246,30 @@ async def keep_trying(
             return result
 
 
+async def _refusal(options: KafkaOptions) -> Exception | None:
+    """Return why the brokers refuse this client; None where they do not, or give no answer.
+
+    aiokafka takes a wrong password, or a certificate that is not trusted, for a broker that cannot be reached.
+    """
+    if options.security_protocol == "PLAINTEXT":
+        return None
+    arguments = options.arguments()
+    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+        try:
+            connection = await create_conn(host, port, **arguments)
+        except (*_REFUSALS, ssl.SSLCertVerificationError) as error:
+            return error
+        except (KafkaError, OSError, TimeoutError):
+            continue
+        connection.close()
+        return None
+    return None
+
+
 def _named(error: BaseException) -> str:
-    """Return the name of an error and its text; errors of the client begin their texts with their names."""
+    """Return the name of an error and its text; errors of the client name themselves in their texts."""
     name, text = type(error).__name__, str(error)
-    return text if text.startswith(name) else f"{name}: {text}".removesuffix(": ")
+    return text if name in text else f"{name}: {text}".removesuffix(": ")
 
 
 async def start_or_close(client: AIOKafkaConsumer | AIOKafkaAdminClient) -> None:

@@ -21,7 +21,15 @@ from mode import Service
 
 from tailrace.domain.errors import LogError, LogUnavailable, RecordTooLarge
 from tailrace.streams.kafka_admin import KafkaAdmin
-from tailrace.streams.kafka_client import RETRY_S, KafkaOptions, Waiting, discard_producer, keep_trying
+from tailrace.streams.kafka_client import (
+    RETRY_S,
+    KafkaOptions,
+    Waiting,
+    discard_producer,
+    explained,
+    is_refusal,
+    keep_trying,
+)
 from tailrace.streams.log import Outgoing, Sink, TopicPartition
 from tailrace.streams.sizes import DEFAULT_MAX_MESSAGE_BYTES, RECORD_OVERHEAD_BYTES, check_sizes, headers_bytes
 
@@ -194,6 +202,8 @@ class KafkaSink(Sink):
             await self._failed.wait()
             self._renewals += 1
             await self._give_up_producer()
+            if isinstance(self._reason, BaseException) and is_refusal(self._reason):
+                raise explained(self._reason, self._options)
             self._outage = self._outage or Waiting(self._options, f"send ({self._name})")
             self._outage.say(self._reason)
             await self.sleep(RETRY_S)
