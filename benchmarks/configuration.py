@@ -19,7 +19,7 @@ def compiling() -> str:
     if "compiled" not in ChampionSettings.model_fields:
         return "this version has no setting champion.compiled"
     if find_spec("numba") is None:
-        return "numba is not installed; pip install 'tailrace[fast]'"
+        return "numba is not installed; install Tailrace with its extra `fast`"
     return ""
 
 

@@ -58,7 +58,10 @@ def register(app: App) -> None:
 def init(
     *,
     from_file: Annotated[Path | None, Parameter(help="JSON lines file with events, one per line.")] = None,
-    from_topic: Annotated[str | None, Parameter(help="Topic with events.")] = None,
+    from_topic: Annotated[
+        str | None,
+        Parameter(help="Topic with events; with TLS or SASL, save some records as JSON lines and use --from-file."),
+    ] = None,
     labels: Annotated[str | None, Parameter(help="JSON lines file, or topic, with labels.")] = None,
     log: Annotated[
         str | None, Parameter(env_var="TAILRACE_LOG", help="Where topics are: kafka://HOST:PORT or embedded:FOLDER.")

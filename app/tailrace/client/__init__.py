@@ -8,7 +8,8 @@
     client.predictions("phishing", limit=500).to_pandas()
 
 It speaks HTTP and nothing else; a model is rebuilt from a snapshot only after a key that you trust was found to have
-signed it. `to_pandas` and `plot` need the extra: `pip install tailrace[client]`.
+signed it. `to_pandas` and `plot` need the extra `client`: `pip install ".[client]"` in the folder of
+Tailrace.
 """
 
 from __future__ import annotations

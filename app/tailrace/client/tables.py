@@ -118,7 +118,9 @@ def _pandas() -> Any:
     try:
         import pandas as found  # noqa: PLC0415, ICN001 - an extra
     except ImportError as cause:
-        raise SettingsError(["to_pandas needs pandas, which is not installed; pip install tailrace[client]"]) from cause
+        raise SettingsError(
+            ["to_pandas needs pandas, which is not installed; install Tailrace with its extra `client`"]
+        ) from cause
     return found
 
 
@@ -126,5 +128,7 @@ def _axes() -> Any:
     try:
         from matplotlib import pyplot as plt  # noqa: PLC0415 - an extra
     except ImportError as cause:
-        raise SettingsError(["plot needs matplotlib, which is not installed; pip install tailrace[client]"]) from cause
+        raise SettingsError(
+            ["plot needs matplotlib, which is not installed; install Tailrace with its extra `client`"]
+        ) from cause
     return plt.subplots()[1]

@@ -21,7 +21,7 @@ def why_not_compiled(spec: ModelSpec, settings: LoopSettings) -> str:
         return ""
     if find_spec("numba"):
         return 'the package numba is installed and cannot be loaded; `python -c "import numba"` says why'
-    return "the package numba is not installed; pip install tailrace[fast]"
+    return "the package numba is not installed; install Tailrace with its extra `fast`"
 
 
 def has_compiler() -> bool:

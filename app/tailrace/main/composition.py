@@ -132,7 +132,7 @@ def keeping_of(domain: LoopDomain) -> Keeping:
         if starts_on_disk:
             problem = (
                 f'loops.{domain.name}.join.store: "disk" needs the package rocksdict, which is not installed; '
-                'pip install tailrace[disk], or write "memory"'
+                'install Tailrace with its extra `disk`, or write "memory"'
             )
             raise SettingsError([problem])
         return Keeping()

@@ -290,7 +290,9 @@ def _tracing_of(settings: Settings, member: str) -> Tracing | None:
             settings.tracing.endpoint, settings.tracing.every, version=tailrace.__version__, member=member
         )
     except ImportError as missing:
-        problem = f"traces need a package that is not installed ({missing.name}); pip install tailrace[otel]"
+        problem = (
+            f"traces need a package that is not installed ({missing.name}); install Tailrace with its extra `otel`"
+        )
         raise SettingsError([f"tracing.endpoint: {problem}, or remove the key"]) from missing
 
 

@@ -249,7 +249,7 @@ class ChampionSettings(Group):
     )
     compiled: Literal["auto", "never"] = setting(
         "Whether the model learns and answers in compiled code, where it is one that can be and the extra "
-        "tailrace[fast] is installed; its numbers equal River's up to rounding, so its branch is another one.",
+        "`fast` is installed; its numbers equal River's up to rounding, so its branch is another one.",
         '"auto" or "never"',
         default="auto",
     )
@@ -259,13 +259,13 @@ class JoinSettings(Group):
     """Where events wait for their labels."""
 
     store: Literal["memory", "disk"] = setting(
-        "Where waiting events and remembered ids are kept; `disk` needs the extra tailrace[disk].",
+        'Where waiting events and remembered ids are kept; "disk" needs the extra `disk`.',
         '"memory", which goes to disk at `max_waiting` if the extra is installed, or "disk"',
         default="memory",
     )
     max_waiting: Count = setting(
         "Most events, early labels and remembered ids of one partition in memory; beyond, they go to disk, or reading "
-        "waits where the extra tailrace[disk] is not installed.",
+        "waits where the extra `disk` is not installed.",
         "a whole number of at least 1",
         default=1_000_000,
         literal=True,
@@ -447,10 +447,11 @@ class VerifySettings(Group):
 
 
 class TracingSettings(Group):
-    """OpenTelemetry traces, from an event to the snapshot that holds its example; needs `tailrace[otel]`."""
+    """OpenTelemetry traces, from an event to the snapshot that holds its example; needs the extra `otel`."""
 
     endpoint: EndpointAddress | None = setting(
-        "A collector that takes OTLP over HTTP, such as http://localhost:4318; without it nothing is traced.",
+        "A collector that takes OTLP over HTTP, such as http://localhost:4318; needs the extra "
+        "`otel`. Without it nothing is traced.",
         addresses.ENDPOINT_ALLOWED,
         default=None,
     )

@@ -146,7 +146,7 @@ LOG_UNAVAILABLE: Final = Kind(
     "log_unavailable",
     HTTPStatus.SERVICE_UNAVAILABLE,
     "The log does not answer.",
-    "Send the request again: what is written twice counts once, by its id.",
+    "Send the request again: what is written twice is learned once, by its id and time.",
 )
 STORE_UNAVAILABLE: Final = Kind(
     "store_unavailable",

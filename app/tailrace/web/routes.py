@@ -230,7 +230,8 @@ OPERATIONS: Final = (
         "Write events",
         "Checked as the stream will check them, all or none; then written to the events topic, keyed by id as Kafka's "
         "own clients do. The answer names where each stands. Partitions are written one after the other: after a 503 a "
-        "part may be written. Send all of it again: an event counts once, by its id.",
+        "part may be written. Send all of it again: an event that is written twice is learned once, by its id and "
+        "time, and answered each time, under another `prediction_id`.",
         body=bodies.EventsRequest,
         success=202,
         answer=bodies.WriteAnswer,
