@@ -151,11 +151,20 @@ async def shelf_of(reading: Reading, name: str, loop: LoopSettings, now_ms: int)
         _note(record, trusted, manifests, refused)
     files, problem = None, ""
     try:
-        files = frozenset(path for path in await asyncio.to_thread(store.paths, name) if _OURS.fullmatch(path))
+        files = await files_of(store, name)
     except (OSError, TailraceError) as cause:
         problem = str(cause)
     learner = await _learner(reading, name, loop, now_ms)
     return Shelf(partition, store, trusted, tuple(_entries(manifests, files)), files, problem, learner, refused)
+
+
+async def files_of(store: SnapshotStore, name: str) -> frozenset[str]:
+    """Return the paths of the files that learners of a loop stored; what else lies beside them is others' business.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    return frozenset(path for path in await asyncio.to_thread(store.paths, name) if _OURS.fullmatch(path))
 
 
 def orphans_of(shelf: Shelf) -> tuple[list[str], list[str]]:
