@@ -16,12 +16,14 @@ import pytest
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, run_a_loop, run_it_again, write_config
 
+from tailrace.domain.errors import StoreUnavailable
 from tailrace.domain.status import MemberStatus, Role, RoleState, RoleStatus
 from tailrace.inspection.reading import opened
 from tailrace.opening import open_keys
 from tailrace.settings import load
 from tailrace.stores import snapshot_file
 from tailrace.stores.signing import Purpose
+from tailrace.stores.snapshot_store import DirectoryStore
 from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.wire.avro_codec import encode_status
 
@@ -424,6 +426,75 @@ def test_nothing_is_thrown_away_while_nothing_can_be_loaded(run: Run, loop: Path
     run("snapshots", "prune", "--keep", "1", "--yes")
 
     assert count == len(snapshots(run))
+
+
+def test_a_machine_that_does_not_trust_the_key_throws_away_nothing_that_the_index_names(run: Run, loop: Path):
+    """Defence: a record that does not count here names its file too."""
+    trusted = loop / "keys" / "trusted.json"
+    before, kept, count = files(loop), trusted.read_bytes(), len(snapshots(run))
+    orphan = before[0].with_name("snapshot-00000001-0123456789ab.tailrace")
+    orphan.write_bytes(b"left by a stop")
+    trusted.write_text('{"version": 1, "keys": []}')
+
+    said = run("snapshots", "prune", "--keep", "1", "-o", "json")
+    done = run("snapshots", "prune", "--keep", "1", "--yes", "-o", "json")
+
+    stays = [json.loads(line) for line in done.out.splitlines()]
+    trusted.write_bytes(kept)
+    assert (0, 0) == (said.code, done.code)
+    assert before == files(loop), "only the orphan is gone"
+    assert count == len(snapshots(run))
+    assert 0 == run("snapshots", "verify").code
+    named = {(loop / "snapshots" / row["path"]): row["what"] for row in stays}
+    assert set(before) | {orphan} == set(named)
+    assert {"stays: a record that does not count here names it (unknown_key)"} == {named[path] for path in before}
+    assert "records of the index do not count here (unknown_key)" in done.err
+    assert "tailrace keys trust" in done.err
+
+
+def put_into_the_index(folder: Path, key: str, value: bytes) -> None:
+    """Send a record as somebody would whose key is not trusted here, or a newer Tailrace."""
+    settings = load(folder / "tailrace.toml", environ={})
+
+    async def send() -> None:
+        async with opened(settings) as reading, reading.sink() as sink:
+            await (await sink.send(TopicPartition("phishing.snapshots", 0), [Outgoing(key.encode(), value)]))
+
+    asyncio.run(send())
+
+
+def test_a_record_that_does_not_count_here_is_not_forgotten_with_the_one_before_it(run: Run, loop: Path):
+    """Defence: what stands in the place of a snapshot is looked at before that place is emptied."""
+    lineage = json.loads(run("snapshots", "show", "1", "-o", "json").out)["lineage"]
+    put_into_the_index(loop, f"{lineage}/1", b"of a newer version")
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes", "-o", "json")
+
+    what = {row["number"]: row["what"] for row in map(json.loads, ran.out.splitlines())}
+    assert "stays: a record that does not count here has its place" == what[1]
+    assert 1 in [each["number"] for each in snapshots(run)]
+    assert "1 records of the index do not count: manifest" in run("snapshots", "list").err
+
+
+def test_nothing_is_thrown_away_while_the_store_does_not_give_what_may_be_the_newest(
+    run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Defence: a file that is not given now is not one that cannot be loaded."""
+    newest, get = files(loop)[-1].name, DirectoryStore.get
+
+    def fails_now(store: DirectoryStore, path: str, max_bytes: int) -> bytes:
+        if path.endswith(newest):
+            raise StoreUnavailable(f"{path} cannot be read now")
+        return get(store, path, max_bytes)
+
+    monkeypatch.setattr(DirectoryStore, "get", fails_now)
+    before = files(loop)
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes")
+
+    assert (4, "") == (ran.code, ran.out)
+    assert "cannot be read now" in ran.err
+    assert before == files(loop)
 
 
 @pytest.mark.parametrize("keep", ["0", "-1"])
