@@ -25,7 +25,7 @@ from tailrace.stores import snapshot_file
 from tailrace.stores.signing import Purpose
 from tailrace.stores.snapshot_store import DirectoryStore
 from tailrace.streams.log import Outgoing, TopicPartition
-from tailrace.wire.avro_codec import encode_status
+from tailrace.wire.avro_codec import decode_manifest, encode_manifest, encode_status
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +156,18 @@ def test_a_lost_file_ends_with_1(run: Run, loop: Path):
     )
 
 
+def test_inline_parts_that_are_not_those_of_the_manifest_are_one_that_is_refused(run: Run, loop: Path):
+    """Defence: they are no promise of ours that was broken; the other snapshots are checked nevertheless."""
+    key, value = last_of_the_index(loop, "%/serving")
+    sealed = decode_manifest(value)
+    put_into_the_index(loop, key, encode_manifest(sealed._replace(inline=dict.fromkeys(sealed.inline, b""))))
+
+    ran = run("snapshots", "verify", "-o", "json")
+
+    verdicts = {row["kind"]: row["verdict"] for row in map(json.loads, ran.out.splitlines())}
+    assert (1, {"snapshot": "ok", "publication": "length"}) == (ran.code, verdicts)
+
+
 def test_snapshots_of_other_features_are_checked_as_bytes(run: Run, loop: Path):
     take_other_features(loop)
 
@@ -231,12 +243,39 @@ def test_a_damaged_snapshot_is_not_exported(run: Run, loop: Path):
     assert not (loop / "out.tailrace").exists()
 
 
+def test_what_is_exported_is_what_was_checked(run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch):
+    """Defence: one fetch. A store may give something else the second time."""
+    good, get = files(loop)[-1].read_bytes(), DirectoryStore.get
+    asked: list[str] = []
+
+    def changes(store: DirectoryStore, path: str, max_bytes: int) -> bytes:
+        asked.append(path)
+        return get(store, path, max_bytes) if len(asked) == 1 else b"something else"
+
+    monkeypatch.setattr(DirectoryStore, "get", changes)
+
+    ran = run("snapshots", "export", "newest", "out.tailrace")
+
+    assert (0, 1) == (ran.code, len(asked))
+    assert good == (loop / "out.tailrace").read_bytes()
+
+
 def forget_index(folder: Path, like: str = "%") -> None:
     """Lose records of the index, as a topic that was made anew would."""
     with sqlite3.connect(folder / "data" / "log.sqlite3") as log:
         (topic,) = log.execute("SELECT id FROM topics WHERE name = 'phishing.snapshots'").fetchone()
         log.execute(f"DELETE FROM r{topic}_0 WHERE CAST(key AS TEXT) LIKE ?", (like,))
     log.close()
+
+
+def last_of_the_index(folder: Path, like: str) -> tuple[str, bytes]:
+    """Return key and value of the newest record of the index under such a key."""
+    with sqlite3.connect(folder / "data" / "log.sqlite3") as log:
+        (topic,) = log.execute("SELECT id FROM topics WHERE name = 'phishing.snapshots'").fetchone()
+        found = f"SELECT key, value FROM r{topic}_0 WHERE CAST(key AS TEXT) LIKE ? ORDER BY offset DESC"
+        key, value = log.execute(found, (like,)).fetchone()
+    log.close()
+    return key.decode(), value
 
 
 def test_what_was_exported_brings_a_loop_back_that_lost_index_and_store(run: Run, loop: Path):

@@ -236,8 +236,9 @@ def export(
 
     async def look(_: Reading, shelf: Shelf) -> tuple[Entry, bytes]:
         entry = shelf.find(reference, lineage)
-        await shelf.read(entry)
-        return entry, await shelf.content_of(entry)
+        content = await shelf.content_of(entry)
+        await shelf.check(entry, content)
+        return entry, content  # as checked: fetched again they may be others
 
     entry, content = _with_shelf(settings, loop, look)
     write_new(file, content)

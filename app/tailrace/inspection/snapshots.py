@@ -133,12 +133,12 @@ class Shelf:
         """Return the file of a snapshot, as it lies in the store or as its inline parts make it; nothing is checked.
 
         Raises:
-            SnapshotRefused: It is not there.
+            SnapshotRefused: It is not there, or its inline parts are not its own.
             StoreUnavailable: The store does not give it.
         """
         manifest = entry.manifest
         if manifest.store_path is None:
-            return snapshot_file.write(manifest, manifest.inline)
+            return snapshot_file.file_of_inline(manifest)
         return await asyncio.to_thread(self.store.get, manifest.store_path, snapshot_file.MAX_FILE_BYTES)
 
     async def read(self, entry: Entry) -> Snapshot:
@@ -148,12 +148,19 @@ class Shelf:
             SnapshotRefused: One step refused.
             StoreUnavailable: The store does not give it.
         """
+        return await self.check(entry, await self.content_of(entry))
+
+    async def check(self, entry: Entry, content: bytes) -> Snapshot:
+        """Return the snapshot that a file of an entry holds, as `read` does, of bytes that were fetched already.
+
+        Raises:
+            SnapshotRefused: One step refused.
+        """
         manifest = entry.manifest
         at_ms = manifest.created_at_ms if manifest.indexed_at_ms is None else manifest.indexed_at_ms
         expected = Expected(
             manifest.lineage, self.trusted.current(), at_ms, manifest.log_id, manifest.kind, index=manifest
         )
-        content = await self.content_of(entry)
         return await asyncio.to_thread(snapshot_file.read, content, expected)
 
 
