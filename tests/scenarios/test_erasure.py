@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from tailrace.domain.blocks import ERASED, TrainingBlock
 from tailrace.domain.errors import StoreUnavailable
 from tailrace.inspection import erasing
 from tailrace.stores.object_store import ObjectStore
+from tailrace.streams.log import Outgoing
 
 GONE = ("e3", "e5", "e107")
 
@@ -147,6 +149,33 @@ async def test_snapshots_in_a_bucket_are_deleted_and_what_others_keep_there_stay
         process = await scenario.start()
         assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
         await scenario.stop(process)
+
+
+async def test_damaged_records_of_other_topics_are_counted_when_the_erasure_is_done(made, tmp_path):
+    """Defence: the list of what still holds the events comes last; nothing that it finds may make the command fail."""
+    scenario, process, _ = await repaired(made, tmp_path)
+    await scenario.stop(process)
+    topics = scenario.domain.topics
+    for topic in (topics.relabelled, topics.predictions):
+        await scenario.user.raw(topic, 0, Outgoing(None, b"damaged"))
+    with sqlite3.connect(scenario.form.folder / "log.sqlite3") as log:
+        (number,) = log.execute("select id from topics where name = ?", (topics.scored,)).fetchone()
+        log.execute(f"update r{number}_0 set value = 'damaged' where offset = 0")  # joined long ago
+    log.close()
+    admin = scenario.log.admin()
+    await admin.delete(topics.dead_labels)
+    await admin.close()
+
+    ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (0, True) == (ran.code, ran.line["done"]), ran.err
+    held = ran.line["still_held_by"]
+    assert {topics.scored, topics.relabelled, topics.predictions} <= held.keys()
+    assert all(
+        " and 1 that cannot be read and may hold them, kept " in held[topic]
+        for topic in (topics.scored, topics.relabelled, topics.predictions)
+    )
+    assert "cannot be read" not in held[topics.events]
 
 
 async def test_a_copy_that_comes_to_another_model_changes_nothing(made, tmp_path, monkeypatch):

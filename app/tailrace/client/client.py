@@ -187,8 +187,8 @@ class Client:
             functions: Where the model is a `module:function`: that text → the function. Nothing is imported by name.
 
         Raises:
-            SnapshotRefused: The snapshot does not verify, is not the one that was asked for, or is of other
-                versions than are installed here.
+            SnapshotRefused: The snapshot does not verify, is not the one that was asked for, cannot be read, or is of
+                other versions than are installed here.
             SettingsError: No key is trusted, or the address is none.
         """
         from tailrace.client import rebuilding  # noqa: PLC0415 - loads River

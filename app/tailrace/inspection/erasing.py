@@ -99,6 +99,7 @@ class Eraser:
 
         Raises:
             ErasingRefused: The branch that serves leaves nothing out.
+            CodecError: A record that a joiner would still read, or one of the log, is damaged.
         """
         machine = TimeMachine(self._reading, self._fold, self._index, self._topics.training)
         past = await machine.go_to(await machine.end(), progress)
