@@ -376,8 +376,8 @@ async def test_a_snapshot_that_was_not_asked_for_is_not_rebuilt(
     await snapshot_after(at, 5)
     get_bytes = Connection.get_bytes
 
-    def newest(connection: Connection, _path: str, **_parameters: Any) -> Any:
-        return get_bytes(connection, f"/v1/models/{at.name}/snapshot")
+    def newest(connection: Connection, _path: str, *, most: int, **_parameters: Any) -> Any:
+        return get_bytes(connection, f"/v1/models/{at.name}/snapshot", most=most)
 
     monkeypatch.setattr(Connection, "get_bytes", newest)
 
