@@ -18,7 +18,9 @@ from tests.cli.loop_builders import RanLoop, run_a_loop, run_it_again, write_con
 
 from tailrace.domain.errors import StoreUnavailable
 from tailrace.domain.status import MemberStatus, Role, RoleState, RoleStatus
+from tailrace.inspection import snapshot_moves
 from tailrace.inspection.reading import opened
+from tailrace.inspection.snapshots import Shelf
 from tailrace.opening import open_keys
 from tailrace.settings import load
 from tailrace.stores import snapshot_file
@@ -513,6 +515,26 @@ def test_a_record_that_does_not_count_here_is_not_forgotten_with_the_one_before_
     assert "stays: a record that does not count here has its place" == what[1]
     assert 1 in [each["number"] for each in snapshots(run)]
     assert "1 records of the index do not count: manifest" in run("snapshots", "list").err
+
+
+def test_a_snapshot_that_came_meanwhile_is_not_forgotten_with_the_one_before_it(
+    run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Defence: the index is looked at again. A learner writes the next one while somebody prunes."""
+    lineage = json.loads(run("snapshots", "show", "1", "-o", "json").out)["lineage"]
+    plan = snapshot_moves.plan_pruning
+
+    async def planned_then_written(shelf: Shelf, keep: int) -> snapshot_moves.Pruning:
+        planned = await plan(shelf, keep)
+        await asyncio.to_thread(put_into_the_index, loop, f"{lineage}/1", b"the next one")
+        return planned
+
+    monkeypatch.setattr(snapshot_moves, "plan_pruning", planned_then_written)
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes")
+
+    assert 0 == ran.code
+    assert b"the next one" == last_of_the_index(loop, f"{lineage}/1")[1]
 
 
 def test_nothing_is_thrown_away_while_the_store_does_not_give_what_may_be_the_newest(

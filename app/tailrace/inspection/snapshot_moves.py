@@ -148,11 +148,18 @@ async def plan_pruning(shelf: Shelf, keep: int) -> Pruning:
 
 
 async def prune(reading: Reading, shelf: Shelf, planned: Pruning) -> list[str]:
-    """Do it: the index first, then the files; return what could not be deleted, in words."""
-    for entry in planned.entries:
+    """Do it: the index first, then the files; return what could not be deleted, in words.
+
+    A learner that runs may have put its next snapshot into the place of an old one meanwhile: that stays.
+    """
+    held = await reading.reader.range_of(shelf.partition)
+    since = Range(max(shelf.end, held.start), held.end)
+    taken = {record.key async for record in reading.records(shelf.partition, since)}
+    entries = [entry for entry in planned.entries if entry.key not in taken]
+    for entry in entries:
         await _send(reading, shelf.partition, Outgoing(entry.key, None))
     problems = []
-    paths = [entry.manifest.store_path for entry in planned.entries if entry.manifest.store_path is not None]
+    paths = [entry.manifest.store_path for entry in entries if entry.manifest.store_path is not None]
     for path in (*paths, *planned.orphans):
         try:
             await asyncio.to_thread(shelf.store.delete, path)

@@ -71,6 +71,7 @@ class Shelf:
 
     Attributes:
         partition: Of the index.
+        end: Offset to which the index was read.
         entries: By lineage, kind and number.
         files: Paths of ours in the store; None: the store does not answer, for the reason `store_problem`.
         learner: The process that learns now; None: nobody does, so that nothing is being written.
@@ -78,6 +79,7 @@ class Shelf:
     """
 
     partition: TopicPartition
+    end: int
     store: SnapshotStore
     trusted: TrustFile
     entries: tuple[Entry, ...]
@@ -184,7 +186,8 @@ async def shelf_of(reading: Reading, name: str, loop: LoopSettings, now_ms: int)
         problem = str(cause)
     learner = await _learner(reading, name, loop, now_ms)
     uncounted = tuple(_uncounted(refused, files))
-    return Shelf(partition, store, trusted, tuple(_entries(manifests, files)), files, problem, learner, uncounted)
+    entries = tuple(_entries(manifests, files))
+    return Shelf(partition, held.end, store, trusted, entries, files, problem, learner, uncounted)
 
 
 async def files_of(store: SnapshotStore, name: str) -> frozenset[str]:
