@@ -16,14 +16,18 @@ import pytest
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, run_a_loop, run_it_again, write_config
 
+from tailrace.domain.errors import StoreUnavailable
 from tailrace.domain.status import MemberStatus, Role, RoleState, RoleStatus
+from tailrace.inspection import snapshot_moves
 from tailrace.inspection.reading import opened
+from tailrace.inspection.snapshots import Shelf
 from tailrace.opening import open_keys
 from tailrace.settings import load
 from tailrace.stores import snapshot_file
 from tailrace.stores.signing import Purpose
+from tailrace.stores.snapshot_store import DirectoryStore
 from tailrace.streams.log import Outgoing, TopicPartition
-from tailrace.wire.avro_codec import encode_status
+from tailrace.wire.avro_codec import decode_manifest, encode_manifest, encode_status
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +158,18 @@ def test_a_lost_file_ends_with_1(run: Run, loop: Path):
     )
 
 
+def test_inline_parts_that_are_not_those_of_the_manifest_are_one_that_is_refused(run: Run, loop: Path):
+    """Defence: they are no promise of ours that was broken; the other snapshots are checked nevertheless."""
+    key, value = last_of_the_index(loop, "%/serving")
+    sealed = decode_manifest(value)
+    put_into_the_index(loop, key, encode_manifest(sealed._replace(inline=dict.fromkeys(sealed.inline, b""))))
+
+    ran = run("snapshots", "verify", "-o", "json")
+
+    verdicts = {row["kind"]: row["verdict"] for row in map(json.loads, ran.out.splitlines())}
+    assert (1, {"snapshot": "ok", "publication": "length"}) == (ran.code, verdicts)
+
+
 def test_snapshots_of_other_features_are_checked_as_bytes(run: Run, loop: Path):
     take_other_features(loop)
 
@@ -229,12 +245,39 @@ def test_a_damaged_snapshot_is_not_exported(run: Run, loop: Path):
     assert not (loop / "out.tailrace").exists()
 
 
+def test_what_is_exported_is_what_was_checked(run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch):
+    """Defence: one fetch. A store may give something else the second time."""
+    good, get = files(loop)[-1].read_bytes(), DirectoryStore.get
+    asked: list[str] = []
+
+    def changes(store: DirectoryStore, path: str, max_bytes: int) -> bytes:
+        asked.append(path)
+        return get(store, path, max_bytes) if len(asked) == 1 else b"something else"
+
+    monkeypatch.setattr(DirectoryStore, "get", changes)
+
+    ran = run("snapshots", "export", "newest", "out.tailrace")
+
+    assert (0, 1) == (ran.code, len(asked))
+    assert good == (loop / "out.tailrace").read_bytes()
+
+
 def forget_index(folder: Path, like: str = "%") -> None:
     """Lose records of the index, as a topic that was made anew would."""
     with sqlite3.connect(folder / "data" / "log.sqlite3") as log:
         (topic,) = log.execute("SELECT id FROM topics WHERE name = 'phishing.snapshots'").fetchone()
         log.execute(f"DELETE FROM r{topic}_0 WHERE CAST(key AS TEXT) LIKE ?", (like,))
     log.close()
+
+
+def last_of_the_index(folder: Path, like: str) -> tuple[str, bytes]:
+    """Return key and value of the newest record of the index under such a key."""
+    with sqlite3.connect(folder / "data" / "log.sqlite3") as log:
+        (topic,) = log.execute("SELECT id FROM topics WHERE name = 'phishing.snapshots'").fetchone()
+        found = f"SELECT key, value FROM r{topic}_0 WHERE CAST(key AS TEXT) LIKE ? ORDER BY offset DESC"
+        key, value = log.execute(found, (like,)).fetchone()
+    log.close()
+    return key.decode(), value
 
 
 def test_what_was_exported_brings_a_loop_back_that_lost_index_and_store(run: Run, loop: Path):
@@ -424,6 +467,95 @@ def test_nothing_is_thrown_away_while_nothing_can_be_loaded(run: Run, loop: Path
     run("snapshots", "prune", "--keep", "1", "--yes")
 
     assert count == len(snapshots(run))
+
+
+def test_a_machine_that_does_not_trust_the_key_throws_away_nothing_that_the_index_names(run: Run, loop: Path):
+    """Defence: a record that does not count here names its file too."""
+    trusted = loop / "keys" / "trusted.json"
+    before, kept, count = files(loop), trusted.read_bytes(), len(snapshots(run))
+    orphan = before[0].with_name("snapshot-00000001-0123456789ab.tailrace")
+    orphan.write_bytes(b"left by a stop")
+    trusted.write_text('{"version": 1, "keys": []}')
+
+    said = run("snapshots", "prune", "--keep", "1", "-o", "json")
+    done = run("snapshots", "prune", "--keep", "1", "--yes", "-o", "json")
+
+    stays = [json.loads(line) for line in done.out.splitlines()]
+    trusted.write_bytes(kept)
+    assert (0, 0) == (said.code, done.code)
+    assert before == files(loop), "only the orphan is gone"
+    assert count == len(snapshots(run))
+    assert 0 == run("snapshots", "verify").code
+    named = {(loop / "snapshots" / row["path"]): row["what"] for row in stays}
+    assert set(before) | {orphan} == set(named)
+    assert {"stays: a record that does not count here names it (unknown_key)"} == {named[path] for path in before}
+    assert "records of the index do not count here (unknown_key)" in done.err
+    assert "tailrace keys trust" in done.err
+
+
+def put_into_the_index(folder: Path, key: str, value: bytes) -> None:
+    """Send a record as somebody would whose key is not trusted here, or a newer Tailrace."""
+    settings = load(folder / "tailrace.toml", environ={})
+
+    async def send() -> None:
+        async with opened(settings) as reading, reading.sink() as sink:
+            await (await sink.send(TopicPartition("phishing.snapshots", 0), [Outgoing(key.encode(), value)]))
+
+    asyncio.run(send())
+
+
+def test_a_record_that_does_not_count_here_is_not_forgotten_with_the_one_before_it(run: Run, loop: Path):
+    """Defence: what stands in the place of a snapshot is looked at before that place is emptied."""
+    lineage = json.loads(run("snapshots", "show", "1", "-o", "json").out)["lineage"]
+    put_into_the_index(loop, f"{lineage}/1", b"of a newer version")
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes", "-o", "json")
+
+    what = {row["number"]: row["what"] for row in map(json.loads, ran.out.splitlines())}
+    assert "stays: a record that does not count here has its place" == what[1]
+    assert 1 in [each["number"] for each in snapshots(run)]
+    assert "1 records of the index do not count: manifest" in run("snapshots", "list").err
+
+
+def test_a_snapshot_that_came_meanwhile_is_not_forgotten_with_the_one_before_it(
+    run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Defence: the index is looked at again. A learner writes the next one while somebody prunes."""
+    lineage = json.loads(run("snapshots", "show", "1", "-o", "json").out)["lineage"]
+    plan = snapshot_moves.plan_pruning
+
+    async def planned_then_written(shelf: Shelf, keep: int) -> snapshot_moves.Pruning:
+        planned = await plan(shelf, keep)
+        await asyncio.to_thread(put_into_the_index, loop, f"{lineage}/1", b"the next one")
+        return planned
+
+    monkeypatch.setattr(snapshot_moves, "plan_pruning", planned_then_written)
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes")
+
+    assert 0 == ran.code
+    assert b"the next one" == last_of_the_index(loop, f"{lineage}/1")[1]
+
+
+def test_nothing_is_thrown_away_while_the_store_does_not_give_what_may_be_the_newest(
+    run: Run, loop: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Defence: a file that is not given now is not one that cannot be loaded."""
+    newest, get = files(loop)[-1].name, DirectoryStore.get
+
+    def fails_now(store: DirectoryStore, path: str, max_bytes: int) -> bytes:
+        if path.endswith(newest):
+            raise StoreUnavailable(f"{path} cannot be read now")
+        return get(store, path, max_bytes)
+
+    monkeypatch.setattr(DirectoryStore, "get", fails_now)
+    before = files(loop)
+
+    ran = run("snapshots", "prune", "--keep", "1", "--yes")
+
+    assert (4, "") == (ran.code, ran.out)
+    assert "cannot be read now" in ran.err
+    assert before == files(loop)
 
 
 @pytest.mark.parametrize("keep", ["0", "-1"])

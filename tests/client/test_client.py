@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from tailrace.client import ApiError, Client, Predictions, Quality, SettingsError
+from tailrace.client import ApiError, Client, Predictions, Quality, SettingsError, Unreachable
 from tailrace.client import client as asking
+from tailrace.stores.key_folder import KeyFolder
+from tailrace.stores.signing import Purpose
 from tailrace.web import bodies, guard
 
 PROBLEM = {"title": "Broken.", "detail": "found x; allowed: y", "code": "invalid_records", "hint": "do z",
@@ -133,6 +137,108 @@ def test_what_may_succeed_later_is_asked_again(stub: Stub):
     with Client(stub.url) as client:
         assert [] == client.models()
     assert 3 == len(stub.asked)
+
+
+def test_a_pause_that_an_answer_asks_for_is_no_longer_than_a_try_may_take(stub: Stub, monkeypatch: pytest.MonkeyPatch):
+    """Defence: the bound; whatever answers there would decide how long a caller hangs."""
+    slept: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", slept.append)
+    stub.say({"title": "busy"}, 503, retry_after="86400")
+
+    with Client(stub.url, timeout_s=0.5) as client, pytest.raises(ApiError, match="503"):
+        client.status()
+
+    assert 4 == len(stub.asked)
+    assert [0.5] * 3 == slept
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(stub: Stub):
+    stub.say(b'{"sentence"', **{"content-length": "100"})
+    stub.say({"sentence": "All is well."})
+
+    with Client(stub.url) as client:
+        assert "All is well." == client.status()["sentence"]
+    assert 2 == len(stub.asked)
+
+
+def test_an_answer_that_always_breaks_off_is_none(stub: Stub):
+    stub.say(b'{"sentence"', **{"content-length": "100"})
+
+    with Client(stub.url) as client, pytest.raises(Unreachable, match="gives no answer"):
+        client.status()
+    assert 4 == len(stub.asked)
+
+
+@pytest.fixture
+def endless() -> Iterator[Stub]:
+    """A server whose answers have no end; `asked` has one entry for each piece of 64 kB that somebody took."""
+    made = Stub([])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, piece = made.answers[0]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(OSError):  # whoever asked has gone
+                while len(made.asked) < 1_000:
+                    self.wfile.write(piece)
+                    made.asked.append(("GET", self.path, {}, b""))
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailrace.client.connection._MOST_JSON_BYTES", 200_000)
+    monkeypatch.setattr("tailrace.client.connection._MOST_LINE_BYTES", 200_000)
+    monkeypatch.setattr("tailrace.stores.snapshot_file.MAX_FILE_BYTES", 200_000)
+
+
+@pytest.mark.parametrize(
+    ("status", "ask"),
+    [
+        (200, lambda client: client.status()),
+        (500, lambda client: client.status()),
+        (200, lambda client: client.model("phishing@champion")),
+        (200, lambda client: next(client.events())),
+        (403, lambda client: next(client.events())),
+    ],
+    ids=["json", "problem", "snapshot", "line", "problem of a stream"],
+)
+@pytest.mark.usefixtures("small")
+def test_no_more_of_an_answer_is_read_than_one_may_have(endless: Stub, tmp_path: Path, status: int, ask: Any):
+    """Defence: the caps; what answers there is not known yet to be Tailrace, and its key has signed nothing so far."""
+    KeyFolder(tmp_path).generate(Purpose.SNAPSHOTS)
+    endless.say(b"x" * 65_536, status)
+
+    with (
+        Client(endless.url, trusted=[tmp_path]) as client,
+        pytest.raises(ApiError, match=rf"{status}: The answer is too large. found more than 200,000 bytes; allowed"),
+    ):
+        ask(client)
+
+    assert len(endless.asked) < 1_000
+
+
+@pytest.mark.usefixtures("small")
+def test_few_bytes_do_not_become_very_many(stub: Stub):
+    """Defence: an answer that was compressed although nobody asked for that is not unpacked."""
+    stub.say(gzip.compress(b" " * 10_000_000), content_encoding="gzip")
+
+    with Client(stub.url) as client, pytest.raises(ApiError, match="none of Tailrace's API"):
+        client.status()
 
 
 def test_many_records_go_in_parts(stub: Stub):

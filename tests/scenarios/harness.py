@@ -6,14 +6,16 @@ A scenario is a story of what the user sends and what happens to the process; th
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from tests.log_forms import LogForm
 
 from tailrace import settings as loading
@@ -77,6 +79,27 @@ def _toml(value: Any) -> str:
 
 def _key(key: str) -> str:
     return orjson.dumps(key).decode()
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of a size as `mount` reads it; skip where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    done = subprocess.run(mount, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill_disk(path: Path) -> None:
+    """Write a file for as long as there is space."""
+    with path.open("wb", buffering=0) as ballast, suppress(OSError):
+        while ballast.write(bytes(4_096)):
+            pass
 
 
 @dataclass

@@ -24,9 +24,12 @@ from tailrace.domain.access import Scope
 from tailrace.domain.errors import SettingsError, SnapshotRefused
 from tailrace.domain.positions import parse
 from tailrace.domain.scoring import score
+from tailrace.domain.snapshots import BRANCH_PART
+from tailrace.domain.state import BRANCHES
 from tailrace.domain.status import Role
 from tailrace.inspection import telling
 from tailrace.main import Process, compiling
+from tailrace.stores import snapshot_file
 from tailrace.stores.key_folder import KeyFolder
 from tailrace.stores.signing import Purpose
 
@@ -373,8 +376,8 @@ async def test_a_snapshot_that_was_not_asked_for_is_not_rebuilt(
     await snapshot_after(at, 5)
     get_bytes = Connection.get_bytes
 
-    def newest(connection: Connection, _path: str, **_parameters: Any) -> Any:
-        return get_bytes(connection, f"/v1/models/{at.name}/snapshot")
+    def newest(connection: Connection, _path: str, *, most: int, **_parameters: Any) -> Any:
+        return get_bytes(connection, f"/v1/models/{at.name}/snapshot", most=most)
 
     monkeypatch.setattr(Connection, "get_bytes", newest)
 
@@ -382,6 +385,29 @@ async def test_a_snapshot_that_was_not_asked_for_is_not_rebuilt(
         with pytest.raises(SnapshotRefused) as refused:
             await at.ask(lambda client, address=address: client.model(address), trusted=[tmp_path / "keys"])
         assert reason == refused.value.reason
+
+
+@pytest.mark.parametrize("part", [BRANCHES, BRANCH_PART])
+async def test_a_signed_state_that_cannot_be_read_is_a_snapshot_that_is_refused(
+    embedded: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+):
+    """Defence: errors of the codec are told as what a caller of the client is promised."""
+    at = embedded
+    await teach(at, 5)
+    await snapshot_after(at, 5)
+    read = snapshot_file.read
+
+    def cut(content: bytes, expected: snapshot_file.Expected) -> snapshot_file.Snapshot:
+        found = read(content, expected)
+        return found._replace(
+            bodies={name: body[:-1] if name.startswith(part) else body for name, body in found.bodies.items()}
+        )
+
+    monkeypatch.setattr(snapshot_file, "read", cut)
+
+    with pytest.raises(SnapshotRefused) as refused:
+        await at.ask(lambda client: client.model(f"{at.name}@champion"), trusted=[tmp_path / "keys"])
+    assert "codec" == refused.value.reason
 
 
 async def test_a_process_may_serve_the_api_alone_with_what_others_published(embedded: Served):

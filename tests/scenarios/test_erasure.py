@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import replace
 
 import pytest
 from tests.scenarios.commanding import accepted, bytes_of, examples, learn, tailrace
 from tests.scenarios.harness import now_ms, pairs, until
 from tests.scenarios.test_repair import champion_of, correct, scenario_of
+from tests.scenarios.test_store_outages import in_a_bucket
+from tests.stores.s3_server import s3_server
 
 from tailrace.domain.blocks import ERASED, TrainingBlock
+from tailrace.domain.errors import StoreUnavailable
 from tailrace.inspection import erasing
+from tailrace.stores.object_store import ObjectStore
+from tailrace.streams.log import Outgoing
 
 GONE = ("e3", "e5", "e107")
 
@@ -107,6 +113,69 @@ async def test_what_was_interrupted_goes_on_with_the_same_command(made_on_both, 
     assert "going on with what was interrupted" in ran.err
     process = await starting
     assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+
+
+async def test_snapshots_in_a_bucket_are_deleted_and_what_others_keep_there_stays(made, tmp_path, monkeypatch):
+    """
+    Calls of an object store run an event loop of their own, so none may be made on the command's. A store that fails
+    when the topic was made anew already is asked again by the same command.
+    """
+    with s3_server() as server:
+        scenario, process, model = await repaired(made, tmp_path, snapshots=in_a_bucket(server.endpoint))
+        await scenario.stop(process)
+        bucket, name = server.store("loops"), scenario.domain.name
+        foreign = [
+            f"{name}/notes.txt",
+            f"{name}/backup/snapshot-00000001.tailrace",
+            "other/0123456789abcdef/x.tailrace",
+        ]
+        for path in foreign:
+            await asyncio.to_thread(bucket.put, path, b"of somebody else")
+        before = await asyncio.to_thread(bucket.paths)
+
+        def refused(_store, path):
+            raise StoreUnavailable(f"{path} cannot be deleted now")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStore, "delete", refused)
+            failed = await tailrace(scenario, "log", "rewrite", "--yes")
+        done = await tailrace(scenario, "log", "rewrite", "--yes")
+
+        assert (4, True) == (failed.code, "cannot be deleted now" in failed.err)
+        assert 0 == done.code, done.err
+        assert "going on with what was interrupted" in done.err
+        assert len(before) > len(foreign)
+        assert sorted(foreign) == await asyncio.to_thread(bucket.paths)
+        process = await scenario.start()
+        assert model == bytes_of(scenario, scenario.loop_of(process).models.live.champion.model)
+        await scenario.stop(process)
+
+
+async def test_damaged_records_of_other_topics_are_counted_when_the_erasure_is_done(made, tmp_path):
+    """Defence: the list of what still holds the events comes last; nothing that it finds may make the command fail."""
+    scenario, process, _ = await repaired(made, tmp_path)
+    await scenario.stop(process)
+    topics = scenario.domain.topics
+    for topic in (topics.relabelled, topics.predictions):
+        await scenario.user.raw(topic, 0, Outgoing(None, b"damaged"))
+    with sqlite3.connect(scenario.form.folder / "log.sqlite3") as log:
+        (number,) = log.execute("select id from topics where name = ?", (topics.scored,)).fetchone()
+        log.execute(f"update r{number}_0 set value = 'damaged' where offset = 0")  # joined long ago
+    log.close()
+    admin = scenario.log.admin()
+    await admin.delete(topics.dead_labels)
+    await admin.close()
+
+    ran = await tailrace(scenario, "log", "rewrite", "--yes")
+
+    assert (0, True) == (ran.code, ran.line["done"]), ran.err
+    held = ran.line["still_held_by"]
+    assert {topics.scored, topics.relabelled, topics.predictions} <= held.keys()
+    assert all(
+        " and 1 that cannot be read and may hold them, kept " in held[topic]
+        for topic in (topics.scored, topics.relabelled, topics.predictions)
+    )
+    assert "cannot be read" not in held[topics.events]
 
 
 async def test_a_copy_that_comes_to_another_model_changes_nothing(made, tmp_path, monkeypatch):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
-from tests.scenarios.harness import Scenario, now_ms, pairs, until
+from tests.scenarios.harness import Scenario, fill_disk, now_ms, pairs, small_disk, until
 from tests.stores.s3_server import BUCKET, KEY_ID, SECRET, Proxy, S3Server, proxied, s3_server
 
 from tailrace.domain.snapshots import Kind, Manifest
@@ -163,44 +162,28 @@ async def test_a_stop_does_not_wait_for_a_store_that_hangs_and_nothing_is_learne
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB, which is full soon."""
+    with small_disk(tmp_path / "small", "256k") as folder:
+        yield folder
 
 
-async def test_a_full_disk_costs_snapshots_and_heals_when_there_is_space(small_disk, made):
+async def test_a_full_disk_costs_snapshots_and_heals_when_there_is_space(full_disk, made):
     """Defence: the queue and its tries; and no half-written file stays."""
-    scenario = await made(snapshots={"every": "100ms", "publish": "100ms", "store": f"file:{small_disk}/snapshots"})
+    scenario = await made(snapshots={"every": "100ms", "publish": "100ms", "store": f"file:{full_disk}/snapshots"})
     flow = Flow(scenario, await scenario.start())
     await flow.learn_until(lambda: flow.counts["snapshots"] >= 1, "a snapshot is stored")
 
-    _fill(small_disk / "ballast")
+    fill_disk(full_disk / "ballast")
     await flow.learn_until(lambda: flow.counts["snapshot_retries"] >= 1 and flow.remark(), "the disk is full")
     told, stored = flow.remark(), flow.counts["snapshots"]
-    (small_disk / "ballast").unlink()
+    (full_disk / "ballast").unlink()
     await flow.learn_until(lambda: flow.counts["snapshots"] > stored + 1, "snapshots are stored again")
 
     assert "No space left on device" in told
     assert "learning and serving go on" in told
     assert_chained(await flow.manifests())
-    assert [] == list(small_disk.rglob(".writing-*"))
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as ballast:
-        try:
-            while ballast.write(bytes(4_096)):
-                pass
-        except OSError:
-            return
+    assert [] == list(full_disk.rglob(".writing-*"))
 
 
 HOLDING = """

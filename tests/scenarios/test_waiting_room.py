@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 
+import pytest
 from structlog.testing import capture_logs
-from tests.scenarios.harness import is_ready, now_ms, pairs, until
+from tests.scenarios.harness import fill_disk, is_ready, now_ms, pairs, small_disk, until
 
 from tailrace.domain.blocks import TrainingBlock
 from tailrace.domain.status import Role, RoleState
@@ -243,6 +244,40 @@ async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothin
     await finish(scenario, process, labels)
     assert "could not be opened" in said
     assert RoleState.RUNNING is joined(scenario, process).stands
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 8 MB, to be filled."""
+    with small_disk(tmp_path / "small", "8m") as folder:
+        yield folder
+
+
+async def test_a_room_on_a_full_disk_is_as_it_was_when_there_is_space(full_disk, made):
+    """Defence: only what is damaged is deleted, and only what failed while it was used is made again."""
+    scenario = await made(join={"store": "disk", "folder": str(full_disk / "waiting")})
+    process = await scenario.start()
+    labels = await fill(scenario, process, 100)
+    await scenario.stop(process)
+    fill_disk(full_disk / "ballast")
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+
+    def lost_thrice():
+        loop = process.loops.get(scenario.domain.name)
+        joins = {} if loop is None else loop.join.joins
+        return joins and joins[0]._rooms_lost > 2
+
+    await until(lost_thrice, "it is tried again and again")
+    said = joined(scenario, process).why
+    with capture_logs() as logs:
+        (full_disk / "ballast").unlink()
+        await wait_for(scenario, process, 100)
+
+    assert "No space left on device" in said
+    assert [(100, 0)] == [(each["remembered"], each["events_read_again"]) for each in recoveries(logs)]
+    await finish(scenario, process, labels)
 
 
 async def test_a_batch_from_before_the_room_was_lost_is_not_joined_by_what_is_made_anew(made):

@@ -14,6 +14,7 @@ from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, now_ms
 from tailrace.settings import load
 
 if TYPE_CHECKING:
+    from tailrace.inspection.places import Place
     from tailrace.inspection.reading import Reading
     from tailrace.wire.topics import LoopTopics
 
@@ -125,7 +126,7 @@ def rewrite(
         else:
             _, found = await eraser.look(_tell)
         places = await places_of(reading, domain.topics, settings_of_loop, found.events)
-        held = {place.topic: f"{place.mentions} rows or records, kept {place.kept}" for place in places}
+        held = {place.topic: _told(place) for place in places}
         room = settings_of_loop.join.folder / name
         if room.exists():
             held[str(room)] = "the waiting room of this host: delete it, here and on other hosts that join"
@@ -141,6 +142,11 @@ def rewrite(
         }
 
     output.record(ask(settings, work), output_format)
+
+
+def _told(place: Place) -> str:
+    more = f" and {place.unreadable} that cannot be read and may hold them" if place.unreadable else ""
+    return f"{place.mentions} rows or records{more}, kept {place.kept}"
 
 
 async def _refuse_if_alive(reading: Reading, topics: LoopTopics) -> None:

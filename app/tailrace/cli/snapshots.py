@@ -236,8 +236,9 @@ def export(
 
     async def look(_: Reading, shelf: Shelf) -> tuple[Entry, bytes]:
         entry = shelf.find(reference, lineage)
-        await shelf.read(entry)
-        return entry, await shelf.content_of(entry)
+        content = await shelf.content_of(entry)
+        await shelf.check(entry, content)
+        return entry, content  # as checked: fetched again they may be others
 
     entry, content = _with_shelf(settings, loop, look)
     write_new(file, content)
@@ -293,7 +294,8 @@ def prune(
     """Throw away old snapshots and files that the index does not name; without --yes only say which.
 
     The newest snapshot of a lineage that can be loaded always stays, and so does
-    a file that a running learner may be about to name.
+    a file that a running learner may be about to name. What the index names in a
+    record whose signature does not count on this machine stays too.
 
     tailrace snapshots prune --keep 4
     tailrace snapshots prune --keep 4 --yes
@@ -314,9 +316,23 @@ def prune(
     rows += [{"path": path, "what": f"{goes}: the index does not name it"} for path in planned.orphans]
     rows += [_row(entry) | {"what": "stays: the newest that can be loaded"} for entry in planned.spared]
     rows += [{"path": path, "what": "stays: it may be being written"} for path in planned.left]
+    rows += [
+        _row(entry) | {"what": "stays: a record that does not count here has its place"} for entry in planned.covered
+    ]
+    rows += [
+        {"path": path, "what": f"stays: a record that does not count here names it ({each.reason})"}
+        for each in planned.uncounted
+        for path in sorted(each.names)
+    ]
     output.rows(rows, ("number", "position", "lineage", "path", "what"), output_format)
     for problem in problems:
         output.fail(problem)
+    if planned.uncounted:
+        reasons = ", ".join(sorted({each.reason for each in planned.uncounted}))
+        output.talk(
+            f"{len(planned.uncounted)} records of the index do not count here ({reasons}), and what they name stays. "
+            "`tailrace keys list` shows whose signatures count; `tailrace keys trust` adds a key, then prune again"
+        )
     if not does and (planned.entries or planned.orphans):
         output.talk("nothing was done; --yes does it")
     return Exit.UNREACHABLE if problems else Exit.OK

@@ -43,14 +43,14 @@ class Event(NamedTuple):
 class Client:
     """Asks one API.
 
-    Every method that asks raises ApiError where the answer is a problem, Unreachable where there is none, and
-    SettingsError where the name of a loop is none.
+    Every method that asks raises ApiError where the answer is a problem or too large, Unreachable where there is none,
+    and SettingsError where the name of a loop is none.
 
     Args:
         url: `https://HOST[:PORT]`, or `http://` on this machine.
         token, token_file: The token, or the file that holds it; white space around it does not count.
         ca_file: PEM file of the authority of the server's certificate; the system's without it.
-        timeout_s: For one try.
+        timeout_s: For one try, and for the pause before another one.
         trusted: `.pub` files, or folders with a `trusted.json`: whose snapshots `model` rebuilds.
 
     Raises:
@@ -187,17 +187,19 @@ class Client:
             functions: Where the model is a `module:function`: that text → the function. Nothing is imported by name.
 
         Raises:
-            SnapshotRefused: The snapshot does not verify, is not the one that was asked for, or is of other
-                versions than are installed here.
+            SnapshotRefused: The snapshot does not verify, is not the one that was asked for, cannot be read, or is of
+                other versions than are installed here.
             SettingsError: No key is trusted, or the address is none.
         """
         from tailrace.client import rebuilding  # noqa: PLC0415 - loads River
+        from tailrace.stores.snapshot_file import MAX_FILE_BYTES  # noqa: PLC0415 - loads cryptography
 
         match = _ADDRESS.fullmatch(address)
         if match is None:
             raise SettingsError([f"found {address!r}; allowed: NAME@champion or NAME/NUMBER"])
         trust = rebuilding.trust_of(self._trusted)
-        content, headers = self._connection.get_bytes(f"/v1/models/{match['name']}/snapshot", number=match["number"])
+        path = f"/v1/models/{match['name']}/snapshot"
+        content, headers = self._connection.get_bytes(path, most=MAX_FILE_BYTES, number=match["number"])
         lineage = headers.get("x-tailrace-lineage", "")
         now_ms = time.time_ns() // 1_000_000
         number = None if match["number"] is None else int(match["number"])

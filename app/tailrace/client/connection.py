@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import urllib3
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
@@ -21,6 +22,10 @@ Plain: TypeAlias = dict[str, Any]
 
 _QUIET_S: Final = 45.0
 """A stream says at least every 15 s that it lives."""
+
+_MOST_JSON_BYTES: Final = 64 << 20  # of an answer that is read as one value
+_MOST_LINE_BYTES: Final = 4 << 20  # of a stream
+_PIECE_BYTES: Final = 1 << 20
 
 _TOKEN: Final = re.compile("[!-~]{1,256}")
 _MOST_TOKEN_BYTES: Final = 4_096  # of a file
@@ -55,6 +60,21 @@ class Unreachable(TailraceError):
     retriable = True
 
 
+class _Patience(Retry):
+    """Tries again as often as is allowed, and waits at most `most_s` before each, whatever an answer asks for."""
+
+    most_s: float = 0.0
+
+    def new(self, **changes: Any) -> Self:
+        made = super().new(**changes)
+        made.most_s = self.most_s
+        return made
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        asked_s = super().get_retry_after(response)
+        return None if asked_s is None else min(asked_s, self.most_s)
+
+
 class Connection:
     """Speaks to one API.
 
@@ -62,7 +82,7 @@ class Connection:
         url: `https://HOST[:PORT]`, or `http://` on this machine: a token is not sent over a line that others read.
         token: As `tailrace tokens create` printed it; white space around it does not count.
         ca_file: PEM file of the authority of the server's certificate; the system's without it.
-        timeout_s: For one try to connect, and for each part of an answer.
+        timeout_s: For one try to connect, for each part of an answer, and for the pause before another try.
 
     Raises:
         SettingsError: The address or the token cannot be used.
@@ -83,7 +103,7 @@ class Connection:
         if bearer is not None:
             headers["authorization"] = f"Bearer {bearer}"
         # A request that is sent again changes nothing: records count once, by their ids.
-        retry = Retry(
+        self._patience = _Patience(
             total=3,
             status_forcelist=(429, 503),
             allowed_methods=None,
@@ -91,9 +111,9 @@ class Connection:
             redirect=False,
             raise_on_status=False,
         )
+        self._patience.most_s = timeout_s
         self._pool = urllib3.PoolManager(
             headers=headers,
-            retries=retry,
             timeout=Timeout(connect=timeout_s, read=timeout_s),
             ca_certs=None if ca_file is None else str(ca_file),
         )
@@ -102,28 +122,30 @@ class Connection:
         """Return the JSON of an answer.
 
         Raises:
-            ApiError: It is a problem.
+            ApiError: It is a problem, or larger than any answer of the API.
             Unreachable: There is none.
         """
-        return object_of(self._request("GET", path, fields=_given(parameters)).data)
+        return object_of(self._request("GET", path, _MOST_JSON_BYTES, fields=_given(parameters))[0])
 
-    def get_bytes(self, path: str, **parameters: Any) -> tuple[bytes, Mapping[str, str]]:
-        """Return the body and the headers of an answer; raises like `get`."""
-        answer = self._request("GET", path, fields=_given(parameters))
-        return answer.data, answer.headers
+    def get_bytes(self, path: str, *, most: int, **parameters: Any) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body, of at most so many bytes, and the headers of an answer; raises like `get`."""
+        return self._request("GET", path, most, fields=_given(parameters))
 
     def post(self, path: str, body: str, **parameters: Any) -> Plain:
         """Send JSON and return that of the answer; raises like `get`."""
         query = f"?{'&'.join(f'{name}={value}' for name, value in _given(parameters).items())}" if parameters else ""
         headers = {"content-type": "application/json"}
-        return object_of(self._request("POST", f"{path}{query}", body=body.encode(), headers=headers).data)
+        content, _ = self._request("POST", f"{path}{query}", _MOST_JSON_BYTES, body=body.encode(), headers=headers)
+        return object_of(content)
 
     @contextmanager
     def lines(self, path: str, headers: Mapping[str, str], **parameters: Any) -> Iterator[Iterator[str]]:
         """Open a stream and give its lines as they come; raises like `get`."""
         quiet = Timeout(connect=self._timeout_s, read=_QUIET_S)
-        asked = _given(parameters)
-        answer = self._request("GET", path, fields=asked, headers=headers, preload_content=False, timeout=quiet)
+        with self._explained():
+            answer = self._open("GET", path, self._patience, fields=_given(parameters), headers=headers, timeout=quiet)
+            if answer.status >= 300:
+                raise _problem(_content(answer, _MOST_JSON_BYTES), answer.status)
         try:
             yield _lines(answer)
         finally:
@@ -133,17 +155,37 @@ class Connection:
         """Let go of connections."""
         self._pool.clear()
 
-    def _request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any) -> Any:
+    def _request(self, method: str, path: str, most: int, **options: Any) -> tuple[bytes, Mapping[str, str]]:
+        retries: Retry = self._patience
+        with self._explained():
+            while True:
+                answer = self._open(method, path, retries, **options)
+                try:
+                    content = _content(answer, most)
+                except HTTPError as cause:  # it broke off: the same tries are for that
+                    retries = (answer.retries or retries).increment(method, path, error=cause)
+                    retries.sleep()
+                    continue
+                if answer.status >= 300:
+                    raise _problem(content, answer.status)
+                return content, answer.headers
+
+    def _open(
+        self, method: str, path: str, retries: Retry, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> BaseHTTPResponse:
+        """Return an answer whose body is not read yet, so that nobody decides but we how much of it comes."""
         merged = {**self._pool.headers, **(headers or {})}
+        url = f"{self._url}{path}"
+        return self._pool.request(method, url, headers=merged, retries=retries, preload_content=False, **options)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            answer = self._pool.request(method, f"{self._url}{path}", headers=merged, **options)
-            if answer.status >= 300:
-                raise _problem(answer.data, answer.status)
+            yield
         except HTTPError as cause:
             raise Unreachable(
                 f"{self._url} gives no answer: {type(cause).__name__}; does a worker run there?"
             ) from cause
-        return answer
 
 
 def token_in(file: Path) -> str:
@@ -168,11 +210,33 @@ def _checked(token: str, where: str) -> str:
     return token
 
 
-def _lines(answer: Any) -> Iterator[str]:
+def _content(answer: BaseHTTPResponse, most: int) -> bytes:
+    """Return the body as it comes; it was asked for uncompressed, so that few bytes cannot become very many.
+
+    Raises:
+        ApiError: It is larger than `most`; no more than that was read.
+        HTTPError: It broke off.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while piece := answer.read(_PIECE_BYTES, decode_content=False):
+            size += len(piece)
+            if size > most:
+                raise _too_large(answer.status, most)
+            pieces.append(piece)
+    finally:
+        answer.close()
+    return b"".join(pieces)
+
+
+def _lines(answer: BaseHTTPResponse) -> Iterator[str]:
     rest = b""
     try:
-        for chunk in answer.stream(65_536):
+        for chunk in answer.stream(65_536, decode_content=False):
             *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MOST_LINE_BYTES:
+                raise _too_large(answer.status, _MOST_LINE_BYTES)
             for line in lines:
                 yield line.decode(errors="replace")
     except HTTPError as cause:
@@ -202,6 +266,18 @@ def listed(answer: Plain, name: str) -> list[Plain]:
 def not_ours(status: int) -> ApiError:
     """Return what is raised where an answer is none of the API's: something else answers at this address."""
     return ApiError({"title": "The answer is none of Tailrace's API."}, status)
+
+
+def _too_large(status: int, most: int) -> ApiError:
+    detail = f"found more than {most:,} bytes; allowed are {most:,}"
+    return ApiError(
+        {
+            "title": "The answer is too large.",
+            "detail": detail,
+            "hint": "look whether Tailrace answers at this address",
+        },
+        status,
+    )
 
 
 def object_of(content: bytes | str) -> Plain:

@@ -7,7 +7,8 @@ are installed here, else its state would mean something else.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,16 @@ def rebuild(
         describe: Returns the loop as the API describes it; asked where the model is a compiled one.
 
     Raises:
-        SnapshotRefused: One step refused, the snapshot is another one than was asked for, or the model is of other
-            libraries or code than are here.
+        SnapshotRefused: One step refused, the snapshot is another one than was asked for, its state cannot be read, or
+            the model is of other libraries or code than are here.
     """
     manifest, bodies = snapshot_file.read(content, Expected(lineage, trust, at_ms, kind=Kind.SNAPSHOT))
     if manifest.loop != loop:
         raise SnapshotRefused("loop", f"found a snapshot of the loop {manifest.loop}; asked for is {loop}")
     if number is not None and manifest.number != number:
         raise SnapshotRefused("number", f"found snapshot {manifest.number} of {loop}; asked for is {number}")
-    champion, definitions = read_directory(bodies)
+    with _refused_where_unreadable():
+        champion, definitions = read_directory(bodies)
     theirs = definitions.get(champion)
     if theirs is None or part_name(champion) not in bodies:
         raise SnapshotRefused("branch", "the snapshot does not hold the branch that serves; take another one")
@@ -106,10 +108,18 @@ def rebuild(
         differing = "; ".join(differences(theirs, mine))
         raise SnapshotRefused("branch", f"the model cannot be rebuilt here: {differing}. Install the same versions")
     codec = _compiled_codec(theirs, spec, describe()) if theirs.is_compiled else spec.codec()
-    try:
+    with _refused_where_unreadable():
         return as_river(BranchState.load(codec.decode(bodies[part_name(champion)]), champion).model)
+
+
+@contextmanager
+def _refused_where_unreadable() -> Iterator[None]:
+    try:
+        yield
+    except CodecError as cause:
+        raise SnapshotRefused("codec", f"the state cannot be read: {cause}") from cause
     except (KeyError, TypeError, ValueError) as cause:
-        raise CodecError("the state of the branch cannot be read; it is of another version") from cause
+        raise SnapshotRefused("codec", "the state of the branch cannot be read; it is of another version") from cause
 
 
 def _compiled_codec(branch: Branch, spec: ModelSpec, described: Mapping[str, Any]) -> Codec:

@@ -97,13 +97,16 @@ class WaitingRoomError(TailraceError):
 
     Attributes:
         is_locked: Another process, or another part of this one, has it.
+        is_damaged: What it holds cannot be read, or is none of ours: it can only be made anew. Without it the same
+            folder may be good once there is room, a permission or a file handle.
     """
 
     retriable = True
 
-    def __init__(self, message: str, *, is_locked: bool = False) -> None:
+    def __init__(self, message: str, *, is_locked: bool = False, is_damaged: bool = False) -> None:
         super().__init__(message)
         self.is_locked = is_locked
+        self.is_damaged = is_damaged
 
 
 class FoldError(TailraceError):

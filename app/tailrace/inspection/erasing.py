@@ -13,6 +13,7 @@ While it exists no worker starts (`is_under_way`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
 from tailrace.inspection.past import Past, TimeMachine
 from tailrace.inspection.reading import Reading
+from tailrace.inspection.snapshots import files_of
 from tailrace.stores.snapshot_store import SnapshotStore
 from tailrace.streams.log import Admin, Outgoing, Range, Sink, TopicPartition, TopicState
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -97,6 +99,7 @@ class Eraser:
 
         Raises:
             ErasingRefused: The branch that serves leaves nothing out.
+            CodecError: A record that a joiner would still read, or one of the log, is damaged.
         """
         machine = TimeMachine(self._reading, self._fold, self._index, self._topics.training)
         past = await machine.go_to(await machine.end(), progress)
@@ -128,6 +131,7 @@ class Eraser:
 
         Raises:
             ErasingRefused: As `look` says, or the copy does not come to the same model; nothing was changed then.
+            StoreUnavailable: Files of snapshots could not be listed or deleted; the same call goes on with them.
         """
         sealed = await self._seal()
         if sealed is None:
@@ -219,8 +223,8 @@ class Eraser:
         held = await self._reading.reader.range_of(partition)
         keys = {record.key async for record in self._reading.records(partition, held) if record.key is not None}
         await self._send(sink, partition, [Outgoing(key, None) for key in sorted(keys)])
-        for path in self._store.paths(self._topics.loop):
-            self._store.delete(path)
+        for path in sorted(await files_of(self._store, self._topics.loop)):
+            await asyncio.to_thread(self._store.delete, path)
 
     # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tailrace.domain.branches import hash_of_id
 from tailrace.domain.errors import CodecError
@@ -19,7 +20,15 @@ from tailrace.wire.topics import LoopTopics
 _DAY_MS = 24 * 60 * 60 * 1_000
 _AT_ONCE = 1_000  # records that are decoded together
 
-Ids = Callable[[list[Record]], Iterable[str]]
+
+class Found(NamedTuple):
+    """What records say: the ids of their events, and how many of them cannot be read."""
+
+    ids: list[str]
+    unreadable: int = 0
+
+
+Ids = Callable[[list[Record]], Found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +37,23 @@ class Place:
 
     Attributes:
         mentions: Rows or records in it that are of one of them.
+        unreadable: Records that are damaged, or of a newer version: whether they are of one cannot be told.
         kept: How long the topic keeps a record, in words.
     """
 
     topic: str
     mentions: int
+    unreadable: int
     kept: str
 
 
 async def places_of(reading: Reading, topics: LoopTopics, loop: LoopSettings, events: Collection[str]) -> list[Place]:
-    """Return the topics beside the training log that hold one of these events; reads them whole.
+    """Return the topics beside the training log that hold one of these events, or may; reads them whole.
+
+    It is asked when an erasure was done, so nothing that stands in a topic, or does not, makes it fail.
 
     Args:
         events: Hashes of ids, as `branches.hash_of_id` makes them.
-
-    Raises:
-        LogError: A topic does not exist.
     """
     of_events, of_labels = _event_ids(loop), _label_ids(loop)
     readers: dict[str, Ids] = {
@@ -58,11 +68,15 @@ async def places_of(reading: Reading, topics: LoopTopics, loop: LoopSettings, ev
     wanted, states = set(events), await reading.admin.describe(readers)
     found = []
     for topic, ids in readers.items():
-        mentions = 0
+        if topic not in states:
+            continue
+        mentions = unreadable = 0
         async for records in _batches(reading, topic):
-            mentions += sum(hash_of_id(event_id) in wanted for event_id in ids(records))
-        if mentions:
-            found.append(Place(topic, mentions, _kept(states[topic].settings.get("retention.ms"))))
+            said = ids(records)
+            mentions += sum(hash_of_id(event_id) in wanted for event_id in said.ids)
+            unreadable += said.unreadable
+        if mentions or unreadable:
+            found.append(Place(topic, mentions, unreadable, _kept(states[topic].settings.get("retention.ms"))))
     return found
 
 
@@ -80,36 +94,43 @@ async def _batches(reading: Reading, topic: str) -> AsyncIterator[list[Record]]:
 
 def _event_ids(loop: LoopSettings) -> Ids:
     decoder = event_decoder(loop)
-    return lambda records: decoder.decode_batch(records).ids
+    return lambda records: Found(decoder.decode_batch(records).ids)
 
 
 def _label_ids(loop: LoopSettings) -> Ids:
     decoder = label_decoder(loop)
 
-    def ids(records: list[Record]) -> Iterable[str]:
-        return [label.id for label in decoder.decode_batch(records) if not isinstance(label, Rejection)]
+    def ids(records: list[Record]) -> Found:
+        return Found([label.id for label in decoder.decode_batch(records) if not isinstance(label, Rejection)])
 
     return ids
 
 
-def _prediction_ids(records: list[Record]) -> Iterable[str]:
+def _prediction_ids(records: list[Record]) -> Found:
+    return _found(records, lambda value: (str(decode_prediction(value)["event_id"]),))
+
+
+def _scored_ids(records: list[Record]) -> Found:
+    return _found(records, lambda value: decode_scored(value).ids)
+
+
+def _relabelled_ids(records: list[Record]) -> Found:
+    def ids_in(value: bytes) -> Iterable[str]:
+        content = decode_relabelled(value)
+        return (content.label.id,) if isinstance(content, Forward) else ()
+
+    return _found(records, ids_in)
+
+
+def _found(records: list[Record], ids_in: Callable[[bytes], Iterable[str]]) -> Found:
+    ids: list[str] = []
+    unreadable = 0
     for record in records:
         try:
-            yield str(decode_prediction(record.value or b"")["event_id"])
+            ids += ids_in(record.value or b"")
         except CodecError:
-            continue
-
-
-def _scored_ids(records: list[Record]) -> Iterable[str]:
-    for record in records:
-        yield from decode_scored(record.value or b"").ids
-
-
-def _relabelled_ids(records: list[Record]) -> Iterable[str]:
-    for record in records:
-        content = decode_relabelled(record.value or b"")
-        if isinstance(content, Forward):
-            yield content.label.id
+            unreadable += 1
+    return Found(ids, unreadable)
 
 
 def _kept(retention_ms: str | None) -> str:

@@ -14,7 +14,7 @@ from tailrace.domain.errors import SnapshotRefused, TailraceError
 from tailrace.domain.positions import show
 from tailrace.domain.snapshots import Kind, Manifest, check_last_block, index_key
 from tailrace.inspection.reading import Reading
-from tailrace.inspection.snapshots import Entry, Shelf, orphans_of
+from tailrace.inspection.snapshots import Entry, Shelf, Uncounted, orphans_of
 from tailrace.opening import topics_of
 from tailrace.settings import LoopSettings
 from tailrace.stores import snapshot_file
@@ -49,12 +49,17 @@ class Pruning:
         orphans: Files that the index does not name.
         left: Files that the index does not name and that may be being written.
         spared: Entries that are beyond those to keep and the newest of their lineage that can be loaded.
+        covered: Entries that are beyond those to keep and in whose place a record stands that does not count here;
+            it would be forgotten with them.
+        uncounted: Records that do not count here; they and the files that they name stay.
     """
 
     entries: tuple[Entry, ...]
     orphans: tuple[str, ...]
     left: tuple[str, ...]
     spared: tuple[Entry, ...]
+    covered: tuple[Entry, ...]
+    uncounted: tuple[Uncounted, ...]
 
 
 async def plan_import(
@@ -112,10 +117,11 @@ async def bring_in(reading: Reading, shelf: Shelf, planned: Import) -> None:
 async def plan_pruning(shelf: Shelf, keep: int) -> Pruning:
     """Say what may go: snapshots beyond the newest `keep` of each lineage, and files that the index does not name.
 
-    The newest snapshot of a lineage that can be loaded is never among them.
+    The newest snapshot of a lineage that can be loaded is never among them, and nothing that a record names which does
+    not count here: another machine may trust the key that signed it.
 
     Raises:
-        SnapshotRefused: The store does not answer, so that nobody can tell what is good.
+        SnapshotRefused, StoreUnavailable: The store does not answer, so that nobody can tell what is good.
     """
     if shelf.files is None:
         raise SnapshotRefused("store", f"{shelf.store.address} does not answer: {shelf.store_problem}")
@@ -125,6 +131,8 @@ async def plan_pruning(shelf: Shelf, keep: int) -> Pruning:
             lineages[entry.manifest.lineage].append(entry)
     entries: list[Entry] = []
     spared: list[Entry] = []
+    covered: list[Entry] = []
+    taken = {each.key for each in shelf.uncounted}
     for of_lineage in lineages.values():
         newest_first = sorted(
             of_lineage, key=lambda entry: (entry.manifest.position, entry.manifest.number), reverse=True
@@ -132,17 +140,26 @@ async def plan_pruning(shelf: Shelf, keep: int) -> Pruning:
         good = await _newest_good(shelf, newest_first)
         beyond = newest_first[keep:]
         spared += [entry for entry in beyond if entry is good]
-        entries += [entry for entry in beyond if entry is not good and good is not None]
+        others = [entry for entry in beyond if entry is not good and good is not None]
+        covered += [entry for entry in others if entry.key in taken]
+        entries += [entry for entry in others if entry.key not in taken]
     gone, fresh = orphans_of(shelf)
-    return Pruning(tuple(entries), tuple(gone), tuple(fresh), tuple(spared))
+    return Pruning(tuple(entries), tuple(gone), tuple(fresh), tuple(spared), tuple(covered), shelf.uncounted)
 
 
 async def prune(reading: Reading, shelf: Shelf, planned: Pruning) -> list[str]:
-    """Do it: the index first, then the files; return what could not be deleted, in words."""
-    for entry in planned.entries:
+    """Do it: the index first, then the files; return what could not be deleted, in words.
+
+    A learner that runs may have put its next snapshot into the place of an old one meanwhile: that stays.
+    """
+    held = await reading.reader.range_of(shelf.partition)
+    since = Range(max(shelf.end, held.start), held.end)
+    taken = {record.key async for record in reading.records(shelf.partition, since)}
+    entries = [entry for entry in planned.entries if entry.key not in taken]
+    for entry in entries:
         await _send(reading, shelf.partition, Outgoing(entry.key, None))
     problems = []
-    paths = [entry.manifest.store_path for entry in planned.entries if entry.manifest.store_path is not None]
+    paths = [entry.manifest.store_path for entry in entries if entry.manifest.store_path is not None]
     for path in (*paths, *planned.orphans):
         try:
             await asyncio.to_thread(shelf.store.delete, path)
@@ -155,7 +172,7 @@ async def _newest_good(shelf: Shelf, newest_first: list[Entry]) -> Entry | None:
     for entry in newest_first:
         try:
             await shelf.read(entry)
-        except (OSError, TailraceError):
+        except SnapshotRefused:
             continue
         return entry
     return None

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from tailrace.domain.errors import CodecError, SnapshotRefused, TailraceError
@@ -51,25 +52,46 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncounted:
+    """One record of the index that no trusted key has signed, or that cannot be read.
+
+    Attributes:
+        reason: For which it does not count.
+        names: Files of ours whose path stands in it. Nothing else of it is read.
+    """
+
+    key: bytes
+    reason: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Shelf:
     """Everything that the index and the store of one loop hold.
 
     Attributes:
         partition: Of the index.
+        end: Offset to which the index was read.
         entries: By lineage, kind and number.
         files: Paths of ours in the store; None: the store does not answer, for the reason `store_problem`.
         learner: The process that learns now; None: nobody does, so that nothing is being written.
-        refused: Reason → how many records of the index no trusted key has signed, or cannot be read.
+        uncounted: Records of the index that do not count here; on another machine they may.
     """
 
     partition: TopicPartition
+    end: int
     store: SnapshotStore
     trusted: TrustFile
     entries: tuple[Entry, ...]
     files: frozenset[str] | None
     store_problem: str
     learner: str | None
-    refused: Mapping[str, int]
+    uncounted: tuple[Uncounted, ...]
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Reason → how many records of the index do not count here."""
+        return Counter(each.reason for each in self.uncounted)
 
     def find(self, reference: str, lineage: str | None = None) -> Entry:
         """Return the entry that a person means.
@@ -113,12 +135,12 @@ class Shelf:
         """Return the file of a snapshot, as it lies in the store or as its inline parts make it; nothing is checked.
 
         Raises:
-            SnapshotRefused: It is not there.
+            SnapshotRefused: It is not there, or its inline parts are not its own.
             StoreUnavailable: The store does not give it.
         """
         manifest = entry.manifest
         if manifest.store_path is None:
-            return snapshot_file.write(manifest, manifest.inline)
+            return snapshot_file.file_of_inline(manifest)
         return await asyncio.to_thread(self.store.get, manifest.store_path, snapshot_file.MAX_FILE_BYTES)
 
     async def read(self, entry: Entry) -> Snapshot:
@@ -128,12 +150,19 @@ class Shelf:
             SnapshotRefused: One step refused.
             StoreUnavailable: The store does not give it.
         """
+        return await self.check(entry, await self.content_of(entry))
+
+    async def check(self, entry: Entry, content: bytes) -> Snapshot:
+        """Return the snapshot that a file of an entry holds, as `read` does, of bytes that were fetched already.
+
+        Raises:
+            SnapshotRefused: One step refused.
+        """
         manifest = entry.manifest
         at_ms = manifest.created_at_ms if manifest.indexed_at_ms is None else manifest.indexed_at_ms
         expected = Expected(
             manifest.lineage, self.trusted.current(), at_ms, manifest.log_id, manifest.kind, index=manifest
         )
-        content = await self.content_of(entry)
         return await asyncio.to_thread(snapshot_file.read, content, expected)
 
 
@@ -145,22 +174,37 @@ async def shelf_of(reading: Reading, name: str, loop: LoopSettings, now_ms: int)
     """
     store = open_store(reading.settings)
     ((partition, held),) = (await reading.ranges(topics_of(name, loop).snapshots)).items()
-    trusted, refused = open_trust(reading.settings), Counter[str]()
+    trusted = open_trust(reading.settings)
     manifests: dict[bytes, Manifest] = {}
+    refused: dict[bytes, tuple[str, Record]] = {}
     async for record in reading.records(partition, held):
         _note(record, trusted, manifests, refused)
     files, problem = None, ""
     try:
-        files = frozenset(path for path in await asyncio.to_thread(store.paths, name) if _OURS.fullmatch(path))
+        files = await files_of(store, name)
     except (OSError, TailraceError) as cause:
         problem = str(cause)
     learner = await _learner(reading, name, loop, now_ms)
-    return Shelf(partition, store, trusted, tuple(_entries(manifests, files)), files, problem, learner, refused)
+    uncounted = tuple(_uncounted(refused, files))
+    entries = tuple(_entries(manifests, files))
+    return Shelf(partition, held.end, store, trusted, entries, files, problem, learner, uncounted)
+
+
+async def files_of(store: SnapshotStore, name: str) -> frozenset[str]:
+    """Return the paths of the files that learners of a loop stored; what else lies beside them is others' business.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    return frozenset(path for path in await asyncio.to_thread(store.paths, name) if _OURS.fullmatch(path))
 
 
 def orphans_of(shelf: Shelf) -> tuple[list[str], list[str]]:
-    """Return the files that the index does not name: those that may go, and those that may be being written."""
-    named = {entry.manifest.store_path for entry in shelf.entries}
+    """Return the files that the index does not name: those that may go, and those that may be being written.
+
+    A record that does not count here names its file too: a machine that trusts its key can load it.
+    """
+    named = {entry.manifest.store_path for entry in shelf.entries}.union(*(each.names for each in shelf.uncounted))
     newest: dict[str, int] = {}
     for path in named:
         if path is not None and (match := _OURS.fullmatch(path)):
@@ -175,15 +219,26 @@ def orphans_of(shelf: Shelf) -> tuple[list[str], list[str]]:
     return gone, fresh
 
 
-def _note(record: Record, trusted: TrustFile, manifests: dict[bytes, Manifest], refused: Counter[str]) -> None:
+def _note(
+    record: Record, trusted: TrustFile, manifests: dict[bytes, Manifest], refused: dict[bytes, tuple[str, Record]]
+) -> None:
     key = record.key or b""
     if record.value is None:
         manifests.pop(key, None)
+        refused.pop(key, None)
         return
     try:
         manifests[key] = unsealed(record, trusted)
+        refused.pop(key, None)
     except (CodecError, SnapshotRefused) as problem:
-        refused[getattr(problem, "reason", "manifest")] += 1
+        refused[key] = getattr(problem, "reason", "manifest"), record
+
+
+def _uncounted(refused: Mapping[bytes, tuple[str, Record]], files: frozenset[str] | None) -> Iterable[Uncounted]:
+    for key, (reason, record) in sorted(refused.items(), key=itemgetter(0)):
+        # Whoever wrote it is not believed, so it is not parsed; a path that stands in it is reason to keep the file.
+        value = record.value or b""
+        yield Uncounted(key, reason, frozenset(path for path in files or () if path.encode() in value))
 
 
 def _entries(manifests: Mapping[bytes, Manifest], files: frozenset[str] | None) -> Iterable[Entry]:

@@ -116,7 +116,7 @@ async def snapshot_of(reading: Reading, topics: LoopTopics, number: int | None) 
         raise SnapshotRefused("missing", "the index names no such snapshot that a trusted key has signed")
     manifest = max(wanted, key=lambda each: each.position)
     if manifest.inline or not manifest.parts:
-        return snapshot_file.write(manifest, manifest.inline), manifest
+        return snapshot_file.file_of_inline(manifest), manifest
     if manifest.store_path is None:
         raise SnapshotRefused("missing", f"snapshot {manifest.number} has neither inline parts nor a file")
     store = open_store(reading.settings)

@@ -10,6 +10,7 @@ limit, and a write that RocksDB would delay is refused and tried again.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
@@ -60,7 +61,8 @@ class Shelf:
         """Open the folder, which is made when it is not there.
 
         Raises:
-            WaitingRoomError: It is damaged, or another process has it (`is_locked`).
+            WaitingRoomError: It is damaged (`is_damaged`), another process has it (`is_locked`), or the disk gives or
+                takes nothing.
         """
         self.folder = folder
         self._ranges: list[Range] = []
@@ -154,6 +156,10 @@ class Shelf:
         with self._explained("closed"):
             self._db.close()
 
+    def damage(self, cause: Exception) -> WaitingRoomError:
+        """Return what to raise where the folder is whole and what lies in it is not ours."""
+        return _error(self.folder, "read", cause, is_damaged=True)
+
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
         try:
@@ -222,10 +228,21 @@ def _options(cache: Cache) -> Options:
     return options
 
 
-def _error(folder: Path, done: str, problem: Exception) -> WaitingRoomError:
-    said = str(problem)
+# RocksDB's failures begin with the name of their kind, and may go on with paths.
+_LOCKED: Final = re.compile("IO error: (While lock file|lock hold by current process)", re.IGNORECASE)
+_DAMAGED: Final = re.compile(
+    "Corruption:"
+    "|IO error: No such file or directory:"  # one that others name
+    "|(Invalid argument|Not implemented):(?!.*IO error:)",  # otherwise options that could not be read just now
+    re.DOTALL,
+)
+
+
+def _error(folder: Path, done: str, problem: Exception, *, is_damaged: bool = False) -> WaitingRoomError:
+    said = repr(problem) if is_damaged else str(problem)
     return WaitingRoomError(
         f"the waiting room {folder.parent.name}/{folder.name} could not be {done}: {said}; it needs a folder that this "
         "process alone writes, on a disk with room. See to both; nothing is lost, what waits is in the topics too.",
-        is_locked="LOCK" in said,
+        is_locked=_LOCKED.match(said) is not None,
+        is_damaged=is_damaged or _DAMAGED.match(said) is not None,
     )

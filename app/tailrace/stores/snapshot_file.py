@@ -186,6 +186,18 @@ def write(manifest: Manifest, stored: Mapping[str, bytes]) -> bytes:
     return b"".join((head, content, manifest.signature, *(stored[part.name] for part in manifest.parts)))
 
 
+def file_of_inline(manifest: Manifest) -> bytes:
+    """Return the file of a manifest whose parts travelled with its index record; no signature covers these there.
+
+    Raises:
+        SnapshotRefused: reason "length": the parts are not those that the manifest announces.
+    """
+    try:
+        return write(manifest, manifest.inline)
+    except ContractError as cause:
+        raise SnapshotRefused("length", "the inline parts are not those that the manifest announces") from cause
+
+
 def read(content: bytes, expected: Expected) -> Snapshot:
     """Read a file, in the load order.
 

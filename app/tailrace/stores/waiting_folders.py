@@ -32,10 +32,10 @@ class WaitingFolders:
         return any(folder.exists() for folder in self._folders(partition))
 
     def open(self, partition: int) -> DiskRoom:
-        """Open the room of a partition: as it was left, else an empty one.
+        """Open the room of a partition: as it was left, an empty one where there was none or it is damaged.
 
         Raises:
-            WaitingRoomError: Nothing can be written there, or former owners hold every folder.
+            WaitingRoomError: Nothing can be read or written there now, or former owners hold every folder.
         """
         refusal: WaitingRoomError | None = None
         for folder in self._folders(partition):
@@ -70,7 +70,7 @@ class WaitingFolders:
         try:
             return DiskRoom(Shelf(folder, self._cache), partition)
         except WaitingRoomError as problem:
-            if problem.is_locked:
+            if not problem.is_damaged:  # on a full disk, without file handles: what lies there may be good
                 raise
         shutil.rmtree(folder, ignore_errors=True)
         return DiskRoom(Shelf(folder, self._cache), partition)

@@ -29,11 +29,13 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
+from tailrace.domain.errors import WaitingRoomError
 from tailrace.domain.join.memory import WAITING, EarlyLabel, EarlyLabels, Identity, OpenForward
 from tailrace.domain.records import Label, Owner
 from tailrace.domain.times import EventTimeMs
@@ -133,7 +135,7 @@ class DiskRoom:
         """Read where the folder stands.
 
         Raises:
-            WaitingRoomError: It is damaged.
+            WaitingRoomError: It is damaged, or the disk gives nothing; the folder is let go of.
         """
         self.shelf = shelf
         self.early = KeptEarlyLabels(shelf, partition)
@@ -149,7 +151,14 @@ class DiskRoom:
         self._is_remade = False
         self._headings: list[Heading] = []
         self._numbers: dict[Heading, int] = {}
-        self._open()
+        try:
+            self._open()
+        except Exception as cause:
+            with suppress(WaitingRoomError):
+                shelf.close()  # nobody else can, and the next one who opens it would find it held
+            if isinstance(cause, ValueError | LookupError | TypeError | AttributeError):
+                raise shelf.damage(cause) from cause
+            raise
 
     # ── what the join asks ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -347,7 +356,8 @@ class DiskRoom:
         self.waiting, self.count = meta["waiting"], meta["count"]
         self._passed, self._forgotten, self._lowest, self._oldest = map(bytes.fromhex, meta["begins"])
         for value in self.shelf.get([_heading_key(number) for number in range(meta["headings"])]):
-            assert value is not None, "a heading is written with the first row that names it"
+            if value is None:
+                raise ValueError("a heading is missing that is written with the first row that names it")
             self._number(Heading.load(value), is_kept=True)
         self.early.load()
 

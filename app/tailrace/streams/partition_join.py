@@ -79,6 +79,7 @@ class PartitionJoin(Service):
         self._rested = asyncio.Event()
         self._room: DiskRoom | None = None
         self._rooms_lost = 0
+        self._is_spoilt = False
         folders = parts.keeping.folders
         self._is_on_disk = folders is not None and (parts.keeping.starts_on_disk or folders.has(partition))
 
@@ -141,15 +142,23 @@ class PartitionJoin(Service):
         """Go on with a new waiting room, and after some that were lost with one in memory.
 
         Where the settings ask for the disk it is tried again for as long as it takes: a disk that is full has room
-        again some day, and memory may not suffice. Nothing is lost meanwhile, it waits in the topics.
+        again some day, and memory may not suffice. Nothing is lost meanwhile, it waits in the topics. A room that
+        could not be opened may be good still; one that failed while it was used is not used again.
         """
+        self._is_spoilt = self._is_spoilt or self._room is not None
         self._close_room()
         self._rooms_lost += 1
         if self._rooms_lost > _ROOMS_LOST and not self._parts.keeping.starts_on_disk:
             self._is_on_disk = False
-        log.warning("waiting room lost, it is made again from the topics", partition=self.partition, why=str(problem))
+        if self._is_spoilt:
+            log.warning(
+                "waiting room lost, it is made again from the topics", partition=self.partition, why=str(problem)
+            )
+        else:
+            log.warning("waiting room not opened, it is tried again", partition=self.partition, why=str(problem))
         self._let_go()
-        self._now(RoleState.RESTORING, f"partition {self.partition} makes its waiting room again: {problem}")
+        does = "makes its waiting room again" if self._is_spoilt else "tries its waiting room again"
+        self._now(RoleState.RESTORING, f"partition {self.partition} {does}: {problem}")
 
     def _let_go(self) -> None:
         """Hold nothing any more, and let the inputs rest where a join that is made again will begin."""
@@ -189,7 +198,7 @@ class PartitionJoin(Service):
     async def _recover(self) -> None:
         recovery = self._recovery()
         try:
-            self._adopt(await recovery.claimed(on_disk=self._is_on_disk, anew=self._rooms_lost > 0))
+            self._adopt(await recovery.claimed(on_disk=self._is_on_disk, anew=self._is_spoilt))
         finally:
             self._room = recovery.room
         join, _ = self._made
