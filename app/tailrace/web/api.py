@@ -21,9 +21,9 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tailrace.domain.errors import LogError, StoreUnavailable, TailraceError
+from tailrace.telemetry.failures import place_of
 from tailrace.web import bodies, openapi, problems
 from tailrace.web.backend import Backend, Plain, StreamEvent
-from tailrace.web.failures import place_of
 from tailrace.web.guard import Guard, parameters_of
 from tailrace.web.problems import ProblemError, harmless
 from tailrace.web.routes import EVENT_STREAM, JSON, LAST_EVENT_ID, OCTETS, OPERATIONS, Operation
