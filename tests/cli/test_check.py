@@ -64,6 +64,18 @@ def test_the_same_is_told_as_json(run: Run, tmp_path: Path):
     assert "preprocessing.StandardScaler() | linear_model.LogisticRegression()" == loop["model"]
 
 
+def test_its_help_says_that_words_go_into_a_pipe_too(run: Run, tmp_path: Path):
+    """Unlike what all other commands do: guides look for its words with grep."""
+    write(make_toml(), tmp_path)
+
+    help_text = " ".join(run("check", "--help").out.replace("│", " ").split())
+    piped, table = run("check").out, run("check", "-o", "table").out
+
+    assert "json: one JSON object; table, or without it: words, in a pipe too." in help_text
+    assert "JSON lines in a pipe" not in help_text
+    assert [True, True] == ["no problem found" in each for each in (piped, table)]
+
+
 def test_all_problems_are_errors_and_end_with_3(run: Run, tmp_path: Path):
     file = write(make_toml(make_loop(horizon="soon"), top="http = 1"), tmp_path)
 

@@ -47,6 +47,8 @@ OPERATIONS = {
     )
 }
 LITERAL, PREFIXED, ALLOW = 3, 4, 3
+SEEN_WITHIN_S = 1.0
+"""A broker answers before its authorizer has read the new rule."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ async def allow(guarded: Guarded, user: str, rights: Sequence[Right], scenario: 
                     admin._client.get_random_node(), CreateAclsRequest(*asked, OPERATIONS[operation], ALLOW)
                 )
                 assert [0] == [code for code, _ in answer.creation_responses]
+        await asyncio.sleep(SEEN_WITHIN_S)
     finally:
         await admin.close()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import shutil
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from tailrace.domain.access import Scope
 from tailrace.domain.errors import SettingsError, SnapshotRefused
 from tailrace.domain.positions import parse
 from tailrace.domain.scoring import score
-from tailrace.domain.snapshots import BRANCH_PART
+from tailrace.domain.snapshots import BRANCH_PART, Kind, index_key, manifest_of
 from tailrace.domain.state import BRANCHES
 from tailrace.domain.status import Role
 from tailrace.inspection import telling
@@ -32,6 +34,8 @@ from tailrace.main import Process, compiling
 from tailrace.stores import snapshot_file
 from tailrace.stores.key_folder import KeyFolder
 from tailrace.stores.signing import Purpose
+from tailrace.streams.log import Outgoing
+from tailrace.wire.avro_codec import decode_manifest, encode_manifest
 
 
 @pytest.fixture
@@ -381,9 +385,15 @@ async def test_a_snapshot_that_was_not_asked_for_is_not_rebuilt(
 
     monkeypatch.setattr(Connection, "get_bytes", newest)
 
-    for address, reason in (("other@champion", "loop"), ("other/1", "loop"), (f"{at.name}/999", "number")):
+    for address, lineage, reason in (
+        ("other@champion", None, "loop"),
+        ("other/1", None, "loop"),
+        (f"{at.name}/999", None, "number"),
+        (f"{at.name}@champion", "0" * 64, "lineage"),
+    ):
+        ask = partial(Client.model, address=address, lineage=lineage)
         with pytest.raises(SnapshotRefused) as refused:
-            await at.ask(lambda client, address=address: client.model(address), trusted=[tmp_path / "keys"])
+            await at.ask(ask, trusted=[tmp_path / "keys"])
         assert reason == refused.value.reason
 
 
@@ -408,6 +418,83 @@ async def test_a_signed_state_that_cannot_be_read_is_a_snapshot_that_is_refused(
     with pytest.raises(SnapshotRefused) as refused:
         await at.ask(lambda client: client.model(f"{at.name}@champion"), trusted=[tmp_path / "keys"])
     assert "codec" == refused.value.reason
+
+
+async def head_of(at: Served, **asked: Any) -> tuple[int, dict[str, str]]:
+    """Ask for the head of a snapshot; return status and headers."""
+
+    def ask() -> tuple[int, dict[str, str]]:
+        connection = http.client.HTTPConnection(at.address, timeout=10)
+        query = "&".join(f"{name}={value}" for name, value in asked.items())
+        headers = {"authorization": f"Bearer {at.token}"}
+        connection.request("HEAD", f"/v1/models/{at.name}/snapshot?{query}", headers=headers)
+        answer = connection.getresponse()
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_the_head_of_a_snapshot_is_told_without_its_file(
+    embedded: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    at = embedded
+    monkeypatch.setattr(snapshot_file, "MAX_INLINE_BYTES", 0)
+    await teach(at, 5)
+    await snapshot_after(at, 5)
+    (version, *_) = await at.ask(lambda client: client.versions(at.name))
+    asked = {"number": version["number"]}
+    file, _ = await at.ask(
+        lambda client: client._connection.get_bytes(f"/v1/models/{at.name}/snapshot", number=version["number"])
+    )
+    shutil.rmtree(tmp_path / "snapshots")
+
+    status, headers = await head_of(at, **asked)
+    with pytest.raises(ApiError) as missing:
+        await at.ask(lambda client: client.model(f"{at.name}/{version['number']}"), trusted=[tmp_path / "keys"])
+
+    assert (200, str(len(file)), version["lineage"]) == (
+        status,
+        headers["content-length"],
+        headers["x-tailrace-lineage"],
+    )
+    assert "no_snapshot" == missing.value.code
+
+
+async def test_a_number_that_two_lineages_have_needs_the_lineage(embedded: Served, tmp_path: Path):
+    """Guards against a model of other features or libraries than the one that was asked for: each lineage counts from 1."""
+    at = embedded
+    await teach(at, 5)
+    await snapshot_after(at, 5)
+    records = await at.scenario.user.read(at.scenario.domain.topics.snapshots)
+    found = [decode_manifest(record.value) for record in records if record.value is not None]
+    sealed = next(each for each in found if manifest_of(each.content).kind is Kind.SNAPSHOT)
+    mine = manifest_of(sealed.content)
+    key = KeyFolder(tmp_path / "keys").private(Purpose.SNAPSHOTS)
+    other = snapshot_file.signed(
+        replace(mine, lineage="0a" * 32, position=mine.position + (1 << 20), inline=sealed.inline), key
+    )
+    record = Outgoing(index_key(other).encode(), encode_manifest(snapshot_file.seal(other)))
+    await at.scenario.user.raw(at.scenario.domain.topics.snapshots, 0, record)
+    address, trusted = f"{at.name}/{mine.number}", [tmp_path / "keys"]
+
+    with pytest.raises(ApiError) as refused:
+        await at.ask(lambda client: client.model(address), trusted=trusted)
+    heads = [await head_of(at, number=mine.number, lineage=each.lineage[:8]) for each in (mine, other)]
+    model = await at.ask(lambda client: client.model(address, lineage=mine.lineage), trusted=trusted)
+    with pytest.raises(ApiError) as unknown:
+        await at.ask(lambda client: client.model(address, lineage="0b"), trusted=trusted)
+    with pytest.raises(SettingsError, match="64 hex digits"):
+        await at.ask(lambda client: client.model(address, lineage="?"), trusted=trusted)
+
+    assert (400, "invalid_parameter") == (refused.value.status, refused.value.code)
+    assert all(each.lineage[:16] in str(refused.value) for each in (mine, other))
+    assert "`lineage`" in refused.value.hint
+    assert [(200, mine.lineage), (200, other.lineage)] == [
+        (status, headers["x-tailrace-lineage"]) for status, headers in heads
+    ]
+    assert isinstance(model, compose.Pipeline)
+    assert "no_snapshot" == unknown.value.code
 
 
 async def test_a_process_may_serve_the_api_alone_with_what_others_published(embedded: Served):

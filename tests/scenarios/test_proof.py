@@ -11,6 +11,7 @@ from tailrace.domain.branches import Filter, digest_of_ids, hash_of_id
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.positions import offset_of
+from tailrace.domain.proof import ProofStatus
 from tailrace.domain.records import Request, RequestKind
 from tailrace.domain.snapshots import Kind, chain_problems, index_key, manifest_of
 from tailrace.domain.status import Role, RoleState, Verdict
@@ -19,6 +20,7 @@ from tailrace.inspection.reading import opened
 from tailrace.inspection.verifying import Verifier
 from tailrace.main import ALL_ROLES, versions
 from tailrace.opening import open_store
+from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked
 from tailrace.streams.log import Outgoing
 from tailrace.wire.avro_codec import decode_manifest, decode_model_event, encode_status
@@ -128,6 +130,45 @@ async def test_a_fold_from_a_snapshot_proves_what_came_after_it(made):
     assert offset_of(found.start) > 0
     assert found.digest == found.snapshot_digest
     assert [part.here for part in found.parts] == [part.snapshot for part in found.parts]
+
+
+async def announced_as_proven(scenario, numbers, manifests):
+    """Announce what a verification proved, as the process does that lets it run."""
+    announcements = Announcements(
+        scenario.user.sink, loop=scenario.domain.name, topic=scenario.domain.topics.model_events, now_ms=now_ms
+    )
+    proof = ProofStatus(now_ms(), 1, len(numbers), len(numbers))
+    await announcements.verified(proof, numbers, manifests)
+
+
+async def test_a_verification_of_another_lineage_proves_no_snapshot_of_the_same_number(made):
+    """
+    Guards what names a snapshot: numbers begin at 1 in every lineage and after every rewriting of the log, so that by
+    numbers a new snapshot, which nobody folded again, would be where the next verification begins.
+    """
+    scenario = await made(**OFTEN)
+    process = await scenario.start()
+    for first in (0, 20, 40):
+        await learn(scenario, process, 20, first)
+        await snapshot_taken(scenario, process, scenario.loop_of(process).models.live.position - 1)
+    await scenario.stop(process)
+    held = decode_manifests(await scenario.user.read(scenario.domain.topics.snapshots))
+    numbers = [each.number for each in held]
+    others = [replace(each, lineage="f" * 64) for each in held]
+
+    await announced_as_proven(scenario, numbers, [each.digest for each in others])
+    found = await verified(scenario, base="proven", to=held[0].position)
+    from_start = await verified(scenario, base="proven")
+
+    assert (True, None, (held[0].number,)) == (found.is_equal, found.from_snapshot, found.proven)
+    assert (True, None) == (from_start.is_equal, from_start.from_snapshot)
+    assert from_start.proven_manifests == tuple(each.digest for each in held)
+
+    await announced_as_proven(scenario, numbers[:1], from_start.proven_manifests[:1])
+    from_proven = await verified(scenario, base="proven")
+
+    assert (True, held[0].number) == (from_proven.is_equal, from_proven.from_snapshot)
+    assert from_proven.proven_manifests == from_start.proven_manifests
 
 
 async def test_branches_with_skips_corrections_and_dropped_examples_are_what_the_log_says(made):
@@ -375,10 +416,13 @@ async def test_a_verification_in_the_background_proves_the_snapshots_and_ends_wi
     await until(lambda: told().proof is not None, "something is proven", 60.0)
     proof = told().proof
     await until(lambda: events_of(scenario, "verified"), "it is announced")
+    (first, *_) = await events_of(scenario, "verified")
+    held = {each.digest for each in decode_manifests(await scenario.user.read(scenario.domain.topics.snapshots))}
     status = picture(scenario.domain.name, [told()], now_ms(), {})
 
     assert "" == proof.problem
     assert 0 < proof.share <= 1
+    assert set(first.texts["manifests"].split(",")) <= held
     assert any(each.about == "proof" and each.verdict is Verdict.OK for each in status.findings)
     prover = next(each for each in process.worker._behind if type(each).__name__ == "Prover")
     await until(lambda: prover._child.returncode is None, "the next one is under way", 60.0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.scenarios.harness import Scenario, now_ms, until
 
 from tailrace.main import process as processes
 from tailrace.streams.log import Outgoing
+from tailrace.streams.score_agent import ScoreAgent
 from tailrace.telemetry import logs
 
 VALUE, NUMBER, TARGET, ID = "planted-value", 4711.0815471108, "planted-target", "planted-id"
@@ -73,6 +76,62 @@ def spans(monkeypatch) -> Any:
     monkeypatch.setenv("TAILRACE_TRACING__EVERY", "1")
     monkeypatch.setattr(processes, "open_tracing", lambda _endpoint, every, **names: Tracing(made, every, **names))
     return made
+
+
+async def test_what_nobody_foresaw_ends_a_process_and_its_text_is_told_nowhere(
+    told, embedded_form, tmp_path, monkeypatch
+):
+    """Guards the way of a crash through mode and Faust, which log it with its text and a traceback."""
+    scenario = await Scenario.make(embedded_form, tmp_path)
+    process = await scenario.start()
+
+    async def fail(*_: object) -> None:
+        raise ValueError(f"cannot score {VALUE}, {NUMBER}")
+
+    monkeypatch.setattr(ScoreAgent, "_score", fail)
+    await scenario.user.events({"id": ID, "at": now_ms(), "a": NUMBER, "b": 1.0})
+    await until(lambda: process.crashed, "the process has crashed")
+    reason, heartbeat = process.crash_reason, scenario.loop_of(process).heartbeat.picture()
+    await scenario.close()
+
+    lines = [json.loads(line) for line in told.getvalue().splitlines()]
+    assert isinstance(reason, ValueError)
+    (crash, *_) = [line for line in lines if "Crashed" in line["event"]]
+    assert "Crashed reason=ValueError at streams/score_agent.py:" in crash["event"]
+    assert crash["exception"].endswith("ValueError (text not told)")
+    assert [] == [planted for planted in PLANTED if planted in told.getvalue() + repr(heartbeat)]
+
+
+FAILS = f"""
+import sys
+from mode import Service
+from tailrace.streams import worker
+from tailrace.telemetry import logs
+
+
+class Failing(Service):
+    failure = on_failure = None
+
+    @Service.task
+    async def _work(self) -> None:
+        raise ValueError("{VALUE}")
+
+
+logs.configure("debug", sys.argv[1])
+sys.exit(worker.run(Failing()))
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_worker_that_ends_so_says_the_type_and_not_the_text(log_format):
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILS, log_format], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 75 == ended.returncode, ended.stderr
+    assert "ended by an unexplained state; start again" in ended.stderr
+    assert "ValueError (text not told)" in ended.stderr
+    assert VALUE not in ended.stderr + ended.stdout
 
 
 async def test_nothing_that_was_planted_is_told_to_who_runs_a_loop(told, spans, log_form, tmp_path):

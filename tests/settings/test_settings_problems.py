@@ -7,6 +7,8 @@ from tests.settings.toml_builders import LABELS, make_loop, make_toml, problems_
 
 from tailrace.domain.errors import ExpressionError, SettingsError
 from tailrace.domain.records import Task
+from tailrace.settings.messages import NOT_IN_THIS_VERSION
+from tailrace.settings.table import keys_of
 
 DURATION = 'a duration such as "500ms", "30s", "5m", "1h" or "7d", up to "3650d"'
 
@@ -60,8 +62,48 @@ def test_challengers_are_refused_and_not_passed_over():
 
     assert (
         "loops.phishing.challengers: found a setting that this version of Tailrace does not have yet "
-        "(only the champion runs); take challengers out" == problem_of(text)
+        "(`tailrace upgrade` folds another model beside the champion); take challengers out" == problem_of(text)
     )
+
+
+def test_what_this_version_is_said_not_to_have_it_does_not_have():
+    assert [] == [key for name in NOT_IN_THIS_VERSION for key in keys_of(name)]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "places"),
+    [
+        (
+            make_toml(make_loop(labels=LABELS.replace("}", ', corrections_within = "1h" }'))),
+            "loops.phishing.labels.corrections_within",
+            "loops.phishing.corrections_within",
+        ),
+        (
+            make_toml(make_loop(more='max_on_disk = "1GB"')),
+            "loops.phishing.max_on_disk",
+            "loops.phishing.join.max_on_disk",
+        ),
+        (
+            make_toml(make_loop(more='topic = "pages"')),
+            "loops.phishing.topic",
+            "loops.phishing.events.topic or loops.phishing.labels.topic",
+        ),
+        (make_toml(make_loop(more='http = ""')), "loops.phishing.http", "http"),
+        (make_toml(top='horizon = "1h"'), "horizon", "loops.NAME.horizon"),
+        (make_toml(top="join = {}"), "join", "loops.NAME.join"),
+    ],
+)
+def test_a_key_of_another_table_is_told_where_it_belongs(text: str, key: str, places: str):
+    problem = problem_of(text)
+
+    assert problem.startswith(f"{key}: found no setting of this name; allowed: ")
+    assert problem.endswith(f"; write it as {places}")
+
+
+def test_a_field_of_an_event_is_never_taken_for_a_setting():
+    problems = problems_of(make_toml(make_loop(features='user.id = "number"')))
+
+    assert any(each.endswith('; a dotted path to a nested field is written in quotes: "user.id"') for each in problems)
 
 
 def test_a_dotted_feature_without_quotes_is_explained():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.log_forms import REPOSITORY
 from tests.streams.log_tools import Inbox, outgoing, running, send, until
 
 from tailrace.domain.errors import LogError, LogUnavailable
+from tailrace.inspection.reading import is_there
 from tailrace.streams.log import Commit, Outgoing, TopicPartition
 
 
@@ -156,3 +160,40 @@ async def test_reading_a_folder_without_a_log_creates_nothing(embedded_form):
     with pytest.raises(LogError, match="there is no log in"):
         await reader.start()
     assert not embedded_form.folder.exists()
+
+
+async def test_other_accounts_of_the_machine_cannot_read_it(embedded_form):
+    """It holds events and labels as they came."""
+    topic = await embedded_form.create()
+    async with running(embedded_form.open().source(embedded_form.spec(topic), Inbox())):
+        modes = {path.name: mode_of(path) for path in embedded_form.folder.iterdir()}
+
+    assert {"log.sqlite3", "log.sqlite3-wal", "log.sqlite3-shm", "worker.lock"} == modes.keys()
+    assert ({0o600}, 0o700) == (set(modes.values()), mode_of(embedded_form.folder))
+
+
+async def test_a_folder_that_was_there_before_keeps_its_permissions(embedded_form):
+    embedded_form.folder.mkdir(mode=0o755)
+
+    await embedded_form.create()
+
+    assert (0o755, 0o600) == (mode_of(embedded_form.folder), mode_of(embedded_form.folder / "log.sqlite3"))
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_an_account_that_may_not_read_it_is_told_so(embedded_form, monkeypatch):
+    """The super-user, as which tests may run, may read everything: that it may not is said by the test."""
+    await embedded_form.create()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    settings = SimpleNamespace(log=embedded_form.address, log_folder=embedded_form.folder)
+
+    assert is_there(settings)
+    with pytest.raises(LogError, match="cannot be used as a log .*Permission denied"):
+        await embedded_form.open().reader().start()

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import structlog
+from aiokafka.errors import KafkaConnectionError
 
+from tailrace.domain.errors import ForeignLogError, LogError
 from tailrace.telemetry.logs import HIDDEN, MAX_TEMPLATES, MAX_TEXT, RepeatLimit, configure
 
 
@@ -27,6 +29,7 @@ def as_before() -> Iterator[None]:
 
 
 HUNTED = "hunter2"
+VALUE = "planted-value"
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -115,7 +118,8 @@ def test_exceptions_are_one_field_of_one_line():
 
     (line,) = lines_of(stream)
     assert "crashed" == line["event"]
-    assert "ValueError: no good" in line["exception"]
+    assert "in test_exceptions_are_one_field_of_one_line" in line["exception"]
+    assert line["exception"].endswith("ValueError (text not told)")
 
 
 def test_values_that_json_does_not_know_are_shown_by_their_repr():
@@ -165,7 +169,7 @@ def test_secrets_are_hidden_by_key_in_addresses_and_in_texts():
         sasl_password="hunter2",
         settings={"api_key": "hunter2", "topic": "pages"},
         servers=["kafka://user:hunter2@broker:9092", {"password": "hunter2"}],
-        error=ValueError("password=hunter2"),
+        error=LogError("password=hunter2"),
     )
 
     (line,) = lines_of(stream)
@@ -176,7 +180,90 @@ def test_secrets_are_hidden_by_key_in_addresses_and_in_texts():
 
 
 def fail_with(local_secret: str) -> None:
-    raise ValueError(f"refused: password={local_secret}")
+    raise LogError(f"refused: password={local_secret}")
+
+
+def fail_with_values() -> None:
+    """Raise as code does that repeats what it was given, in a chain and in a group."""
+    try:
+        try:
+            raise KeyError(VALUE)
+        except KeyError as cause:
+            raise ValueError(f"cannot use {VALUE}") from cause
+    except ValueError as cause:
+        raise ExceptionGroup(f"{VALUE} and others", [cause, TypeError(VALUE)]) from None
+
+
+def tell_in_every_way(error: Exception) -> None:
+    mode, ours = logging.getLogger("mode.services"), structlog.get_logger("tailrace.streams")
+    mode.exception("Crashed reason=%r", error)
+    mode.error("Error: %s", error)
+    mode.error("Error: %(cause)r", {"cause": error})
+    mode.error(error)
+    ours.error("failed", error=error, all_of_them=[error], exc_info=error)
+    ours.exception("failed")
+    task = f"<Task finished exception={error!r}>"
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: %s", task, exc_info=error)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_what_nobody_foresaw_is_told_by_type_and_frames_and_never_by_its_text(log_format: Any):
+    """Guards values of features and labels: whoever raises may repeat what was given to it."""
+    stream = io.StringIO()
+    configure("debug", log_format, stream=stream)
+
+    try:
+        fail_with_values()
+    except ExceptionGroup as error:
+        error.add_note(VALUE)
+        tell_in_every_way(error)
+
+    told = stream.getvalue()
+    assert VALUE not in told
+    assert 4 <= told.count("in fail_with_values")
+    for name in ("ExceptionGroup", "ValueError", "KeyError", "TypeError"):
+        assert f"{name} (text not told)" in told
+    assert "direct cause" in told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ForeignLogError("the topic was created anew; restore it"),
+        PermissionError(13, "Permission denied", "/data/log"),
+        ModuleNotFoundError("No module named 'numba'"),
+        KafkaConnectionError("broker:9092 refuses"),
+        SystemExit("the port is taken"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_tailrace_kafka_and_the_system_say_is_told(error: BaseException):
+    """Guards operators: these texts say what to do, and hold no values."""
+    stream = io.StringIO()
+    configure("info", stream=stream)
+
+    try:
+        raise error
+    except type(error):
+        logging.getLogger("mode").exception("Crashed reason=%r", error)
+
+    (line,) = lines_of(stream)
+    assert f"Crashed reason={error!r}" == line["event"]
+    assert line["exception"].endswith(f"{type(error).__name__}: {error}")
+
+
+def test_an_exception_that_leads_to_itself_is_told_once():
+    """mode raises the reason of a crash from itself."""
+    stream = io.StringIO()
+    configure("info", stream=stream)
+    error = RuntimeError(VALUE)
+
+    try:
+        raise error from error
+    except RuntimeError:
+        logging.getLogger("mode").exception("again")
+
+    assert 1 == stream.getvalue().count("RuntimeError (text not told)")
 
 
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
@@ -185,11 +272,11 @@ def test_secrets_are_hidden_in_exceptions_too(stream: io.StringIO):
 
     try:
         fail_with(HUNTED)
-    except ValueError:
+    except LogError:
         structlog.get_logger("tailrace").exception("failed", token=HUNTED)
 
     assert HUNTED not in stream.getvalue()
-    assert "ValueError: refused" in stream.getvalue()
+    assert "in fail_with" in stream.getvalue()
 
 
 def test_warnings_of_python_are_log_messages():

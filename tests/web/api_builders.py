@@ -64,9 +64,15 @@ class FakeBackend:
         self._note("versions", name, limit)
         return {"model": name, "versions": []}
 
-    async def snapshot(self, name: str, number: int | None) -> tuple[bytes, Mapping[str, str]]:
-        self._note("snapshot", name, number)
-        return self.file, {"etag": '"d"', "x-tailrace-position": "1:0", "x-tailrace-lineage": "l"}
+    async def snapshot_head(self, name: str, number: int | None, lineage: str | None) -> Mapping[str, str]:
+        self._note("snapshot_head", name, number, lineage)
+        told = {"etag": '"d"', "x-tailrace-position": "1:0", "x-tailrace-lineage": "l"}
+        return told | {"content-length": str(len(self.file))}
+
+    async def snapshot(self, name: str, number: int | None, lineage: str | None) -> tuple[bytes, Mapping[str, str]]:
+        self._note("snapshot", name, number, lineage)
+        told = {"etag": '"d"', "x-tailrace-position": "1:0", "x-tailrace-lineage": "l"}
+        return self.file, told | {"content-length": str(len(self.file))}
 
     async def quality(self, name: str, step_s: int) -> dict[str, Any]:
         self._note("quality", name, step_s)

@@ -224,6 +224,7 @@ def test_there_are_so_many_streams_and_requests_at_once():
         ("/v1/status?x=1", "none"),
         ("/v1/events?types=prediction,secrets", "prediction, model-event"),
         ("/v1/models/phishing/snapshot?number=-1", "from 1"),
+        ("/v1/models/phishing/snapshot?lineage=../x", "text that matches"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_says_what_is_allowed(target: str, allowed: str):
@@ -380,13 +381,13 @@ def test_what_was_asked_reaches_the_backend_as_it_was():
     site = Site()
     site.ask("POST", "/v1/models/phishing:predict?explain=1", json_body=BODIES["predict"])
     site.ask("POST", "/v1/labels", json_body=BODIES["write_labels"] | {"loop": "phishing"})
-    site.ask("GET", "/v1/models/phishing/snapshot?number=3")
+    site.ask("GET", "/v1/models/phishing/snapshot?number=3&lineage=ab")
     site.ask("GET", "/v1/events?types=prediction", headers={"last-event-id": "4.5/6"})
 
     assert [
         ("predict", "phishing", [EVENT], True),
         ("write", "labels", "phishing", [{"page_id": "p1", "y": True}]),
-        ("snapshot", "phishing", 3),
+        ("snapshot", "phishing", 3, "ab"),
         ("stream", "phishing", ("prediction",), "4.5/6"),
     ] == site.backend.asked
 
@@ -537,12 +538,12 @@ def test_there_is_room_for_the_series_of_every_route():
 def test_a_snapshot_is_sent_in_pieces_and_counts_as_under_way_until_it_is_taken(size: int):
     site = Site(FakeBackend(file=bytes(size)))
     sent: list[int] = []
-    held: list[int] = []
+    held: list[tuple[int, int]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async def noting(message: Any) -> None:
             sent.append(len(message.get("body", b"")))
-            held.append(site.guard._of_log.taken)
+            held.append((site.guard._of_log.taken, site.guard._downloads.taken))
             await send(message)
 
         await site.api.routes[SNAPSHOT].app(scope, receive, noting)
@@ -553,13 +554,41 @@ def test_a_snapshot_is_sent_in_pieces_and_counts_as_under_way_until_it_is_taken(
 
     assert (bytes(size), str(size)) == (whole.body, whole.headers["content-length"])
     assert (size, True) == (sum(sent), max(sent) <= PIECE_BYTES)
-    assert {1} == set(held)
-    assert 0 == site.guard._of_log.taken
+    assert {(1, 1)} == set(held)
+    assert (0, 0) == (site.guard._of_log.taken, site.guard._downloads.taken)
+
+
+async def test_two_snapshots_are_downloaded_at_once_and_no_more():
+    """Guards memory: each is held whole, up to a GiB, until the last of it was taken."""
+
+    class Slow(FakeBackend):
+        async def snapshot(self, *asked: Any) -> Any:
+            await taken.wait()
+            return await super().snapshot(*asked)
+
+    taken, site = asyncio.Event(), Site(Slow())
+
+    async def ask(method: str) -> Answer:
+        head = {"host": "localhost", "authorization": f"Bearer {text_of(1)}"}
+        return await ask_app(site.app, method, "/v1/models/phishing/snapshot", head, [b""], "127.0.0.1")
+
+    under_way = [asyncio.create_task(ask("GET")) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        refused, head = await ask("GET"), await ask("HEAD")
+    taken.set()
+    downloaded = await asyncio.gather(*under_way)
+
+    assert (503, "busy") == problem_of(refused)
+    assert (True, True) == ("2 downloads" in refused.json["detail"], int(refused.headers["retry-after"]) > 1)
+    assert [200] * 4 == [each.status for each in (*downloaded, head, await ask("GET"))]
 
 
 def test_the_head_of_a_snapshot_is_that_of_the_file_without_it():
-    whole, head = (Site().ask(method, "/v1/models/phishing/snapshot") for method in ("GET", "HEAD"))
+    sites = {method: Site() for method in ("GET", "HEAD")}
+    whole, head = (site.ask(method, "/v1/models/phishing/snapshot") for method, site in sites.items())
 
+    assert [("snapshot_head", "phishing", None, None)] == sites["HEAD"].backend.asked
     assert (200, b"") == (head.status, head.body)
     assert {name: value for name, value in whole.headers.items() if name != "x-request-id"} == {
         name: value for name, value in head.headers.items() if name != "x-request-id"

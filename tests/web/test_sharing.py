@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.web.api_builders import FakeBackend, Site, ask_app, text_of, unavailable
 
 from tailrace.domain.errors import LogUnavailable
+from tailrace.inspection import telling
 from tailrace.main.api import STATUS_FOR_S, LoopBackend
+from tailrace.main.glass import WITHIN_S
 from tailrace.web.guard import Limits
 from tailrace.web.sharing import Shared
 
@@ -118,6 +121,42 @@ async def test_a_log_that_hangs_is_asked_for_the_status_once_and_not_by_everyone
     clock.now_s += STATUS_FOR_S
     await asyncio.gather(backend.status(), return_exceptions=True)
     assert 2 == glass.asked
+
+
+class WillingGlass:
+    """Puts every question at once; notes within which time each must be answered."""
+
+    def __init__(self) -> None:
+        self.bounds: list[float | None] = []
+
+    async def ask(self, question: Callable[[Any], Awaitable[Any]], *, within_s: float | None = WITHIN_S) -> Any:
+        self.bounds.append(within_s)
+        return await question(FakeThrough())
+
+
+class FakeThrough:
+    async def reading(self) -> None:
+        return None
+
+
+async def test_a_file_is_waited_for_until_the_store_gives_up(monkeypatch: pytest.MonkeyPatch):
+    """Guards memory: a thread that fetches a file goes on when nobody waits for it, beside those that are counted."""
+
+    async def manifest(*_: object) -> str:
+        return "manifest"
+
+    async def file(*_: object) -> bytes:
+        return b"file"
+
+    monkeypatch.setattr(telling, "manifest_asked_for", manifest)
+    monkeypatch.setattr(telling, "file_of", file)
+    monkeypatch.setattr(telling, "headers_of", lambda _: {"etag": "e"})
+    glass, domain = WillingGlass(), SimpleNamespace(name="phishing", topics=None)
+    backend = LoopBackend(None, (domain,), lambda _: None, glass, lambda: False)  # type: ignore[arg-type]
+
+    assert {"etag": "e"} == await backend.snapshot_head("phishing", 1, None)
+    assert (b"file", {"etag": "e"}) == await backend.snapshot("phishing", 1, None)
+    assert [WITHIN_S, WITHIN_S, None] == glass.bounds
 
 
 async def test_however_many_wait_for_the_log_models_are_asked():

@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 from tailrace.cli.exits import Exit, UsageError, exit_of
 from tailrace.cli.output import fail, talk
 from tailrace.domain.errors import SettingsError, TailraceError
+from tailrace.telemetry.failures import trace_of
 
 GROUPS: Final = (
     "demo",
@@ -103,8 +104,11 @@ def _execute(arguments: Sequence[str]) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise
-    except Exception:  # noqa: BLE001 - the edge of the process: whatever nobody foresaw ends here
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever nobody foresaw ends here
+        if sys.stderr.isatty():
+            traceback.print_exc()
+        else:
+            talk(trace_of(error))  # it goes into a log: of a container, or of the worker that began a `verify`
         fail("this is a bug of Tailrace; `tailrace version --verbose` prints what a report needs")
         return Exit.UNEXPLAINED
     return result if isinstance(result, int) else Exit.OK

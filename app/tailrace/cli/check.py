@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.model_check import (
@@ -20,7 +20,7 @@ from tailrace.cli.model_check import (
     model_check,
     why_not_compiled,
 )
-from tailrace.cli.options import ConfigFile, OutputFormat
+from tailrace.cli.options import ConfigFile
 from tailrace.cli.schema_check import check_schemas
 from tailrace.domain.contract import FeatureSpec
 from tailrace.domain.errors import SettingsError
@@ -56,7 +56,14 @@ def register(app: App) -> None:
     app.command(check)
 
 
-def check(*, config: ConfigFile = None, output_format: OutputFormat = None) -> None:
+def check(
+    *,
+    config: ConfigFile = None,
+    output_format: Annotated[
+        output.Format | None,
+        Parameter(name=["--output", "-o"], help="json: one JSON object; table, or without it: words, in a pipe too."),
+    ] = None,
+) -> None:
     """Check the configuration and say what will run; prints every problem at once and ends with 3 if there is one.
 
     Settings come from the file and from variables named after them, which win:

@@ -1,6 +1,7 @@
 """What commands print: data on stdout as a table or JSON lines, talk and errors on stderr.
 
-A table on a terminal, JSON lines in a pipe, unless `-o` says otherwise. JSON keys are the names of the columns.
+A table on a terminal, JSON lines in a pipe, unless `-o` says otherwise. JSON keys are the names of the columns. Only
+`check` has words for people, which are read from a pipe with grep and in the log of a build.
 """
 
 from __future__ import annotations

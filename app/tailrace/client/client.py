@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from tailrace.client.connection import ApiError, Connection, Plain, Unreachable, listed, not_ours, object_of, token_in
 from tailrace.client.tables import Predictions, Quality
-from tailrace.domain.errors import SettingsError
+from tailrace.domain.errors import SettingsError, SnapshotRefused
 
 DEFAULT_URL: Final = "http://127.0.0.1:8321"
 
@@ -24,6 +24,7 @@ _BYTES: Final = 1_000_000  # of a part of many records
 _MARKS: Final = 49_000  # of `[`, `{` and `,` in it: of more values the API refuses a body
 _AHEAD: Final = timedelta(hours=1)
 _BACK_AFTER_S: Final = 1.0
+_LINEAGE: Final = re.compile("[0-9a-f]{1,64}")
 _ADDRESS: Final = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(@champion|/(?P<number>[0-9]{1,15}))?")
 
 
@@ -179,17 +180,25 @@ class Client:
                     raise
             time.sleep(_BACK_AFTER_S)
 
-    def model(self, address: str, *, functions: Mapping[str, Callable[[], Any]] | None = None) -> Any:
+    def model(
+        self,
+        address: str,
+        *,
+        lineage: str | None = None,
+        functions: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> Any:
         """Return the model as a River object of this process, rebuilt from a snapshot that a trusted key has signed.
 
         Args:
             address: `NAME@champion`, the newest snapshot; or `NAME/NUMBER` of a snapshot.
+            lineage: That the snapshot must be of, or how it begins, as `versions` lists it: every lineage counts from
+                1. Where several have the number, the API asks for it.
             functions: Where the model is a `module:function`: that text → the function. Nothing is imported by name.
 
         Raises:
             SnapshotRefused: The snapshot does not verify, is not the one that was asked for, cannot be read, or is of
                 other versions than are installed here.
-            SettingsError: No key is trusted, or the address is none.
+            SettingsError: No key is trusted, or the address or the lineage is none.
         """
         from tailrace.client import rebuilding  # noqa: PLC0415 - loads River
         from tailrace.stores.snapshot_file import MAX_FILE_BYTES  # noqa: PLC0415 - loads cryptography
@@ -197,17 +206,23 @@ class Client:
         match = _ADDRESS.fullmatch(address)
         if match is None:
             raise SettingsError([f"found {address!r}; allowed: NAME@champion or NAME/NUMBER"])
+        if lineage is not None and _LINEAGE.fullmatch(lineage) is None:
+            raise SettingsError([f"lineage: found {lineage!r}; allowed: up to 64 hex digits, as versions() lists them"])
         trust = rebuilding.trust_of(self._trusted)
         path = f"/v1/models/{match['name']}/snapshot"
-        content, headers = self._connection.get_bytes(path, most=MAX_FILE_BYTES, number=match["number"])
-        lineage = headers.get("x-tailrace-lineage", "")
+        content, headers = self._connection.get_bytes(
+            path, most=MAX_FILE_BYTES, number=match["number"], lineage=lineage
+        )
+        told = headers.get("x-tailrace-lineage", "")
+        if not told.startswith(lineage or ""):
+            raise SnapshotRefused("lineage", f"found a snapshot of lineage {told[:16]}; asked for is {lineage}")
         now_ms = time.time_ns() // 1_000_000
         number = None if match["number"] is None else int(match["number"])
         return rebuilding.rebuild(
             content,
             match["name"],
             number,
-            lineage,
+            told,
             trust,
             now_ms,
             functions or {},

@@ -59,6 +59,7 @@ class Verified:
         digest: Of the state that was folded here; "" when the fold did not come through.
         compared: Recorded positions at which digests were compared.
         proven: Numbers of the snapshots in the index that are proven, by this fold or by one before it.
+        proven_manifests: Digests of their manifests, in the same order.
         known: Snapshots in the index.
         problem: Why the two differ or cannot be compared, in words; "" when they are equal.
     """
@@ -78,6 +79,7 @@ class Verified:
     compared: int = 0
     difference: Difference | None = None
     proven: tuple[int, ...] = ()
+    proven_manifests: tuple[str, ...] = ()
     known: int = 0
     problem: str = ""
 

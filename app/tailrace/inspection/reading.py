@@ -109,7 +109,10 @@ def ask(settings: Settings, question: Callable[[Reading], Awaitable[T]], *, must
 def is_there(settings: Settings) -> bool:
     """Return whether there may be a log: False for an embedded one that nobody has made yet."""
     folder = settings.log_folder
-    return folder is None or (folder / "log.sqlite3").exists()
+    try:
+        return folder is None or (folder / "log.sqlite3").exists()
+    except PermissionError:
+        return True  # whoever opens it is told that it may not
 
 
 @asynccontextmanager

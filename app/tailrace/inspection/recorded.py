@@ -17,7 +17,7 @@ from tailrace.domain.errors import CodecError
 from tailrace.domain.proof import Digests
 from tailrace.domain.snapshots import Manifest
 from tailrace.inspection.reading import Reading
-from tailrace.streams.announcements import PART_DIGEST
+from tailrace.streams.announcements import PART_DIGEST, PROVEN
 from tailrace.streams.log import Range
 from tailrace.wire.avro_codec import ModelEvent, decode_model_event, decode_status
 from tailrace.wire.topics import LoopTopics
@@ -36,12 +36,12 @@ class Recorded:
 
     Attributes:
         by: In words.
-        number: Of the snapshot whose manifest it is; None: of an announcement or a heartbeat.
+        manifest: Of the snapshot that it is of; None: of an announcement or a heartbeat.
     """
 
     digests: Digests
     by: str
-    number: int | None = None
+    manifest: Manifest | None = None
 
 
 async def recorded(reading: Reading, topics: LoopTopics, manifests: Iterable[Manifest]) -> list[Recorded]:
@@ -65,18 +65,22 @@ async def recorded(reading: Reading, topics: LoopTopics, manifests: Iterable[Man
     return sorted([*signed, *distinct.values()], key=lambda each: each.digests.position)
 
 
-async def proven_before(reading: Reading, topics: LoopTopics) -> frozenset[int]:
-    """Return the numbers of the snapshots that were found equal before, as it was announced."""
-    found: set[int] = set()
+async def proven_before(reading: Reading, topics: LoopTopics) -> frozenset[str]:
+    """Return the digests of the manifests of the snapshots that were found equal before, as it was announced.
+
+    Numbers would not do: every lineage counts from 1, and so does a log that was written anew. What was announced
+    with numbers alone proves nothing.
+    """
+    found: set[str] = set()
     async for event in _events(reading, topics, "verified"):
-        found |= {int(number) for number in event.texts.get("snapshots", "").split(",") if number.isdecimal()}
-    return frozenset(found)
+        found.update(event.texts.get(PROVEN, "").split(","))
+    return frozenset(found - {""})
 
 
 def _of_manifest(manifest: Manifest) -> Recorded:
     parts = {part.name: part.digest for part in manifest.parts}
     digests = Digests(manifest.lineage, manifest.log_id, manifest.position, parts)
-    return Recorded(digests, f"snapshot {manifest.number}", manifest.number)
+    return Recorded(digests, f"snapshot {manifest.number}", manifest)
 
 
 async def _announced(reading: Reading, topics: LoopTopics) -> AsyncIterator[Recorded]:

@@ -18,6 +18,7 @@ from tailrace.inspection.manifests import snapshots_of
 from tailrace.inspection.reading import Reading, rfc3339_of
 from tailrace.inspection.status import Picture, heartbeats, picture_of
 from tailrace.opening import open_store
+from tailrace.settings import Settings
 from tailrace.stores import snapshot_file
 from tailrace.streams.log import Range, Record, TopicPartition
 from tailrace.wire.prediction_codec import decode_prediction
@@ -28,6 +29,9 @@ HEARTBEATS_FOR_STATUS: Final = 600
 
 HEARTBEATS_FOR_QUALITY: Final = 10_000
 MOST_POINTS: Final = 1_000
+
+_SHOWN_DIGITS: Final = 16  # of a lineage, as in the names of files in the store
+_MOST_SHOWN: Final = 8  # lineages that a refusal names
 
 
 async def status_of(reading: Reading, now_ms: int) -> dict[str, Any]:
@@ -103,24 +107,47 @@ async def versions_of(reading: Reading, topics: LoopTopics, limit: int) -> list[
     ]
 
 
-async def snapshot_of(reading: Reading, topics: LoopTopics, number: int | None) -> tuple[bytes, Manifest]:
-    """Return the file of a snapshot, the newest one without a number, and its manifest.
+class SeveralLineages(SnapshotRefused):
+    """What was asked for fits snapshots of several lineages; the message names these."""
+
+
+async def manifest_asked_for(reading: Reading, topics: LoopTopics, number: int | None, lineage: str | None) -> Manifest:
+    """Return the manifest of the newest snapshot that fits.
+
+    Args:
+        number: Every lineage counts from 1.
+        lineage: How it begins.
 
     Raises:
-        SnapshotRefused: There is none that counts, or the store does not give it.
-        StoreUnavailable: The store gives nothing.
+        SeveralLineages: With this number, or of a lineage that begins so.
+        SnapshotRefused: There is none that counts.
     """
     found = await snapshots_of(reading, topics)
-    wanted = [each for each in found if number is None or each.number == number]
+    wanted = [each for each in found if number in {None, each.number} and each.lineage.startswith(lineage or "")]
     if not wanted:
         raise SnapshotRefused("missing", "the index names no such snapshot that a trusted key has signed")
-    manifest = max(wanted, key=lambda each: each.position)
+    lineages = sorted({each.lineage for each in wanted})
+    if len(lineages) > 1 and (number, lineage) != (None, None):
+        of_number = "" if number is None else f" with the number {number}"
+        shown = ", ".join(each[:_SHOWN_DIGITS] for each in lineages[:_MOST_SHOWN])
+        rest = f" and {len(lineages) - _MOST_SHOWN} others" if len(lineages) > _MOST_SHOWN else ""
+        message = f"found snapshots{of_number} of {len(lineages)} lineages: {shown}{rest}; allowed: one of these"
+        raise SeveralLineages("lineage", message)
+    return max(wanted, key=lambda each: (each.position, each.created_at_ms))
+
+
+async def file_of(settings: Settings, manifest: Manifest) -> bytes:
+    """Return the file of a snapshot.
+
+    Raises:
+        SnapshotRefused: The store does not have it.
+        StoreUnavailable: The store gives nothing.
+    """
     if manifest.inline or not manifest.parts:
-        return snapshot_file.file_of_inline(manifest), manifest
+        return snapshot_file.file_of_inline(manifest)
     if manifest.store_path is None:
         raise SnapshotRefused("missing", f"snapshot {manifest.number} has neither inline parts nor a file")
-    store = open_store(reading.settings)
-    return await asyncio.to_thread(store.get, manifest.store_path, snapshot_file.file_bytes(manifest)), manifest
+    return await asyncio.to_thread(open_store(settings).get, manifest.store_path, snapshot_file.file_bytes(manifest))
 
 
 async def judged_of(reading: Reading, topics: LoopTopics) -> list[MemberStatus]:
@@ -204,6 +231,7 @@ def _prediction(record: Record) -> dict[str, Any] | None:
 def headers_of(manifest: Manifest) -> Mapping[str, str]:
     """Return what is told about a snapshot beside its file."""
     return {
+        "content-length": str(snapshot_file.file_bytes(manifest)),
         "content-disposition": f'attachment; filename="{manifest.loop}-{manifest.number}.snapshot"',
         "etag": f'"{manifest.digest}"',
         "x-tailrace-position": show(manifest.position),

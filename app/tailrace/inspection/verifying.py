@@ -45,12 +45,16 @@ Base = int | Literal["start", "proven"] | None
 
 @dataclass(slots=True)
 class _Seen:
-    """What the comparisons so far have found."""
+    """What the comparisons so far have found.
+
+    Attributes:
+        equal_by: Digests of the manifests of the snapshots that are equal.
+    """
 
     equal_to: Position
     examples: int
     checkpoint: Checkpoint
-    equal_by: set[int] = field(default_factory=set)
+    equal_by: set[str] = field(default_factory=set)
     compared: int = 0
 
 
@@ -111,17 +115,17 @@ class Verifier:
         training = TrainingLog(self.reading.reader, None, self.topics.training)
         refold = await Refold.begin(self.fold, training, index, state)
         known = await recorded(self.reading, self.topics, manifests)
-        run = _Run(self, refold, newest, begun, known, progress, sorted(proven & {each.number for each in manifests}))
+        run = _Run(self, refold, newest, begun, known, progress, proven)
         return await run.to(end, index)
 
     async def _begin(
-        self, index: SnapshotIndex, manifests: Sequence[Manifest], held: Range, base: Base, proven: frozenset[int]
+        self, index: SnapshotIndex, manifests: Sequence[Manifest], held: Range, base: Base, proven: frozenset[str]
     ) -> tuple[LoopState, Manifest | None]:
         """Return the state to begin with, and the snapshot that it is of."""
         if isinstance(base, int):
             return await self._of_number(index, manifests, base)
         if base == "proven":
-            known = (each for each in manifests[1:] if each.number in proven)
+            known = (each for each in manifests[1:] if each.digest in proven)
             newest = next(known, None)
             if newest is not None:
                 return self.fold.restore(await index.load(newest)), newest
@@ -174,7 +178,7 @@ class _Run:
     base: Manifest | None
     known: Sequence[Recorded]
     progress: Progress
-    proven: Sequence[int]
+    proven: frozenset[str]
 
     async def to(self, end: Position, index: SnapshotIndex) -> Verified:
         refold, start = self.refold, self.refold.state.position
@@ -204,6 +208,7 @@ class _Run:
             result, examples = Digests("", "", refold.state.position, {}), refold.state.counts.examples - counted
         difference = None if found is None else _difference(seen, found)
         parts = _parts_of(self.newest, result)
+        proven = self._proven(seen.equal_by)
         told = [problem, difference.in_words if difference is not None else ""]
         problem = ". ".join(filter(None, told)) or _unknown(parts)
         return Verified(
@@ -221,10 +226,17 @@ class _Run:
             parts=parts,
             compared=seen.compared,
             difference=difference,
-            proven=tuple(sorted({*self.proven, *seen.equal_by})),
-            known=len([each for each in self.known if each.number is not None]),
+            proven=tuple(each.number for each in proven),
+            proven_manifests=tuple(each.digest for each in proven),
+            known=len([each for each in self.known if each.manifest is not None]),
             problem=problem or await _load_problem(index, self.newest),
         )
+
+    def _proven(self, equal_by: set[str]) -> list[Manifest]:
+        """Return the manifests of the snapshots that are proven, by this run or by one before it."""
+        signed = (each.manifest for each in self.known if each.manifest is not None)
+        found = [each for each in signed if each.digest in equal_by or each.digest in self.proven]
+        return sorted(found, key=lambda each: (each.number, each.position))
 
     async def _narrowed(self, records: Sequence[Recorded], seen: _Seen, found: _Found) -> _Found:
         """Halve the recorded positions between the last equal and the first different one."""
@@ -245,9 +257,9 @@ class _Run:
             if parts:
                 return _Found(state.position, state.counts.examples, each.by, parts)
         seen.equal_by |= {
-            each.number
+            each.manifest.digest
             for each in here
-            if each.number is not None and not each.digests.parts.keys() - mine.parts.keys()
+            if each.manifest is not None and not each.digests.parts.keys() - mine.parts.keys()
         }
         seen.equal_to, seen.examples, seen.checkpoint = state.position, state.counts.examples, self.refold.checkpoint()
         return None
@@ -255,9 +267,9 @@ class _Run:
 
 def _compared_at(records: Sequence[Recorded]) -> list[Position]:
     """Return where the first pass compares: at every snapshot, and at some of the other positions."""
-    others = sorted({each.digests.position for each in records if each.number is None})
+    others = sorted({each.digests.position for each in records if each.manifest is None})
     step = -(-len(others) // COMPARED) or 1
-    snapshots = {each.digests.position for each in records if each.number is not None}
+    snapshots = {each.digests.position for each in records if each.manifest is not None}
     return sorted({*snapshots, *others[step - 1 :: step]})
 
 

@@ -17,11 +17,12 @@ from tailrace.domain.explanation import Explanation
 from tailrace.domain.features import FeatureSpec
 from tailrace.domain.positions import show
 from tailrace.domain.records import Label, Rejection
+from tailrace.domain.snapshots import Manifest
 from tailrace.domain.status import MemberStatus
 from tailrace.inspection import telling
 from tailrace.inspection.reading import rfc3339_of
 from tailrace.inspection.tail import Tail, Told
-from tailrace.main.glass import WITHIN_S, Glass, Through
+from tailrace.main.glass import Glass, Through
 from tailrace.main.loops import LoopDomain, now_ms
 from tailrace.opening import event_decoder, label_decoder
 from tailrace.settings import Settings
@@ -43,6 +44,7 @@ STATUS_FOR_S: Final = 1.0
 
 _TAKE_WITHIN_S: Final = 0.5
 _MOST_ERRORS: Final = 50
+_NAME_A_LINEAGE: Final = "Name one of them with `lineage`; its first digits are enough."
 
 
 class _Given(NamedTuple):
@@ -157,16 +159,35 @@ class LoopBackend:
 
         return {"model": name, "versions": await self._look(look)}
 
-    async def snapshot(self, name: str, number: int | None) -> tuple[bytes, Mapping[str, str]]:
-        """Return the file of a snapshot."""
-        topics = self._domains[name].topics
+    async def snapshot_head(self, name: str, number: int | None, lineage: str | None) -> Mapping[str, str]:
+        """Return what the manifest of a snapshot tells; the store is not asked."""
+        return telling.headers_of(await self._manifest(name, number, lineage))
 
-        async def look(through: Through) -> tuple[bytes, Mapping[str, str]]:
-            content, manifest = await telling.snapshot_of(await through.reading(), topics, number)
-            return content, telling.headers_of(manifest)
+    async def snapshot(self, name: str, number: int | None, lineage: str | None) -> tuple[bytes, Mapping[str, str]]:
+        """Return the file of a snapshot."""
+        manifest = await self._manifest(name, number, lineage)
+
+        async def fetch(_through: Through) -> bytes:
+            return await telling.file_of(self._settings, manifest)
 
         try:
-            return await self._glass.ask(look, within_s=3 * WITHIN_S)
+            # Without a bound: a fetch in a thread cannot be ended, and one that is given up holds its memory uncounted.
+            # Stores have deadlines of their own.
+            content = await self._glass.ask(fetch, within_s=None)
+        except SnapshotRefused as refusal:
+            raise ProblemError(problems.NO_SNAPSHOT, str(refusal)) from refusal
+        return content, telling.headers_of(manifest)
+
+    async def _manifest(self, name: str, number: int | None, lineage: str | None) -> Manifest:
+        topics = self._domains[name].topics
+
+        async def look(through: Through) -> Manifest:
+            return await telling.manifest_asked_for(await through.reading(), topics, number, lineage)
+
+        try:
+            return await self._glass.ask(look)
+        except telling.SeveralLineages as refusal:
+            raise ProblemError(problems.INVALID_PARAMETER, str(refusal), hint=_NAME_A_LINEAGE) from refusal
         except SnapshotRefused as refusal:
             raise ProblemError(problems.NO_SNAPSHOT, str(refusal)) from refusal
 

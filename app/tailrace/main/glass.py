@@ -85,8 +85,11 @@ class Glass(Service):
         self._own_loop.call_soon_threadsafe(self._own_loop.stop)
         await asyncio.to_thread(self._thread.join, _STOP_WITHIN_S)
 
-    async def ask(self, question: Callable[[Through], Awaitable[T]], *, within_s: float = WITHIN_S) -> T:
+    async def ask(self, question: Callable[[Through], Awaitable[T]], *, within_s: float | None = WITHIN_S) -> T:
         """Put a question; what it raises is raised here.
+
+        Args:
+            within_s: None: it ends by itself, and does not ask the log.
 
         Raises:
             LogUnavailable: There is no answer in time.

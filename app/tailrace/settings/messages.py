@@ -17,19 +17,19 @@ from pydantic_core import ErrorDetails
 from tailrace.settings.environment import Overlay
 from tailrace.settings.fields import Contradictions, Group, Problem
 from tailrace.settings.table import (
+    NAME,
     allowed_of,
     group_below,
     is_named,
     is_secret,
+    keys_of,
     options_of,
 )
 from tailrace.settings.tree import Settings
 
 NOT_IN_THIS_VERSION: Final[Mapping[str, str]] = {
-    "challengers": "only the champion runs",
-    "corrections_within": "the first label of an event counts",
+    "challengers": "`tailrace upgrade` folds another model beside the champion",
     "learn_share": "every example is learned",
-    "promote": "only the champion runs",
 }
 """Settings that people may have read of, each with what this version does instead."""
 
@@ -121,9 +121,22 @@ def _unknown_key(path: tuple[str, ...], group: type[Group], overlaid: Overlay) -
         found = f"a setting that this version of Tailrace does not have yet ({NOT_IN_THIS_VERSION[name]})"
         return line(path, found, "", hint=f"; take {name} out", origins=overlaid.origins)
     hint = _hint(name, list(group.model_fields))
-    if not hint and path[-3:-2] == ("features",):
-        hint = f'; a dotted path to a nested field is written in quotes: "{path[-2]}.{name}"'
+    if path[-3:-2] == ("features",):  # below a feature it may be a field of an event, whatever its name
+        hint = hint or f'; a dotted path to a nested field is written in quotes: "{path[-2]}.{name}"'
+    elif places := [_filled(key, path) for key in keys_of(name)]:
+        hint = f"; write it as {' or '.join(places)}"
     return line(path, "no setting of this name", ", ".join(group.model_fields), hint=hint, origins=overlaid.origins)
+
+
+def _filled(key: str, path: tuple[str, ...]) -> str:
+    """Put the names of loops that a path goes through into a key, as far as the two go the same way."""
+    parts = key.split(".")
+    for index, part in enumerate(parts[: len(path)]):
+        if part == NAME:
+            parts[index] = path[index]
+        elif part != path[index]:
+            break
+    return ".".join(map(_quoted, parts))
 
 
 def _place(path: tuple[str, ...]) -> _Place:

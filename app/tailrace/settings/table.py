@@ -6,13 +6,16 @@ import json
 import types
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tailrace.settings.fields import Group
 from tailrace.settings.tree import Settings
+
+NAME: Final = "NAME"
+"""In a key, what stands for the name of a loop or feature."""
 
 
 class FieldRow(NamedTuple):
@@ -36,13 +39,26 @@ def field_table() -> list[FieldRow]:
     return list(_rows(Settings, ""))
 
 
+def keys_of(name: str) -> list[str]:
+    """Return the keys of all settings and tables that have a name, in the order of the tree."""
+    return [key for key in _keys(Settings, "") if key.rpartition(".")[2] == name]
+
+
+def _keys(group: type[Group], prefix: str) -> Iterator[str]:
+    for name, field in group.model_fields.items():
+        yield prefix + name
+        below = group_below(field.annotation)
+        if below is not None:
+            yield from _keys(below, f"{prefix}{name}.{NAME}." if is_named(field.annotation) else f"{prefix}{name}.")
+
+
 def _rows(group: type[Group], prefix: str) -> Iterator[FieldRow]:
     for name, field in group.model_fields.items():
         below = group_below(field.annotation)
         if below is None:
             yield FieldRow(prefix + name, allowed_of(field), default_of(field), str(field.description))
         else:
-            yield from _rows(below, f"{prefix}{name}.NAME." if is_named(field.annotation) else f"{prefix}{name}.")
+            yield from _rows(below, f"{prefix}{name}.{NAME}." if is_named(field.annotation) else f"{prefix}{name}.")
 
 
 def allowed_of(field: FieldInfo) -> str:

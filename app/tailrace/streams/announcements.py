@@ -17,6 +17,9 @@ from tailrace.wire.avro_codec import ModelEvent, encode_model_event
 PART_DIGEST: Final = "digest."
 """How the keys of the texts begin that hold the digest of a part, in the announcement of a snapshot."""
 
+PROVEN: Final = "manifests"
+"""The key of the text that holds the digests of the manifests of all proven snapshots, in that of a verification."""
+
 
 class Announcements:
     """The model events of one loop: of the owner of the training log, and of who follows it and has cause to."""
@@ -60,10 +63,15 @@ class Announcements:
         texts["equal_at"] = "" if found.equal_at is None else show(found.equal_at)
         await self._send("divergence", found.position, in_words(found), None, texts)
 
-    async def verified(self, proof: ProofStatus, numbers: Sequence[int]) -> None:
-        """The log was folded again in another process."""
+    async def verified(self, proof: ProofStatus, numbers: Sequence[int], manifests: Sequence[str]) -> None:
+        """The log was folded again in another process.
+
+        Args:
+            numbers: Of the proven snapshots, for people.
+            manifests: Digests of their manifests: numbers come again, in other lineages and in a log written anew.
+        """
         counts = {"proven": float(proof.proven), "known": float(proof.known)}
-        texts = {"snapshots": ",".join(map(str, numbers)), "problem": proof.problem}
+        texts = {"snapshots": ",".join(map(str, numbers)), PROVEN: ",".join(manifests), "problem": proof.problem}
         words = proof.problem or f"{proof.proven} of {proof.known} snapshots are what the log says"
         await self._send("verified", proof.position, words, counts, texts)
 

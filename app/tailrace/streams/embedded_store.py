@@ -1,8 +1,9 @@
 """The file of the embedded log: topics, records, group offsets and the worker's lock, in SQLite.
 
-One file `log.sqlite3` in WAL mode in a folder of its own. Any process may read and append; the lock file
-`worker.lock` lets one process at a time be a group member. What `append` returned survives a SIGKILL of every
-process: the page cache of the system has it. A power cut may lose the last moments (`synchronous=NORMAL`).
+One file `log.sqlite3` in WAL mode in a folder of its own, which is closed to other accounts, since it holds events and
+labels as they came. Any process of this account may read and append; the lock file `worker.lock` lets one process at a
+time be a group member. What `append` returned survives a SIGKILL of every process: the page cache of the system has
+it. A power cut may lose the last moments (`synchronous=NORMAL`).
 Calls block for well under 5 ms: one transaction takes at most `MAX_APPEND_BYTES` or `MAX_APPEND_RECORDS`, a
 busy file is reported as `Busy` instead of waited for, and checkpoints run in a thread.
 """
@@ -103,15 +104,14 @@ class EmbeddedStore:
             LogError: The file does not exist and may not be created, or is not one of ours.
         """
         if self._users == 0:
-            if not create and not self.path.exists():
-                raise LogError(f"there is no log in {self.folder}; `tailrace run` with this configuration creates it")
-            self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                if not self.path.exists():
+                    self._make(create=create)
                 self._read = self._connect(busy_s=5.0)
                 self._write = self._connect(busy_s=0.0)
                 if not self._read.execute("SELECT 1 FROM sqlite_master WHERE name = 'offsets'").fetchone():
                     self._read.executescript(_SCHEMA)
-            except sqlite3.Error as error:
+            except (OSError, sqlite3.Error) as error:
                 raise LogError(f"{self.path} cannot be used as a log ({error}); give another folder") from error
         self._users += 1
 
@@ -122,6 +122,13 @@ class EmbeddedStore:
             self._read.close()
             self._write.close()
             self._topics_version = -1
+
+    def _make(self, *, create: bool) -> None:
+        if not create:
+            raise LogError(f"there is no log in {self.folder}; `tailrace run` with this configuration creates it")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite takes an empty file for a new one, and gives the files beside it the permissions of this one.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _connect(self, busy_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None, check_same_thread=False)
@@ -139,7 +146,7 @@ class EmbeddedStore:
             LogError: Another process is.
         """
         if self._locks == 0:
-            lock_file = os.open(self.folder / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock_file = os.open(self.folder / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -27,6 +27,7 @@ from tailrace.telemetry.recorder import Recorder
 log = structlog.get_logger(__name__)
 
 _END_WITHIN_S: Final = 2.0  # after SIGTERM, before SIGKILL
+_READ: Final = frozenset({"snapshot", "problem", "proven", "proven_manifests", "known", "end"})  # of a certificate
 _WORDS_KEPT: Final = 400  # of what a verification that failed wrote
 
 
@@ -109,7 +110,7 @@ class Prover(Service):
         made.recorder.verified("different" if problem else "equal", proof.share)
         if problem:
             log.error("verification found another state", why=problem)
-        await made.announcements.verified(proof, proven)
+        await made.announcements.verified(proof, proven, certificate["proven_manifests"])
 
 
 def _read(out: bytes) -> Mapping[str, Any] | None:
@@ -118,5 +119,4 @@ def _read(out: bytes) -> Mapping[str, Any] | None:
         certificate = orjson.loads(out)
     except ValueError:
         return None
-    is_one = isinstance(certificate, dict) and {"snapshot", "problem", "proven", "known", "end"} <= certificate.keys()
-    return certificate if is_one else None
+    return certificate if isinstance(certificate, dict) and certificate.keys() >= _READ else None

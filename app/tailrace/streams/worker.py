@@ -28,6 +28,7 @@ from tailrace.domain.errors import LogError, LogUnavailable, UnexplainedState
 from tailrace.streams.collector import Sweeps, calm_collector
 from tailrace.streams.http_server import Tls, serve
 from tailrace.streams.log import Log, RecordBatch, Source, SourceSpec, TopicPartition
+from tailrace.telemetry.failures import told
 
 log = structlog.get_logger(__name__)
 
@@ -227,6 +228,7 @@ def run(service: Any) -> int:
     asyncio.set_event_loop(loop)
     worker = ProcessWorker(service, Sweeps())
     service.on_failure = worker.end
+    raised: BaseException | None = None
     try:
         worker.execute_from_commandline()
     except SystemExit:
@@ -234,12 +236,14 @@ def run(service: Any) -> int:
             return 0
     except KeyboardInterrupt:
         return 130
-    except BaseException:  # noqa: BLE001  # the outermost edge: mode raises the crash again, it is told below
-        log.debug("the worker raised", error=repr(worker.crash_reason))
-    reason = worker.crash_reason
+    except BaseException as error:  # noqa: BLE001  # the outermost edge: mode raises the crash again, it is told below
+        log.debug("the worker raised", error=told(error))
+        raised = error
+    reason = worker.crash_reason or raised
+    assert reason is not None, "an orderly end has returned"
     if isinstance(reason, LogError) and not isinstance(reason, UnexplainedState | LogUnavailable):
         service.failure = reason
         log.critical("ended: the log cannot be used as it is", why=str(reason))
     else:
-        log.critical("ended by an unexplained state; start again", error=repr(reason))
+        log.critical("ended by an unexplained state; start again", error=told(reason))
     return 75

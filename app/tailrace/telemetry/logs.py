@@ -2,8 +2,9 @@
 
 structlog and the standard library's loggers end in one handler on stderr: lines for people on a terminal, one JSON
 object per line otherwise, with `ts`, `level`, `event`, `logger` and whatever context was given. Values of keys that
-look like secrets are replaced. Of one message that comes again and again a few are written per ten seconds, then the
-number of those left out: aiokafka can write thousands of lines a second about a topic that it may not read.
+look like secrets are replaced; of an exception that nobody foresaw its type and place are told, and not its text. Of
+one message that comes again and again a few are written per ten seconds, then the number of those left out: aiokafka
+can write thousands of lines a second about a topic that it may not read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from tailrace.telemetry.failures import told, trace_of, without_texts
 
 LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
@@ -161,7 +164,42 @@ def _without_secrets(value: Any) -> Any:
         return {key: HIDDEN if _SECRET.search(str(key)) else _without_secrets(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(each) for each in value]
-    return _without_secrets(repr(value)) if isinstance(value, BaseException) else value
+    return _without_secrets(told(value)) if isinstance(value, BaseException) else value
+
+
+class _Told(str):
+    """What is told in the place of an exception, however a message asks for it."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _untold(value: object) -> object:
+    return _Told(told(value)) if isinstance(value, BaseException) else value
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Puts nothing of an exception into a message of a library but what may be told of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        copy = logging.makeLogRecord(record.__dict__)
+        copy.msg = _untold(record.msg)
+        if isinstance(record.args, Mapping):
+            copy.args = {key: _untold(value) for key, value in record.args.items()}
+        else:
+            copy.args = tuple(map(_untold, record.args or ()))
+        return super().format(copy)
+
+
+def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    if isinstance(given, tuple):
+        error = given[1]
+    else:
+        error = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
+    if error is None:
+        return event
+    return {**event, "event": without_texts(str(event.get("event")), error), "exception": trace_of(error)}
 
 
 def _template_of(record: logging.LogRecord) -> str:
@@ -203,12 +241,12 @@ def _formatter(*, is_console: bool, has_colors: bool) -> logging.Formatter:
         colors=has_colors, timestamp_key="ts", pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
     )
     last: list[Processor] = [console] if is_console else [_shown_order, _to_json]
-    return structlog.stdlib.ProcessorFormatter(
+    return _Formatter(
         foreign_pre_chain=_SHARED,
         processors=[
             _suppressed,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
+            _tell_exception,
             hide_secrets,
             *last,
         ],

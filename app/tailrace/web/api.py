@@ -21,9 +21,9 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tailrace.domain.errors import LogError, StoreUnavailable, TailraceError
+from tailrace.telemetry.failures import place_of
 from tailrace.web import bodies, openapi, problems
 from tailrace.web.backend import Backend, Plain, StreamEvent
-from tailrace.web.failures import place_of
 from tailrace.web.guard import Guard, parameters_of
 from tailrace.web.problems import ProblemError, harmless
 from tailrace.web.routes import EVENT_STREAM, JSON, LAST_EVENT_ID, OCTETS, OPERATIONS, Operation
@@ -114,7 +114,7 @@ class Api:
             is_admitted = partial(self._guard.still_admits, token, operation.scope)
         async with AsyncExitStack() as stack:
             if operation.scope is not None:
-                stack.enter_context(self._guard.under_way(operation))
+                stack.enter_context(self._guard.under_way(operation, is_head=request.method == "HEAD"))
             parameters = parameters_of(request, operation)
             body = None if operation.body is None else await self._guard.body_of(request, operation)
             name = request.path_params.get("name", "")
@@ -202,10 +202,11 @@ class Api:
 
     async def snapshot(self, call: Call) -> Response:
         """Return the file of a snapshot."""
-        content, told = await self._backend.snapshot(call.name, call.parameters["number"])
-        headers = {**told, "content-length": str(len(content))}
+        asked = call.name, call.parameters["number"], call.parameters["lineage"]
         if call.is_head:
-            return Response(headers=headers, media_type=OCTETS)
+            return Response(headers=await self._backend.snapshot_head(*asked), media_type=OCTETS)
+        content, told = await self._backend.snapshot(*asked)
+        headers = {**told, "content-length": str(len(content))}
         return _Stream(_pieces(content), AsyncExitStack(), OCTETS, headers)
 
     async def metrics(self, call: Call) -> Plain:

@@ -51,7 +51,15 @@ class Backend(Protocol):
     async def versions(self, name: str, limit: int) -> Plain:
         """Return a VersionsAnswer."""
 
-    async def snapshot(self, name: str, number: int | None) -> tuple[bytes, Mapping[str, str]]:
+    async def snapshot_head(self, name: str, number: int | None, lineage: str | None) -> Mapping[str, str]:
+        """Return headers about a snapshot, its length among them; its file is not fetched.
+
+        Args:
+            number: None: the newest.
+            lineage: How it begins; None: any, where that is not ambiguous.
+        """
+
+    async def snapshot(self, name: str, number: int | None, lineage: str | None) -> tuple[bytes, Mapping[str, str]]:
         """Return a snapshot's file and headers about it."""
 
     async def quality(self, name: str, step_s: int) -> Plain:

@@ -37,6 +37,7 @@ GUESSES: Final = 5
 MOST_MARKS: Final = 50_000
 """Of `[`, `{` and `,` in a body, of which JSON has no fewer than values: 500 records of about 100 fields."""
 
+_DOWNLOAD_RETRY_S: Final = 5  # a file takes longer than any other answer
 _MOST_BUCKETS: Final = 10_000
 _MOST_CHARS: Final = 64  # of what a problem repeats
 _BEARER: Final = re.compile(r"[Bb]earer +(?P<token>[!-~]{1,256})")
@@ -54,6 +55,7 @@ class Limits:
         max_streams: Streams that are open at once.
         max_at_once: Other requests that are under way at once.
         max_of_log: Those among them that wait for the log: where it hangs, models are still asked.
+        max_downloads: Those among them that hold a whole file in memory, until the last of it was taken.
         body_within_s: For a body to arrive.
     """
 
@@ -62,6 +64,7 @@ class Limits:
     max_streams: int = 16
     max_at_once: int = 64
     max_of_log: int = 48
+    max_downloads: int = 2
     body_within_s: float = 10.0
 
 
@@ -87,11 +90,16 @@ class BucketsState:
 
 
 class _Room:
-    """What may be under way at once, and how much of it is."""
+    """What may be under way at once, and how much of it is.
 
-    def __init__(self, what: str, most: int) -> None:
+    Args:
+        retry_after_s: Told to who finds it full.
+    """
+
+    def __init__(self, what: str, most: int, retry_after_s: int = 1) -> None:
         self.what = what
         self.most = most
+        self.retry_after_s = retry_after_s
         self.taken = 0
 
 
@@ -122,6 +130,7 @@ class Guard:
         self._streams = _Room("streams are open", limits.max_streams)
         self._requests = _Room("requests are under way", limits.max_at_once)
         self._of_log = _Room("requests wait for the log", limits.max_of_log)
+        self._downloads = _Room("downloads are under way", limits.max_downloads, _DOWNLOAD_RETRY_S)
         self._parsing = asyncio.Lock()
 
     @property
@@ -166,8 +175,11 @@ class Guard:
         )
 
     @contextmanager
-    def under_way(self, operation: Operation) -> Iterator[None]:
+    def under_way(self, operation: Operation, *, is_head: bool) -> Iterator[None]:
         """Count a request while it lasts: step 5.
+
+        Args:
+            is_head: Only the head of the answer is asked for, for which no file is fetched.
 
         Raises:
             ProblemError: There are too many.
@@ -175,10 +187,12 @@ class Guard:
         rooms = [self._streams] if operation.is_stream else [self._requests]
         if operation.asks_log and not operation.is_stream:
             rooms.append(self._of_log)
+        if operation.is_download and not is_head:
+            rooms.append(self._downloads)
         for room in rooms:
             if room.taken >= room.most:
                 detail = f"{room.most} {room.what}, which is the most here"
-                raise ProblemError(problems.BUSY, detail, headers={"retry-after": "1"})
+                raise ProblemError(problems.BUSY, detail, headers={"retry-after": str(room.retry_after_s)})
         for room in rooms:
             room.taken += 1
         try:

@@ -75,6 +75,11 @@ class Operation:
         return bool(self.events)
 
     @property
+    def is_download(self) -> bool:
+        """Whether the answer is a file, which may be large."""
+        return self.media_type == OCTETS
+
+    @property
     def asks_log(self) -> bool:
         """Whether it waits for the log."""
         return problems.LOG_UNAVAILABLE in self.problems
@@ -178,6 +183,13 @@ OPERATIONS: Final = (
         "does. A state may hold values of features.",
         parameters=(
             Parameter("number", "integer", "Of the snapshot; without it the newest one.", minimum=1, maximum=2**53 - 1),
+            Parameter(
+                "lineage",
+                "text",
+                "How its lineage begins, as `versions` lists it. Needed where several lineages have that number: each "
+                "counts from 1.",
+                pattern="^[0-9a-f]{1,64}$",
+            ),
         ),
         media_type=OCTETS,
         headers=(

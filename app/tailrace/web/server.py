@@ -27,10 +27,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailrace.telemetry.failures import place_of
 from tailrace.web import problems
 from tailrace.web.api import Api, request_id_of
 from tailrace.web.exposition import Exposition
-from tailrace.web.failures import place_of
 from tailrace.web.guard import is_local, misdirected
 from tailrace.web.problems import ProblemError
 from tailrace.web.routes import PAGES

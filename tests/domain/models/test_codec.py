@@ -400,8 +400,10 @@ def test_whatever_goes_wrong_while_a_state_is_written_is_told_as_such() -> None:
     codec = StateCodec([scaler])
     scaler.means = collections.defaultdict(stats.RollingQuantile)  # which cannot be made without arguments
 
-    with pytest.raises(CodecError, match="cannot be written"):
+    with pytest.raises(CodecError, match="cannot be written") as told:
         codec.encode(scaler)
+
+    assert "(TypeError)" in str(told.value), "its text may hold values of the state, and this one is logged"
 
 
 def test_what_is_at_a_cap_is_written_and_read() -> None:

@@ -60,8 +60,8 @@ class StateCodec:
             raise
         except Exception as cause:
             raise CodecError(
-                f"the state cannot be written ({type(cause).__name__}: {cause}); the model has come apart, build it "
-                "anew from the log"
+                f"the state cannot be written ({type(cause).__name__}); the model has come apart, build it anew from "
+                "the log"
             ) from cause
 
     def decode(self, body: bytes) -> Any:
