@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tailrace.inspection.reading import Reading, ask, is_there
 from tailrace.settings import LoopSettings, Settings
-from tailrace.streams.topic_plan import TopicPlan, apply, plan
+from tailrace.streams.topic_plan import TopicPlan, apply, plan, plan_for
 from tailrace.wire.topics import TopicSpec, topics_of
 
 __all__ = ["TopicPlan", "applied", "missing_inputs", "plan_of", "planned", "specs_of"]
@@ -31,10 +31,7 @@ def planned(settings: Settings, name: str, loop: LoopSettings, *, with_inputs: b
 
 async def plan_of(reading: Reading, name: str, loop: LoopSettings, *, with_inputs: bool = False) -> TopicPlan:
     """Compare the topics of a loop with those that exist."""
-    specs = specs_of(name, loop)
-    found = await reading.admin.describe([spec.name for spec in specs])
-    replication = reading.settings.kafka.replication
-    made = plan(specs, found, brokers=await reading.admin.brokers(), replication=replication)
+    made = await plan_for(reading.admin, specs_of(name, loop), reading.settings.kafka.replication)
     return made if with_inputs or reading.settings.servers is None else made.without_users()
 
 

@@ -163,6 +163,12 @@ def plan(
     )
 
 
+async def plan_for(admin: Admin, topics: Sequence[TopicSpec], replication: int | None = None) -> TopicPlan:
+    """Return the plan for what a log holds now."""
+    found = await admin.describe([spec.name for spec in topics])
+    return plan(topics, found, brokers=await admin.brokers(), replication=replication)
+
+
 async def apply(admin: Admin, wanted: TopicPlan) -> None:
     """Carry a plan out.
 
