@@ -7,7 +7,7 @@ from tailrace.settings import LoopSettings, Settings
 from tailrace.streams.topic_plan import TopicPlan, apply, plan, plan_for
 from tailrace.wire.topics import TopicSpec, topics_of
 
-__all__ = ["TopicPlan", "applied", "missing_inputs", "plan_of", "planned", "specs_of"]
+__all__ = ["TopicPlan", "applied", "plan_of", "planned", "specs_of"]
 
 
 def specs_of(name: str, loop: LoopSettings) -> list[TopicSpec]:
@@ -33,11 +33,6 @@ async def plan_of(reading: Reading, name: str, loop: LoopSettings, *, with_input
     """Compare the topics of a loop with those that exist."""
     made = await plan_for(reading.admin, specs_of(name, loop), reading.settings.kafka.replication)
     return made if with_inputs or reading.settings.servers is None else made.without_users()
-
-
-def missing_inputs(made: TopicPlan) -> list[str]:
-    """Return what a plan says about topics of events and labels that do not exist and that it will not create."""
-    return [remark for remark in made.remarks if remark.endswith("it is yours")]
 
 
 async def applied(reading: Reading, name: str, loop: LoopSettings, *, with_inputs: bool = False) -> TopicPlan:
