@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from tailrace.domain.blocks import CORRECTED, WITHDRAWN, Corrections, ScoredBloc
 from tailrace.domain.join import Batch, JoinLimits, JoinSpec, LabelJoin, recover
 from tailrace.domain.positions import offset_of
 from tailrace.domain.records import Forward, Label, Mark
+from tailrace.domain.snapshots import Manifest
 from tailrace.domain.times import JoinTimes
 
 
@@ -156,3 +158,9 @@ def restart_join(
             if vector.relabelled_low <= offset < vector.relabelled_next
         ],
     )
+
+
+def is_one_chain(manifests: Iterable[Manifest]) -> bool:
+    """Say whether each manifest of one lineage and kind names the one before it: nothing is missing, nothing forked."""
+    line = sorted(manifests, key=lambda manifest: (manifest.number, manifest.position))
+    return all(after.previous_digest == before.digest for before, after in pairwise(line))

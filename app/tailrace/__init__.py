@@ -16,8 +16,8 @@ row to `domain.join`, where it waits for its label; both become an example in a 
 `streams.learn_agent` folds the block (`domain.learning`): the served prediction is judged, the model learns.
 Snapshots (`domain.snapshots`, `stores`) are caches of that fold at a position; the log is the truth.
 
-Arrows point down only. What a room may import of ours, and which third-party packages belong to it alone, is in
-`ARROWS` and `OWNED`; a test holds the code against both.
+Arrows point down or stay on their floor, and go in no circle. What a room may import of ours is in `ARROWS`, which
+third-party packages are kept to certain rooms in `OWNED`; a test holds the code against both.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import pytest
 from tests.cli.command_builders import Run
 from tests.cli.loop_builders import RanLoop, run_a_loop
+from tests.settings.toml_builders import make_loop
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,18 @@ def test_an_event_that_was_not_scored_has_no_story(run: Run, at):
     done = run("why", "page-7", "-o", "table")
 
     assert (1, True) == (done.code, "No event page-7 was scored: it was rejected" in done.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("at", "show"), 0), (("why", "page-3"), 0), (("verify",), 0), (("log", "rewrite"), 5)],  # 5: nothing to erase
+)
+def test_a_loop_is_looked_at_whatever_the_model_of_another_one(
+    run: Run, ran_loop: RanLoop, words: tuple[str, ...], code: int
+):
+    file = ran_loop.folder / "tailrace.toml"
+    file.write_text(file.read_text() + make_loop(name="other", champion='model = "nowhere:build"'))
+
+    done = run(*words, "--loop", "phishing", "-o", "json")
+
+    assert (code, False) == (done.code, "nowhere" in done.err), done.err

@@ -396,7 +396,10 @@ def test_a_model_that_raises_at_made_up_examples_is_told(run: Run, tmp_path: Pat
     assert "note: loops.phishing: the model could not be tried: it raised TypeError at made-up example" in ran.out
 
 
-@pytest.mark.parametrize(("endpoint", "is_noted"), [("http://minio:9000", True), ("http://127.0.0.1:9000", False)])
+@pytest.mark.parametrize(
+    ("endpoint", "is_noted"),
+    [("http://minio:9000", True), ("http://127.0.0.2:9000", False), ("http://[::1]:9000", False)],
+)
 def test_a_store_over_plain_http_beyond_this_machine_is_noted(run: Run, tmp_path: Path, endpoint: str, is_noted: bool):
     below = f'[snapshots]\nstore = "s3://models"\nendpoint = "{endpoint}"\nkey_id = "me"\nsecret = "x"'
     (tmp_path / "tailrace.toml").write_text(make_toml(below=below))

@@ -38,7 +38,7 @@ def test_a_key_is_made_shown_and_carried_to_another_machine(run: Run, config: Pa
 
     (carried,) = rows(run("keys", "list", *there).out)
     assert (made["key"], "trusted", False) == (carried["key"], carried["state"], carried["signs_here"])
-    assert "2999-01-01T00:00:00.000+00:00" == carried["valid_to"]
+    assert "2999-01-01T00:00:00.000Z" == carried["valid_to"]
     assert not (tmp_path / "there" / "keys" / "learner.key").exists()
 
 

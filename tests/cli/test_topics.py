@@ -77,7 +77,7 @@ def test_a_topic_that_breaks_a_promise_is_refused(run: Run, tmp_path: Path):
 
 
 def test_topics_of_yours_that_are_missing_are_not_said_to_be_well(capsys: pytest.CaptureFixture[str]):
-    made = TopicPlan(remarks=("pages does not exist; create it, it is yours",))
+    made = TopicPlan(missing=("pages",))
 
     command._print("phishing", made, "table", is_applied=False)
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tailrace.domain.access import SCOPE_MEANINGS, Denial, Scope, Token, admit, digest_of, id_in, token_text
+from tailrace.domain.access import (
+    SCOPE_MEANINGS,
+    Denial,
+    Scope,
+    Token,
+    admit,
+    digest_of,
+    id_in,
+    is_this_machine,
+    token_text,
+)
 
 TEXT = token_text("0a1b2c3d", "ab" * 32)
 TOKEN = Token.of(TEXT, [Scope.READ], 1_000, expires_ms=5_000, comment="shop")
@@ -57,3 +67,8 @@ def test_an_id_that_nobody_has_is_not_let_in_by_the_digest_of_nothing():
 
 def test_every_scope_says_what_it_is_for():
     assert set(Scope) == set(SCOPE_MEANINGS)
+
+
+def test_this_machine_is_known_by_name_and_by_every_loopback_address():
+    assert all(map(is_this_machine, ["localhost", "LocalHost", "127.0.0.1", "127.0.0.2", "::1", "[::1]"]))
+    assert not any(map(is_this_machine, ["", "example", "0.0.0.0", "10.0.0.1", "::2", "[::1", "localhost.example"]))

@@ -19,7 +19,6 @@ from tailrace.domain.snapshots import (
     Part,
     SnapshotSchedule,
     canonical_json,
-    chain_problems,
     check_last_block,
     digest_of,
     index_key,
@@ -234,64 +233,6 @@ def test_a_manifest_below_the_highest_that_the_index_held_is_refused_as_replayed
 
     assert refusal is not None
     assert ("replayed", "snapshot 3 at 30:0 came into the index after one at 30:1; it is ignored") == refusal
-
-
-# ── the chain ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def make_chain(*numbers: int) -> list[Manifest]:
-    """Manifests of which each names the one before it."""
-    chain: list[Manifest] = []
-    for number in numbers:
-        chain.append(make_manifest(number, previous_digest=chain[-1].digest if chain else "6" * 64))
-    return chain
-
-
-def test_a_chain_of_which_the_index_has_forgotten_the_beginning_holds():
-    assert [] == chain_problems(reversed(make_chain(7, 8, 9)))
-    assert [] == chain_problems([])
-    assert [] == chain_problems([make_manifest(1), make_manifest(2, previous_digest=make_manifest(1).digest)])
-
-
-def test_a_number_that_was_skipped_is_no_break_where_the_digests_meet():
-    assert [] == chain_problems(make_chain(1, 3))
-
-
-def test_a_missing_manifest_is_a_gap():
-    one, _, three = make_chain(1, 2, 3)
-
-    (problem,) = chain_problems([one, three])
-
-    assert ("gap", (1, 3)) == problem[:2]
-    assert "nothing is known between number 1 and 3" == problem.message
-
-
-def test_two_that_continue_the_same_one_are_a_fork():
-    one, two = make_chain(1, 2)
-    other = make_manifest(3, previous_digest=one.digest)
-
-    (problem,) = chain_problems([one, two, other])
-
-    assert ("fork", (2, 3)) == problem[:2]
-
-
-def test_two_of_one_number_are_a_fork():
-    one, two = make_chain(1, 2)
-    other = make_manifest(2, previous_digest="7" * 64)
-
-    (problem,) = chain_problems([one, two, other])
-
-    assert ("fork", (2, 2)) == problem[:2]
-
-
-@pytest.mark.parametrize(("previous", "named"), [("7" * 64, "7" * 12), (None, "none")])
-def test_a_manifest_that_names_another_one_before_it_breaks_the_chain(previous: str | None, named: str):
-    (one,) = make_chain(1)
-
-    (problem,) = chain_problems([one, make_manifest(2, previous_digest=previous)])
-
-    assert ("broken", (1, 2)) == problem[:2]
-    assert f"number 2 names {named} as the one before it" in problem.message
 
 
 # ── may it be loaded ────────────────────────────────────────────────────────────────────────────────────────────────

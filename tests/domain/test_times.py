@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.domain.times import GREATEST_TIME_MS, JoinTimes, TimeUnit, time_of
+from tailrace.domain.times import GREATEST_TIME_MS, JoinTimes, TimeUnit, rfc3339, time_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,19 @@ from tailrace.domain.times import GREATEST_TIME_MS, JoinTimes, TimeUnit, time_of
 )
 def test_rfc_3339_with_an_offset_is_read_to_the_millisecond(text: str, time_ms: int) -> None:
     assert time_of(text, "ms") == time_ms
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_767_225_600_001, "2026-01-01T00:00:00.001Z"),
+        (GREATEST_TIME_MS, "9999-12-31T23:59:59.999Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+    ],
+)
+def test_a_time_is_written_to_the_millisecond_in_utc(time_ms: int, text: str) -> None:
+    assert rfc3339(time_ms) == text
 
 
 def test_no_millisecond_is_lost_to_floating_point() -> None:

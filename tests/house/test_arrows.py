@@ -1,6 +1,7 @@
-"""The map in `tailrace.__doc__` and the code are one thing: arrows point down only, libraries stay in their rooms."""
+"""The map in `tailrace.__doc__` and the code are one thing: arrows go in no circle, libraries stay in their rooms."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,32 @@ def test_every_room_of_the_map_exists():
     rooms = {room_of(path) for path in FILES} - {"__init__", "__main__"}
 
     assert rooms == set(tailrace.ARROWS)
+
+
+def test_allowed_arrows_go_in_no_circle():
+    order = list(graphlib.TopologicalSorter(tailrace.ARROWS).static_order())
+
+    assert set(order) == set(tailrace.ARROWS)
+
+
+def test_allowed_arrows_never_point_up():
+    floor_of = _floors()
+
+    assert set(floor_of) == set(tailrace.ARROWS)
+    for room, others in tailrace.ARROWS.items():
+        assert set() == {other for other in others if floor_of[other] > floor_of[room]}, room
+
+
+def _floors() -> dict[str, int]:
+    """The floor of every room, as the map shows it."""
+    assert tailrace.__doc__ is not None
+    found: dict[str, int] = {}
+    floor = 0
+    for line in tailrace.__doc__.partition("\n\nThe walk of")[0].splitlines():
+        if line.startswith("    "):
+            floor = int(line[10]) if line.startswith("    floor ") else floor
+            found |= {word: floor for word in line.split() if word in tailrace.ARROWS}
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from tests.keys import make_key
+from tests.keys import make_key, trusting
 
 from tailrace.stores.signing import (
     Purpose,
@@ -14,7 +14,6 @@ from tailrace.stores.signing import (
     TrustList,
     public_of_pem,
     sign_command,
-    trusting,
     verify_command,
 )
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.keys import make_key
+from tests.keys import make_key, trusting
 
 from tailrace.domain.errors import ContractError, SnapshotRefused
 from tailrace.domain.positions import position_of
 from tailrace.domain.snapshots import MAX_INLINE_BYTES, Kind, Manifest, Part, Sealed, canonical_json, digest_of
-from tailrace.stores.signing import Purpose, TrustedKey, TrustList, trusting
+from tailrace.stores.signing import Purpose, TrustedKey, TrustList
 from tailrace.stores.snapshot_file import (
     MAX_GROWTH,
     Expected,

@@ -65,6 +65,7 @@ def test_topics_of_the_user_are_left_to_the_user():
     assert {"pages", "verdicts", "phishing.scored", "phishing.predictions"}.isdisjoint(c.name for c in ours.creations)
     assert "phishing.training" in {c.name for c in ours.creations}
     assert "pages does not exist; create it, it is yours" in ours.remarks
+    assert ours.missing == ("pages", "verdicts")
 
 
 def test_settings_of_the_users_topics_are_never_judged():
@@ -165,10 +166,13 @@ def test_more_replicas_than_brokers_are_refused():
     assert "there are 1 brokers" in plan(TOPICS, {}, brokers=1, replication=3).refusals[0]
 
 
-def test_a_plan_tells_itself_in_words():
-    words = plan(TOPICS, changed(make_existing(), "pages.dlq", partitions=2), brokers=1).words()
+def test_a_plan_tells_its_steps():
+    existing = changed(make_existing(), "pages.dlq", partitions=2)
+    del existing["phishing.training"]
 
-    assert words == ["add partitions to pages.dlq: 2 -> 4"]
+    steps = plan(TOPICS, existing, brokers=1).steps()
+
+    assert steps == ["create phishing.training", "add partitions to pages.dlq"]
 
 
 async def test_a_plan_is_carried_out_and_then_empty(log_form):

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from tailrace.cli import output
+from tailrace.cli.deciding import domain_of
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.options import ConfigFile, OutputFormat, read_position
-from tailrace.cli.session import LoopName, ask, loop_of
+from tailrace.cli.session import LoopName, ask
 from tailrace.domain.positions import Position, show
 from tailrace.domain.records import Rejection
-from tailrace.settings import Settings, load
+from tailrace.settings import load
 
 if TYPE_CHECKING:
     from tailrace.domain.explanation import Explanation
@@ -74,7 +75,7 @@ def at(
     if what != "show" and (features is None) == (event is None):
         raise UsageError(f"{what}: needs --features JSON or --event ID, one of them")
     settings = load(config)
-    domain = _domain(settings, loop)
+    domain = domain_of(settings, loop)
 
     async def look(reading: Reading) -> list[dict[str, Any]]:
         machine = _machine(reading, domain)
@@ -102,7 +103,7 @@ def why(
     tailrace why page-17 -o json
     """
     settings = load(config)
-    domain = _domain(settings, loop)
+    domain = domain_of(settings, loop)
 
     async def look(reading: Reading) -> tuple[Story, dict[str, Any] | None]:
         from tailrace.inspection.past import open_index  # noqa: PLC0415 - loads River
@@ -129,13 +130,6 @@ def why(
 
 
 # ── at ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _domain(settings: Settings, loop: str | None) -> LoopDomain:
-    from tailrace import main  # noqa: PLC0415 - loads River
-
-    name, _ = loop_of(settings, loop)
-    return next(domain for domain in main.loops_of(settings) if domain.name == name)
 
 
 def _machine(reading: Reading, domain: LoopDomain) -> TimeMachine:

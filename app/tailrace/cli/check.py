@@ -22,6 +22,7 @@ from tailrace.cli.model_check import (
 )
 from tailrace.cli.options import ConfigFile
 from tailrace.cli.schema_check import check_schemas
+from tailrace.domain.access import is_this_machine
 from tailrace.domain.contract import FeatureSpec
 from tailrace.domain.errors import SettingsError
 from tailrace.domain.records import Task
@@ -141,7 +142,7 @@ def _notes(settings: Settings) -> Iterator[str]:
 
 
 def _is_here(endpoint: str) -> bool:
-    return urlsplit(endpoint).hostname in {"127.0.0.1", "::1", "localhost"}
+    return is_this_machine(urlsplit(endpoint).hostname or "")
 
 
 def _described(settings: Settings, costs: Costs) -> dict[str, Any]:

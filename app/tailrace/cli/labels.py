@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -17,7 +16,7 @@ from tailrace.cli.schema_check import json_only
 from tailrace.cli.session import LoopName, ask, loop_of, now_ms
 from tailrace.domain.contract import TargetContract
 from tailrace.domain.records import Rejection, Task
-from tailrace.domain.times import TimeUnit
+from tailrace.domain.times import TimeUnit, rfc3339
 from tailrace.settings import LabelsSettings, LoopSettings, load
 
 if TYPE_CHECKING:
@@ -154,4 +153,4 @@ def _time(labels: LabelsSettings, at_ms: int) -> object:
     # Text says its own unit; a number would have to be cut where the unit is seconds.
     if labels.time_unit in _PER_MS:
         return at_ms * _PER_MS[labels.time_unit]
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+    return rfc3339(at_ms)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from tailrace.cli import output
+from tailrace.cli.deciding import domain_of
 from tailrace.cli.options import ConfigFile, OutputFormat, Yes, read_position
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, now_ms
+from tailrace.domain.verdicts import SILENT_MS
 from tailrace.settings import load
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "scored": ("position", "partition", "id", "time", "event", "model", "state"),
     "relabelled": ("position", "partition", "kind", "id", "time", "label", "watermark"),
 }
-_SILENT_MS: Final = 5_000  # a process that beat later than this still runs
 _VALUES: Final[dict[str, tuple[str, ...]]] = {
     "training": ("y", "y_pred", "proba", "x"),
     "scored": ("y_pred", "proba", "x"),
@@ -105,11 +106,8 @@ def rewrite(
     tailrace log rewrite
     tailrace log rewrite --yes
     """
-    from tailrace import main  # noqa: PLC0415 - loads River
-
     settings = load(config)
-    name, settings_of_loop = loop_of(settings, loop)
-    domain = next(domain for domain in main.loops_of(settings) if domain.name == name)
+    domain = domain_of(settings, loop)
 
     async def work(reading: Reading) -> dict[str, Any]:
         from tailrace.inspection.erasing import Eraser  # noqa: PLC0415 - loads the client of Kafka
@@ -125,13 +123,13 @@ def rewrite(
                 found = await eraser.erase(sink, output.talk, _tell)
         else:
             _, found = await eraser.look(_tell)
-        places = await places_of(reading, domain.topics, settings_of_loop, found.events)
+        places = await places_of(reading, domain.topics, domain.settings, found.events)
         held = {place.topic: _told(place) for place in places}
-        room = settings_of_loop.join.folder / name
+        room = domain.settings.join.folder / domain.name
         if room.exists():
             held[str(room)] = "the waiting room of this host: delete it, here and on other hosts that join"
         return {
-            "loop": name,
+            "loop": domain.name,
             "done": yes,
             "branch": found.branch[:12],
             "branch_in_the_new_log": found.survivor[:12],
@@ -154,7 +152,7 @@ async def _refuse_if_alive(reading: Reading, topics: LoopTopics) -> None:
     from tailrace.inspection.status import heartbeats  # noqa: PLC0415
 
     last = [heard[-1] for heard in await heartbeats(reading, topics)]
-    alive = [member.member for member in last if now_ms() - member.time_ms < _SILENT_MS]
+    alive = [member.member for member in last if now_ms() - member.time_ms < SILENT_MS]
     if alive:
         raise ErasingRefused(
             f"{', '.join(alive)} still runs this loop; a log that is written to cannot be written anew. Stop every "

@@ -14,6 +14,7 @@ from tailrace.domain.records import Task, Value
 from tailrace.settings import LoopSettings, ModelCheck, Settings, importer
 
 if TYPE_CHECKING:
+    from tailrace.domain.models.spec import ModelSpec
     from tailrace.inspection.encode_cost import EncodeCost
 
 _LIMIT_S: Final = 1.0
@@ -36,23 +37,23 @@ def model_check(folder: Path) -> ModelCheck:
     return check_model
 
 
-def canonical_model(loop: LoopSettings, folder: Path) -> str:
-    """Return the text that is equal for equal models: modules named, arguments by name, our bounds written out."""
+def _spec(loop: LoopSettings, folder: Path) -> ModelSpec:
     from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
 
     champion = loop.champion
-    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
-    return spec.model
+    return ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+
+
+def canonical_model(loop: LoopSettings, folder: Path) -> str:
+    """Return the text that is equal for equal models: modules named, arguments by name, our bounds written out."""
+    return _spec(loop, folder).model
 
 
 def why_not_compiled(loop: LoopSettings, folder: Path) -> str:
     """Return in one sentence why River's own code runs the champion; "" where it is compiled."""
-    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
     from tailrace.main import compiling  # noqa: PLC0415 - see above
 
-    champion = loop.champion
-    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
-    return compiling.why_not_compiled(spec, loop)
+    return compiling.why_not_compiled(_spec(loop, folder), loop)
 
 
 def check_texts(settings: Settings) -> None:
@@ -73,11 +74,9 @@ def check_texts(settings: Settings) -> None:
 
 
 def _keeps_texts(loop: LoopSettings, folder: Path, texts: list[str]) -> bool:
-    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
     from tailrace.domain.models.vocabulary import grows_with_texts  # noqa: PLC0415 - see above
 
-    champion = loop.champion
-    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
+    spec = _spec(loop, folder)
     return grows_with_texts(spec.build, spec.codec(), _row(loop.contract), texts, _targets(loop.target))
 
 
@@ -102,12 +101,9 @@ def _targets(target: TargetContract) -> list[object]:
 
 def cost_of_model(loop: LoopSettings, folder: Path) -> EncodeCost:
     """Measure on this machine what one encoding of the champion's state takes."""
-    from tailrace.domain.models.spec import ModelSpec  # noqa: PLC0415 - see above
     from tailrace.inspection.encode_cost import encode_cost  # noqa: PLC0415 - see above
 
-    champion = loop.champion
-    spec = ModelSpec.load(loop.task.value, champion.model, importer(folder), experimental=champion.experimental)
-    return encode_cost(spec, loop.contract, loop.target, limit_s=_LIMIT_S)
+    return encode_cost(_spec(loop, folder), loop.contract, loop.target, limit_s=_LIMIT_S)
 
 
 def cost_note(name: str, cost: EncodeCost) -> str | None:

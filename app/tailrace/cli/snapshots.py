@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from tailrace.cli import output
 from tailrace.cli.deciding import WAIT_S, By, Wait, asking, exit_of_answer, loop_for, who
+from tailrace.cli.deciding import domain_of as _domain
 from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.files import read_file, write_new
 from tailrace.cli.options import ConfigFile, OutputFormat, Yes
@@ -347,13 +348,6 @@ def _with_shelf(settings: Settings, loop: str | None, look: Callable[[Reading, S
         return await look(reading, await shelf_of(reading, name, settings_of_loop, now_ms()))
 
     return ask(settings, question)
-
-
-def _domain(settings: Settings, loop: str | None) -> LoopDomain:
-    from tailrace import main  # noqa: PLC0415 - loads River
-
-    name, settings_of_loop = loop_of(settings, loop)
-    return main.LoopDomain.of(name, settings_of_loop, settings.folder)
 
 
 def _reference(text: str) -> str:

@@ -107,7 +107,7 @@ def _print(name: str, made: TopicPlan, output_format: output.Format | None, *, i
         print(f"  refused: {refusal}")
     for remark in made.remarks:
         print(f"  note: {remark}")
-    if _lacks_inputs(made):
+    if made.missing:
         print("  next: create what is yours, or let `tailrace topics apply --with-inputs --yes` do it")
 
 
@@ -131,18 +131,12 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _lacks_inputs(made: TopicPlan) -> bool:
-    from tailrace.inspection.topics import missing_inputs  # noqa: PLC0415 - loads the client of Kafka
-
-    return bool(missing_inputs(made))
-
-
 def _headline(made: TopicPlan) -> str:
     if made.refusals:
         return "a topic breaks a promise, so nothing would be done"
     if not made.is_empty:
         return "to be done"
-    return "topics of yours are missing" if _lacks_inputs(made) else "every topic is as it must be"
+    return "topics of yours are missing" if made.missing else "every topic is as it must be"
 
 
 def described(name: str, made: TopicPlan) -> dict[str, Any]:

@@ -73,12 +73,11 @@ def verify(
     chosen = loops_of(settings, loop)
     parent = _yield_to_others() if low_priority else None
     all_equal = True
-    for domain in main.loops_of(settings):
-        if domain.name in chosen:
-            begun = perf_counter()
-            found = _verified(settings, domain, base, end, parent)
-            output.record(_described(domain.name, found, perf_counter() - begun), output_format)
-            all_equal &= found.is_equal
+    for domain in [main.LoopDomain.of(name, each, settings.folder) for name, each in chosen.items()]:
+        begun = perf_counter()
+        found = _verified(settings, domain, base, end, parent)
+        output.record(_described(domain.name, found, perf_counter() - begun), output_format)
+        all_equal &= found.is_equal
     return Exit.OK if all_equal else Exit.CHECK_FAILED
 
 

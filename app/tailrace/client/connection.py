@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
@@ -16,6 +15,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 import tailrace
+from tailrace.domain.access import is_this_machine
 from tailrace.domain.errors import SettingsError, TailraceError
 
 Plain: TypeAlias = dict[str, Any]
@@ -92,7 +92,7 @@ class Connection:
         match = _URL.fullmatch(url)
         if match is None:
             raise SettingsError([f"url: found {url!r}; allowed: https://HOST:PORT, or http://127.0.0.1:PORT"])
-        if match["scheme"] == "http" and token is not None and not _is_local(match["host"]):
+        if match["scheme"] == "http" and token is not None and not is_this_machine(match["host"]):
             raise SettingsError(
                 [f"url: found {url!r}, over which everyone on the way reads the token; allowed: https, or this machine"]
             )
@@ -301,10 +301,3 @@ def _problem(content: bytes, status: int) -> ApiError:
     except (ValueError, RecursionError):
         found = None
     return ApiError(found, status) if isinstance(found, dict) else not_ours(status)
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

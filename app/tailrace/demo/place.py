@@ -10,8 +10,9 @@ from typing import Final
 
 from tailrace.demo.dataset import FEATURES
 from tailrace.demo.feeder import FINE, PHISHING
+from tailrace.domain.access import is_this_machine
 from tailrace.domain.errors import SettingsError
-from tailrace.settings import DEFAULT_FILE, Settings, free_port, is_loopback, load_text, parse_host_port
+from tailrace.settings import DEFAULT_FILE, Settings, free_port, load_text, parse_host_port
 
 HORIZON_S: Final = 10
 LOOP: Final = "phishing"
@@ -119,7 +120,7 @@ def configuration(log: str, http: str, run: str = "") -> str:
         horizon_s=HORIZON_S,
         features="\n".join(f'{name} = {{ type = "{kind}", {bounds} }}' for name, kind in FEATURES.items()),
         model=MODEL,
-        api="" if is_loopback(parse_host_port(http)[0]) else _NO_API,
+        api="" if is_this_machine(parse_host_port(http)[0]) else _NO_API,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
+from ipaddress import ip_address
 from typing import Final
 
 
@@ -110,6 +111,15 @@ def id_in(presented: str) -> str:
     """Return the id in the text of a token, whether or not there is such a token; "" where it has not the form."""
     match = _TEXT.fullmatch(presented)
     return "" if match is None else match["id"]
+
+
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host, a name or an address with or without brackets, is this machine to itself: loopback."""
+    is_in_brackets = host.startswith("[") and host.endswith("]")
+    try:
+        return ip_address(host[1:-1] if is_in_brackets else host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def admit(tokens: Mapping[str, Token], presented: str, at_ms: int) -> Token | Denial:

@@ -45,7 +45,6 @@ class Comparison:
     Attributes:
         examples: That were judged. Those that the branch leaves out, and blocks that do not count, are not among them.
         served, branch: Metric → value, over all of them; None: nothing could be judged.
-        served_abstained, branch_abstained: Examples to which there was no answer.
         differing: Examples to which the branch answers another class or number.
         difference: Mean distance of the probabilities of True, or of the numbers, where both answered; of a
             multiclass task that of the probabilities of all classes. None: none to compare.
@@ -55,8 +54,6 @@ class Comparison:
     examples: int
     served: Mapping[str, float | None]
     branch: Mapping[str, float | None]
-    served_abstained: int
-    branch_abstained: int
     differing: int
     difference: float | None
 
@@ -147,8 +144,6 @@ class Rehearsal:
             self._served.abstained + _samples(self._served),
             _values(self._served),
             _values(self._branchs),
-            self._served.abstained,
-            self._branchs.abstained,
             self._differing,
             sum(distances) / len(distances) if distances else None,
         )

@@ -284,50 +284,6 @@ def replayed(manifest: Manifest, highest: Position) -> Refusal | None:
     return Refusal("replayed", f"{name} came into the index after one at {show(highest)}; it is ignored")
 
 
-class ChainProblem(NamedTuple):
-    """A place at which the chain of manifests does not hold.
-
-    Attributes:
-        kind: "gap": manifests are missing between two that are known. "fork": two continue the same one, or have one
-            number. "broken": a manifest names another one as the one before it than the index holds.
-        numbers: Of the manifests on both sides of it.
-    """
-
-    kind: str
-    numbers: tuple[int, ...]
-    message: str
-
-
-def chain_problems(manifests: Iterable[Manifest]) -> list[ChainProblem]:
-    """Follow the chain of `previous_digest` through manifests of one lineage and kind, oldest first.
-
-    Only what both ends are known of is judged: the index forgets, and the oldest one names one that is gone.
-    """
-    line = sorted(manifests, key=lambda manifest: (manifest.number, manifest.position))
-    found: list[ChainProblem] = []
-    continued: dict[str | None, int] = {}
-    for before, manifest in zip((None, *line), line, strict=False):
-        number, previous = manifest.number, manifest.previous_digest
-        if previous is not None and previous in continued:
-            message = f"numbers {continued[previous]} and {number} both continue {previous[:12]}: two learners wrote"
-            found.append(ChainProblem("fork", (continued[previous], number), message))
-        elif before is not None and previous != before.digest:
-            found.append(_break(before, manifest))
-        continued.setdefault(previous, number)
-    return found
-
-
-def _break(before: Manifest, manifest: Manifest) -> ChainProblem:
-    numbers = (before.number, manifest.number)
-    if manifest.number == before.number:
-        return ChainProblem("fork", numbers, f"two manifests have the number {manifest.number}: two learners wrote")
-    if manifest.number == before.number + 1:
-        named = "none" if manifest.previous_digest is None else manifest.previous_digest[:12]
-        message = f"number {manifest.number} names {named} as the one before it, number {before.number} is "
-        return ChainProblem("broken", numbers, f"{message}{before.digest[:12]}: one of the two was replaced")
-    return ChainProblem("gap", numbers, f"nothing is known between number {before.number} and {manifest.number}")
-
-
 def check_last_block(manifest: Manifest, *, log_id: str, start: int, end: int, value: bytes | None) -> Refusal | None:
     """Say whether the log still holds what the snapshot was folded from.
 

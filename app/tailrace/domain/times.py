@@ -67,6 +67,11 @@ def time_of(value: object, unit: TimeUnit) -> EventTimeMs | None:
     return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
 
 
+def rfc3339(time_ms: EventTimeMs) -> str:
+    """Write a time of the years 1 to 9999 as RFC 3339 in UTC, to the millisecond."""
+    return f"{(_EPOCH + time_ms * _MILLISECOND).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
 def _from_text(text: str) -> EventTimeMs | None:
     # RFC 3339 is narrower than what fromisoformat reads: no week dates, no basic format, the offset written out.
     if not _RFC_3339.fullmatch(text):

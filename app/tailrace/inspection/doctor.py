@@ -15,7 +15,7 @@ from tailrace.domain.errors import CodecError, LogError, LogUnavailable, Setting
 from tailrace.domain.records import Label
 from tailrace.domain.status import HEARTBEAT_MS, Verdict
 from tailrace.inspection.reading import Reading, opened
-from tailrace.inspection.topics import missing_inputs, plan_of
+from tailrace.inspection.topics import plan_of
 from tailrace.opening import label_decoder, open_store, topics_of
 from tailrace.settings import LoopSettings, Settings
 from tailrace.stores.snapshot_store import SnapshotStore
@@ -84,15 +84,13 @@ async def _of_loop(reading: Reading, name: str, loop: LoopSettings, now_ms: Call
 
 async def _topics(reading: Reading, name: str, loop: LoopSettings) -> Check:
     made = await plan_of(reading, name, loop)
-    missing = missing_inputs(made)
     if made.refusals:
         return Check("topics", Verdict.FAIL, "; ".join(made.refusals), "repair them as said, then run this again", name)
-    if missing:
+    if made.missing:
         advice = "create them, or let `tailrace topics apply --with-inputs --yes` do it"
-        return Check("topics", Verdict.FAIL, "; ".join(missing), advice, name)
+        return Check("topics", Verdict.FAIL, f"topics of yours are missing: {', '.join(made.missing)}", advice, name)
     if not made.is_empty:
-        todo = [line.partition(":")[0] for line in made.words() if not line.startswith("note:")]
-        return Check("topics", Verdict.WARN, "; ".join(todo), "`tailrace topics apply --yes` does it", name)
+        return Check("topics", Verdict.WARN, "; ".join(made.steps()), "`tailrace topics apply --yes` does it", name)
     found = "; ".join(made.remarks) or "every topic is as it must be"
     return Check("topics", Verdict.OK, found, loop=name)
 

@@ -15,6 +15,7 @@ from tailrace.domain.positions import Position, end_of, offset_of, position_of, 
 from tailrace.domain.state import LoopState
 from tailrace.domain.times import EventTimeMs
 from tailrace.inspection.reading import Reading, rfc3339_of
+from tailrace.inspection.refolding import hold_admitted
 from tailrace.opening import open_store, open_trust
 from tailrace.streams.log import Range, TopicPartition
 from tailrace.streams.snapshot_index import SnapshotIndex
@@ -109,7 +110,7 @@ class TimeMachine:
         state, number = await self._before(position, held)
         first = offset_of(state.position)
         notices = await self._training.notices(first, held.end, state.ownership)
-        await self._hold_what_begins_here(state, notices)
+        await hold_admitted(self._fold, self._training, state, notices)
         await self._fold_to(state, position, notices, progress)
         lineage = state.pointers.champion or next(iter(notices.admitted), "")
         definition = self._definition(lineage, state, notices)
@@ -144,16 +145,6 @@ class TimeMachine:
                 "used; what lies before cannot be folded again. Keep this topic without limit"
             )
         return self._fold.begin(), None
-
-    async def _hold_what_begins_here(self, state: LoopState, notices: Notices) -> None:
-        for text in notices.admitted.values():
-            branch = Branch.read(text)
-            is_new = branch.lineage not in state.branches and branch.start >= state.position
-            if not is_new or self._fold.kit(branch) is None:
-                continue
-            self._fold.hold(state, self._fold.begin_branch(branch))
-            if branch.filter.corrected_to > state.position:
-                notices.know(await self._training.corrections(branch.filter.corrected_to))
 
     async def _fold_to(self, state: LoopState, position: Position, notices: Notices, progress: Progress) -> None:
         first, last = offset_of(state.position), offset_of(position)

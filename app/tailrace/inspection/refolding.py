@@ -48,7 +48,7 @@ class Refold:
         start, end = offset_of(state.position), (await training.range()).end
         notices = await training.notices(start, end, state.ownership)
         refold = cls(fold, training, index, state, notices)
-        await refold._hold_admitted()
+        await hold_admitted(fold, training, state, notices)
         state.beside = frozenset(state.branches)  # what the log retires it may admit again
         await refold._hold_missing()
         return refold
@@ -89,17 +89,6 @@ class Refold:
             for branch in other.branches.values():
                 self.fold.hold(self.state, branch)
 
-    async def _hold_admitted(self) -> None:
-        """Hold the branches that the log admits from here on and that begin here or later."""
-        for text in self.notices.admitted.values():
-            branch = Branch.read(text)
-            is_behind = branch.start < self.state.position
-            if is_behind or branch.lineage in self.state.branches or self.fold.kit(branch) is None:
-                continue
-            self.fold.hold(self.state, self.fold.begin_branch(branch))
-            if branch.filter.corrected_to > self.state.position:
-                self.notices.know(await self.training.corrections(branch.filter.corrected_to))
-
     def _let_go(self) -> None:
         """Let the branches go that the log has retired and does not admit again: it skips nothing for them any more."""
         state, last = self.state, self.notices.last_admitted
@@ -121,3 +110,19 @@ class Refold:
                 )
             self.fold.hold(self.state, warmed.held)
             self.notices.merge(warmed.notices)
+
+
+async def hold_admitted(fold: Fold, training: TrainingLog, state: LoopState, notices: Notices) -> None:
+    """Hold the branches that the log admits from a state on, that begin there or later and can be folded here.
+
+    Args:
+        notices: Of the stretch from the state on; what those branches need of the log besides is added.
+    """
+    for text in notices.admitted.values():
+        branch = Branch.read(text)
+        is_behind = branch.start < state.position
+        if is_behind or branch.lineage in state.branches or fold.kit(branch) is None:
+            continue
+        fold.hold(state, fold.begin_branch(branch))
+        if branch.filter.corrected_to > state.position:
+            notices.know(await training.corrections(branch.filter.corrected_to))

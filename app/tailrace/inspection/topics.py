@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tailrace.inspection.reading import Reading, ask, is_there
 from tailrace.settings import LoopSettings, Settings
-from tailrace.streams.topic_plan import TopicPlan, apply, plan
+from tailrace.streams.topic_plan import TopicPlan, apply, plan, plan_for
 from tailrace.wire.topics import TopicSpec, topics_of
 
-__all__ = ["TopicPlan", "applied", "missing_inputs", "plan_of", "planned", "specs_of"]
+__all__ = ["TopicPlan", "applied", "plan_of", "planned", "specs_of"]
 
 
 def specs_of(name: str, loop: LoopSettings) -> list[TopicSpec]:
@@ -31,16 +31,8 @@ def planned(settings: Settings, name: str, loop: LoopSettings, *, with_inputs: b
 
 async def plan_of(reading: Reading, name: str, loop: LoopSettings, *, with_inputs: bool = False) -> TopicPlan:
     """Compare the topics of a loop with those that exist."""
-    specs = specs_of(name, loop)
-    found = await reading.admin.describe([spec.name for spec in specs])
-    replication = reading.settings.kafka.replication
-    made = plan(specs, found, brokers=await reading.admin.brokers(), replication=replication)
+    made = await plan_for(reading.admin, specs_of(name, loop), reading.settings.kafka.replication)
     return made if with_inputs or reading.settings.servers is None else made.without_users()
-
-
-def missing_inputs(made: TopicPlan) -> list[str]:
-    """Return what a plan says about topics of events and labels that do not exist and that it will not create."""
-    return [remark for remark in made.remarks if remark.endswith("it is yours")]
 
 
 async def applied(reading: Reading, name: str, loop: LoopSettings, *, with_inputs: bool = False) -> TopicPlan:

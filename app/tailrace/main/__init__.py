@@ -7,7 +7,7 @@ waits for the log, starts it all and ends with an exit code.
 from __future__ import annotations
 
 from tailrace.main.composition import RunningLoop
-from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, versions
+from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, versions
 from tailrace.main.process import Process, run
 from tailrace.main.sampling import sample_topic
 
@@ -20,6 +20,5 @@ __all__ = [
     "now_ms",
     "run",
     "sample_topic",
-    "topic_plan_of",
     "versions",
 ]

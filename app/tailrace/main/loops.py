@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
 
 import faust
 
@@ -28,8 +27,7 @@ from tailrace.domain.state import skeletons
 from tailrace.domain.status import Role
 from tailrace.main.compiling import why_not_compiled
 from tailrace.settings import LoopSettings, Settings, importer
-from tailrace.streams.topic_plan import TopicPlan, plan
-from tailrace.wire.topics import LoopTopics, TopicSpec, topics_of
+from tailrace.wire.topics import LoopTopics
 
 ALL_ROLES = (Role.SCORE, Role.JOIN, Role.LEARN)
 """What `tailrace run` does unless told otherwise."""
@@ -179,16 +177,3 @@ def _spec(task: str, model: str, folder: Path, *, experimental: bool) -> ModelSp
 def loops_of(settings: Settings) -> list[LoopDomain]:
     """Return the domain objects of every loop."""
     return [LoopDomain.of(name, loop, settings.folder) for name, loop in settings.loops.items()]
-
-
-def topic_specs_of(domain: LoopDomain) -> list[TopicSpec]:
-    """Return the table of the topics of one loop."""
-    names = domain.topics
-    return topics_of(domain.name, names.events, names.labels, horizon_ms=domain.settings.horizon)
-
-
-async def topic_plan_of(admin: Any, domain: LoopDomain, replication: int | None = None) -> TopicPlan:
-    """Compare the topics of one loop with those that exist."""
-    topics = topic_specs_of(domain)
-    found = await admin.describe([topic.name for topic in topics])
-    return plan(topics, found, brokers=await admin.brokers(), replication=replication)

@@ -15,10 +15,11 @@ from tailrace.domain.errors import LogUnavailable, SettingsError, TailraceError
 from tailrace.domain.evaluation import metrics
 from tailrace.domain.status import Role
 from tailrace.inspection import erasing
+from tailrace.inspection.topics import specs_of
 from tailrace.main.api import LoopBackend, tokens_of
 from tailrace.main.composition import Composition, Member, RunningLoop
 from tailrace.main.glass import Glass
-from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, topic_plan_of, topic_specs_of, versions
+from tailrace.main.loops import ALL_ROLES, LoopDomain, loops_of, now_ms, versions
 from tailrace.opening import open_log
 from tailrace.settings import Settings, free_port
 from tailrace.stores.token_file import TokenFile
@@ -26,7 +27,7 @@ from tailrace.streams import worker as workers
 from tailrace.streams.followers import Models
 from tailrace.streams.http_server import Tls
 from tailrace.streams.log import Log
-from tailrace.streams.topic_plan import apply
+from tailrace.streams.topic_plan import apply, plan_for
 from tailrace.streams.topic_watch import TopicWatch
 from tailrace.streams.worker import Worker
 from tailrace.telemetry import logs
@@ -144,7 +145,8 @@ class Process(Service):
         made = []
         for domain in self._domains:
             recorder = Recorder(self.instruments, domain.name)
-            self.watches.append(TopicWatch(opened, domain.name, topic_specs_of(domain), self._fail, recorder.topics))
+            specs = specs_of(domain.name, domain.settings)
+            self.watches.append(TopicWatch(opened, domain.name, specs, self._fail, recorder.topics))
             loop = RunningLoop(domain, Models(), recorder)
             composition = Composition(self._member, opened, reader, loop)
             await composition.make()
@@ -249,7 +251,7 @@ class Process(Service):
                     self._say_rewriting(domain)
                     await self.sleep(_LOG_POLL_S)
                     continue
-                found = await topic_plan_of(admin, domain, self.settings.kafka.replication)
+                found = await plan_for(admin, specs_of(domain.name, domain.settings), self.settings.kafka.replication)
                 if found.refusals:
                     raise SettingsError([f"loop {domain.name}: {refusal}" for refusal in found.refusals])
                 if not found.creations:

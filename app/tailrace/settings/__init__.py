@@ -6,7 +6,7 @@ type, default and one sentence. The rest of Tailrace gets plain values or domain
 
 from __future__ import annotations
 
-from tailrace.settings.addresses import free_port, is_loopback, parse_host_port
+from tailrace.settings.addresses import free_port, parse_host_port
 from tailrace.settings.checks import LOOP_TOPICS
 from tailrace.settings.durations import DurationMs, parse_duration, show_duration
 from tailrace.settings.environment import CONFIG_VARIABLE
@@ -48,7 +48,6 @@ __all__ = [
     "find_file",
     "free_port",
     "importer",
-    "is_loopback",
     "load",
     "load_text",
     "parse_duration",

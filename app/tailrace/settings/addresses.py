@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -40,14 +39,6 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if match is None or int(match["port"]) > 65_535:
         raise ValueError("not HOST:PORT")
     return match["host"].strip("[]"), int(match["port"])
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach what listens at a host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def free_port(host: str, port: int) -> int | None:

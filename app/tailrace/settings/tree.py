@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from tailrace.domain.access import is_this_machine
 from tailrace.domain.contract import (
     MAX_TEXT_CHARS,
     FeatureContract,
@@ -562,7 +563,7 @@ class Settings(Group):
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach what `http` serves."""
-        return self.http_address is None or addresses.is_loopback(self.http_address[0])
+        return self.http_address is None or is_this_machine(self.http_address[0])
 
     @property
     def http_address(self) -> tuple[str, int] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailrace.domain.errors import SettingsError
+from tailrace.domain.times import rfc3339
 from tailrace.stores.secret_files import (
     OTHERS_MAY_ANYTHING,
     OTHERS_MAY_WRITE,
@@ -210,8 +211,8 @@ def _shown(keys: list[TrustedKey]) -> bytes:
 
 
 def show_time(at_ms: int | None) -> str | None:
-    """Return a time as RFC 3339 text in UTC."""
-    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+    """Return a time as RFC 3339 text in UTC; None where there is none."""
+    return None if at_ms is None else rfc3339(at_ms)
 
 
 def parse_time(text: str) -> int:

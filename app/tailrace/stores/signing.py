@@ -12,7 +12,6 @@ Decides about bytes in memory; files of keys are the business of `key_folder`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -197,11 +196,6 @@ class TrustList:
         if not (key.valid_from_ms or 0) <= at_ms <= (at_ms if key.valid_to_ms is None else key.valid_to_ms):
             return Refusal("key_not_valid", f"key {key_id} was not valid at that time; `tailrace keys list` shows when")
         return None
-
-
-def trusting(keys: Iterable[SigningKey]) -> TrustList:
-    """Return a list that trusts these keys for their purposes, without bounds."""
-    return TrustList(tuple(TrustedKey(key.public, key.purpose) for key in keys))
 
 
 def sign_command(key: SigningKey, content: bytes) -> bytes:

@@ -1,1 +1,4 @@
-"""Faust and aiokafka, only here; an agent is: decode → domain → encode → send → record."""
+"""The log, on Kafka or embedded, and what works on it: the worker, its agents, its HTTP server.
+
+An agent is: decode → domain → encode → send → record. aiokafka and uvicorn are imported nowhere else.
+"""

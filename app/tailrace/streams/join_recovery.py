@@ -26,7 +26,7 @@ from tailrace.domain.positions import end_of, offset_of, position_of
 from tailrace.domain.records import Forward, Label, Mark, Owner
 from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
-from tailrace.streams.log import Commit, Record, Source, TopicPartition
+from tailrace.streams.log import Commit, Record, Source, TopicPartition, value_of
 from tailrace.streams.sizes import pieces
 from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of
 from tailrace.wire.avro_codec import decode_relabelled, decode_scored
@@ -346,20 +346,6 @@ def first_vector(scored: int, labels: int, relabelled: int) -> Vector:
         labels_low=Lowest(labels, NEVER),
         relabelled_low=relabelled,
     )
-
-
-def value_of(record: Record) -> bytes:
-    """Return the value of a record that only Tailrace writes.
-
-    Raises:
-        CodecError: It has none.
-    """
-    if record.value is None:
-        raise CodecError(
-            f"offset {record.offset} of {record.topic}/{record.partition} has no value; only Tailrace may write "
-            "this topic. Find out who wrote it."
-        )
-    return record.value
 
 
 def relabelled_of(record: Record) -> Forward | Mark | None:

@@ -87,8 +87,6 @@ class KafkaOptions:
     ssl_cafile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
-    ssl_check_hostname: bool = True
-    client_id: str = "tailrace"
     compression: str | None = None
     reach_within_s: float | None = None
 
@@ -101,13 +99,12 @@ class KafkaOptions:
         context = None
         if self.security_protocol in ("SSL", "SASL_SSL"):
             context = ssl.create_default_context(cafile=self.ssl_cafile)
-            context.check_hostname = self.ssl_check_hostname
             if self.ssl_certfile is not None:
                 # A passphrase of nothing: without one, OpenSSL would ask at the terminal.
                 context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: "")
         return {
             "bootstrap_servers": self.bootstrap,
-            "client_id": self.client_id,
+            "client_id": "tailrace",
             "request_timeout_ms": REQUEST_MS,
             "security_protocol": self.security_protocol,
             "ssl_context": context,

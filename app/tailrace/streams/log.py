@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mode import Service
 
+from tailrace.domain.errors import CodecError
+
 
 class TopicPartition(NamedTuple):
     """A partition; equal to aiokafka's tuple of the same fields."""
@@ -62,6 +64,21 @@ class Record(Protocol):
     @property
     def headers(self) -> Headers:
         """The headers, in order."""
+
+
+def value_of(record: Record) -> bytes:
+    """Return the value of a record that only Tailrace writes.
+
+    Raises:
+        CodecError: It has none.
+    """
+    if record.value is None:
+        raise CodecError(
+            f"offset {record.offset} of {record.topic}/{record.partition} has no value; only Tailrace may write this "
+            "topic. Find out who wrote it; where that stops a process, restore the topic or begin a loop with another "
+            "name."
+        )
+    return record.value
 
 
 class Outgoing(NamedTuple):

@@ -20,9 +20,9 @@ from tailrace.domain.join import JoinLimits, LabelJoin, PausedInputs
 from tailrace.domain.positions import offset_of, row_of
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import Role, RoleState
-from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of, value_of
+from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of
 from tailrace.streams.join_writer import JoinParts, JoinWriter
-from tailrace.streams.log import Record, RecordBatch, Source, TopicPartition
+from tailrace.streams.log import Record, RecordBatch, Source, TopicPartition, value_of
 from tailrace.streams.sizes import read_bytes
 from tailrace.wire.avro_codec import decode_scored
 from tailrace.wire.partitioner import partitions_of

@@ -73,6 +73,7 @@ class TopicPlan:
     Attributes:
         refusals: What breaks a promise, each with the next step; nothing is applied while there is one.
         remarks: What differs and works.
+        missing: Topics of the user's that do not exist and are not to be created.
     """
 
     creations: tuple[Creation, ...] = ()
@@ -80,6 +81,7 @@ class TopicPlan:
     changes: tuple[Change, ...] = ()
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -91,31 +93,25 @@ class TopicPlan:
 
         A topic that takes its partitions from one of those waits until that one exists.
         """
-        theirs = {creation.name for creation in self.creations if creation.is_users}
+        theirs = sorted(creation.name for creation in self.creations if creation.is_users)
         return replace(
             self,
             creations=tuple(c for c in self.creations if not c.is_users and c.counts_as not in theirs),
             remarks=(
                 *self.remarks,
-                *(f"{name} does not exist; create it, it is yours" for name in sorted(theirs)),
+                *(f"{name} does not exist; create it, it is yours" for name in theirs),
                 *(f"{c.name} is created when {c.counts_as} exists" for c in self.creations if c.counts_as in theirs),
             ),
+            missing=tuple(theirs),
         )
 
-    def words(self) -> list[str]:
-        """Return one line per thing to do, refusal and remark."""
-        lines = []
-        for creation in self.creations:
-            topic = creation.topic
-            settings = ", ".join(f"{name}={value}" for name, value in sorted(topic.settings.items()))
-            shape = f"{topic.partitions} partitions, {topic.replication} replicas"
-            lines.append(f"create {topic.name}: {shape}" + (f", {settings}" if settings else ""))
-        lines += [f"add partitions to {g.name}: {g.present} -> {g.total}" for g in self.growths]
-        for change in self.changes:
-            settings = ", ".join(f"{name}={value}" for name, value in sorted(change.settings.items()))
-            lines.append(f"change {change.name}: {settings}")
-        lines += [f"refused: {refusal}" for refusal in self.refusals]
-        return lines + [f"note: {remark}" for remark in self.remarks]
+    def steps(self) -> list[str]:
+        """Return what is to be done with which topic, one line each."""
+        return [
+            *(f"create {creation.name}" for creation in self.creations),
+            *(f"add partitions to {growth.name}" for growth in self.growths),
+            *(f"change {change.name}" for change in self.changes),
+        ]
 
 
 @dataclass(slots=True)
@@ -161,6 +157,12 @@ def plan(
     return TopicPlan(
         tuple(found.creations), tuple(found.growths), tuple(found.changes), tuple(found.refusals), tuple(found.remarks)
     )
+
+
+async def plan_for(admin: Admin, topics: Sequence[TopicSpec], replication: int | None = None) -> TopicPlan:
+    """Return the plan for what a log holds now."""
+    found = await admin.describe([spec.name for spec in topics])
+    return plan(topics, found, brokers=await admin.brokers(), replication=replication)
 
 
 async def apply(admin: Admin, wanted: TopicPlan) -> None:

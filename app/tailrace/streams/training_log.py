@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from tailrace.domain.blocks import TrainingBlock
-from tailrace.domain.errors import CodecError, ForeignLogError, OwnershipLost
+from tailrace.domain.errors import ForeignLogError, OwnershipLost
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import (
     CorrectedTargets,
@@ -33,7 +33,7 @@ from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of
 from tailrace.domain.records import LEARNER, Claim, LearnerRecord, Owner
 from tailrace.streams import failpoints
-from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition
+from tailrace.streams.log import Outgoing, Range, Reader, Record, Sink, TopicPartition, value_of
 from tailrace.streams.sizes import pieces
 from tailrace.wire.avro_codec import BlockHead, block_head, decode_training, encode_training, is_training_block
 
@@ -343,7 +343,7 @@ def logged(record: Record) -> Logged:
     Raises:
         CodecError: It has no value, or not one of ours.
     """
-    value = _value_of(record)
+    value = value_of(record)
     return Logged(record.offset, decode_training(value), digest_of(value))
 
 
@@ -353,28 +353,19 @@ def block_of(record: Record) -> TrainingBlock:
     Raises:
         CodecError: What follows the head is cut or damaged.
     """
-    block = decode_training(_value_of(record))
+    block = decode_training(value_of(record))
     assert isinstance(block, TrainingBlock)
     return block
 
 
 def _head_or_notice(record: Record) -> BlockHead | Claim | LearnerRecord:
-    value = _value_of(record)
+    value = value_of(record)
     head = block_head(value)
     if head is not None:
         return head
     notice = decode_training(value)
     assert not isinstance(notice, TrainingBlock), "a block has a head"
     return notice
-
-
-def _value_of(record: Record) -> bytes:
-    if record.value is None:
-        raise CodecError(
-            f"offset {record.offset} of {record.topic} has no value; only Tailrace may write this topic. "
-            "Find out who wrote it, then restore the topic or begin a loop with another name."
-        )
-    return record.value
 
 
 __all__ = ["Claimed", "Confirm", "ForeignLogError", "Hint", "TrainingLog", "View", "add_hint", "block_of", "logged"]

@@ -53,7 +53,6 @@ class Warmed:
     notices: Notices
     skips: dict[Position, str] = field(default_factory=dict)
     checkpoint: Mapping[str, bytes] = field(default_factory=dict)
-    folding_s: float = 0.0
 
     @property
     def held(self) -> BranchState:

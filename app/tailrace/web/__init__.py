@@ -1,1 +1,1 @@
-"""HTTP, and only here: reads what the process tells about itself and answers with it."""
+"""What is answered over HTTP: probes, metrics, the API. The server that listens is in `streams.http_server`."""

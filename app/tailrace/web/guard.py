@@ -18,7 +18,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from math import ceil
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from tailrace.domain.access import Denial, Scope, Token, admit, id_in
+from tailrace.domain.access import Denial, Scope, Token, admit, id_in, is_this_machine
 from tailrace.web import bodies, problems
 from tailrace.web.problems import ProblemError
 from tailrace.web.routes import JSON, Operation, Parameter
@@ -41,7 +40,6 @@ _DOWNLOAD_RETRY_S: Final = 5  # a file takes longer than any other answer
 _MOST_BUCKETS: Final = 10_000
 _MOST_CHARS: Final = 64  # of what a problem repeats
 _BEARER: Final = re.compile(r"[Bb]earer +(?P<token>[!-~]{1,256})")
-_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WORDS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -262,15 +260,7 @@ def is_local(host: str) -> bool:
     if not host.startswith("[") and host.count(":") > 1:
         host = f"[{host}]"
     match = re.fullmatch(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", host)
-    if match is None:
-        return False
-    name = match["name"].lower()
-    if name in _LOCAL_NAMES:
-        return True
-    try:
-        return ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return match is not None and is_this_machine(match["name"])
 
 
 def parameters_of(request: Request, operation: Operation) -> dict[str, Any]:
