@@ -72,6 +72,31 @@ async def test_what_outgrows_memory_goes_to_disk(made):
     await finish(scenario, process, labels)
 
 
+async def test_what_outgrows_memory_goes_to_disk_when_every_block_stands_twice_in_the_log(made):
+    """As a renewed sink leaves it. Fails when the second one, by which the writer knows it, is not taken for the first."""
+    scenario = await made(join={"max_waiting": 50})
+    process = await scenario.start()
+    sink, training = joined(scenario, process)._parts.sink, scenario.domain.topics.training
+    send = sink.send
+
+    async def sent_again(partition, records):
+        if partition.topic == training:
+            await send(partition, records)
+        return await send(partition, records)
+
+    sink.send = sent_again
+    labels = await fill(scenario, process, 30)
+    await finish(scenario, process, labels)
+
+    events, more = pairs(200, now_ms(), first=30)
+    await scenario.user.events(*events)
+    await wait_for(scenario, process, 200)
+
+    assert (scenario.settings.folder / "waiting" / scenario.domain.name / "0").exists()
+    await scenario.user.labels(*more)
+    await until(lambda: scenario.learned(process) == 230, "every example is learned")
+
+
 async def test_a_damaged_folder_is_made_again(made):
     """Fails when damage ends the join, or is believed."""
     scenario = await made(join={"store": "disk"})
