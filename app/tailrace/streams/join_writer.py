@@ -17,8 +17,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tailrace.domain.blocks import Examples, Vector
 from tailrace.domain.errors import ForeignLogError, OwnershipLost
@@ -31,6 +32,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
+from tailrace.streams.sizes import pieces
 from tailrace.streams.training_log import Hint, TrainingLog, add_hint
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import Traces
@@ -40,6 +42,9 @@ from tailrace.wire.json_codec import LabelDecoder
 if TYPE_CHECKING:  # what it imports is an extra
     from tailrace.stores.waiting_folders import WaitingFolders
     from tailrace.stores.waiting_room import DiskRoom
+
+LETTERS_AT_ONCE: Final = 1_000
+"""Dead letters of the join that are read again, encoded and sent at once."""
 
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
@@ -260,24 +265,33 @@ class JoinWriter:
         if rejected:
             sent.append(await self.parts.dead_letters.send(rejected, block=name))
             self.parts.recorder.labels({"rejected": len(rejected)})
-        if batch.dead:
-            records = await self._records_of(batch.dead)
-            late = [(records[dead.label.partition, dead.label.offset], _judged(dead)) for dead in batch.dead]
-            sent.append(await self.parts.dead_letters.send(late, block=name))
         by_home: dict[int, list[Outgoing]] = {}
         for home, forward in batch.forwards:
             by_home.setdefault(home, []).append(Outgoing(forward.label.id.encode(), encode_relabelled(forward)))
         for home, outgoing in by_home.items():
             sent.append(await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, home), outgoing))
+        await self._send_dead(batch.dead, name)
         for delivery in sent:
             await delivery
+
+    async def _send_dead(self, dead: Sequence[DeadLabel], block: str) -> None:
+        """Send letters a piece at a time: one event that is far ahead in time may orphan all early labels at once.
+
+        All of them would fill the sink, and hold up whatever else lives here while they are read again and encoded.
+        """
+        # By offset, of whichever partition: what pieces read again of each lies one behind the other.
+        ordered = sorted(dead, key=attrgetter("label.offset")) if len(dead) > LETTERS_AT_ONCE else dead
+        for some in pieces(ordered, LETTERS_AT_ONCE):
+            records = await self._records_of(some)
+            letters = [(records[_place(letter)], _judged(letter)) for letter in some]
+            await (await self.parts.dead_letters.send(letters, block=block))
 
     async def _records_of(self, dead: Sequence[DeadLabel]) -> dict[tuple[int, int], Record]:
         """Return the records as they came; those that are no longer in memory are read again."""
         found: dict[tuple[int, int], Record] = {}
         gone: dict[int, list[int]] = {}
         for letter in dead:
-            partition, offset = letter.label.partition, letter.label.offset
+            partition, offset = _place(letter)
             here = self.records.get(offset) if partition == self.spec.partition else None
             if here is not None:
                 found[partition, offset] = here
@@ -350,6 +364,10 @@ def _stretches(offsets: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((offset, offset + 1))
     return found
+
+
+def _place(dead: DeadLabel) -> tuple[int, int]:
+    return dead.label.partition, dead.label.offset
 
 
 def _judged(dead: DeadLabel) -> Rejection:
