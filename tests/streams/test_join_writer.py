@@ -12,15 +12,19 @@ from tests.builders import make_join_spec, make_label, make_scored_block
 from tests.streams.log_tools import running
 
 from tailrace.domain.blocks import Vector
+from tailrace.domain.errors import RecordTooLarge
 from tailrace.domain.join import LabelJoin
+from tailrace.streams import join_writer
 from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.join_writer import LETTERS_AT_ONCE, JoinParts, JoinTopics, JoinWriter, Keeping
 from tailrace.streams.log import Outgoing, TopicPartition
 from tailrace.streams.training_log import TrainingLog
 from tailrace.telemetry.instruments import Instruments
 from tailrace.telemetry.recorder import Recorder
+from tailrace.wire.avro_codec import decode_relabelled
 from tailrace.wire.dead_letter import parse
 
+WAIT_S = 20.0
 ORPHANS = 20_000
 
 
@@ -118,3 +122,74 @@ async def test_letters_of_many_orphans_are_sent_in_pieces_and_let_others_have_th
     monkeypatch.undo()
     found = [(parse(each.headers), each.value) for each in await ground.held(ground.letters)]
     assert [(offset, b"%d" % offset) for offset in range(ORPHANS)] == [(each.offset, value) for each, value in found]
+
+
+class Marks:
+    """What is sent to `relabelled`, where one partition acknowledges nothing until it is told to."""
+
+    def __init__(self, ground: Ground, monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+        self.by_partition: dict[int, list[int]] = {}
+        self.pending: list[asyncio.Future[Any]] = []
+        self._send, self._ground, self._silent = ground.sink.send, ground, silent
+        monkeypatch.setattr(ground.sink, "send", self.send)
+        monkeypatch.setattr(join_writer, "mark_every_s", lambda *_args, **_named: 0.0)
+
+    async def send(self, partition: TopicPartition, records: Any) -> Any:
+        if partition.topic != self._ground.topics.relabelled:
+            return await self._send(partition, records)
+        marks = [decode_relabelled(record.value).next_offset for record in records]
+        self.by_partition.setdefault(partition.partition, []).extend(marks)
+        if partition.partition != self._silent:
+            return await self._send(partition, records)
+        self.pending.append(asyncio.get_running_loop().create_future())
+        return self.pending[-1]
+
+
+async def rounds(writer: JoinWriter, offsets: Any) -> None:
+    """Pass one label in each round, write, and commit."""
+    async with asyncio.timeout(WAIT_S):
+        for offset in offsets:
+            writer.join.on_rejected_label(offset)
+            await writer.write()
+            await writer.commit_if_due(at_once=True)
+
+
+async def test_a_partition_that_takes_no_mark_holds_up_nobody_and_gets_the_newest_one_once_it_does(ground, monkeypatch):
+    writer = await ground.made()
+    marks = Marks(ground, monkeypatch, silent=1)
+
+    await rounds(writer, range(4))
+
+    assert len(ground.commits) == 4
+    assert len(await ground.held(writer.parts.training.partition.topic)) == 4
+    assert marks.by_partition == {1: [1], 2: [1, 2, 3, 4]}
+    marks.pending[0].set_result([0])
+    await writer.commit_if_due()
+    assert marks.by_partition == {1: [1, 4], 2: [1, 2, 3, 4]}
+    marks.pending[1].set_result([1])
+    await writer.commit_if_due()
+    await writer.commit_if_due()
+    assert marks.by_partition == {1: [1, 4], 2: [1, 2, 3, 4]}, "nothing is told twice"
+
+
+async def test_marks_to_one_that_takes_them_again_come_no_more_often_than_to_others(ground, monkeypatch):
+    writer = await ground.made()
+    marks = Marks(ground, monkeypatch, silent=1)
+    await rounds(writer, range(2))
+    monkeypatch.setattr(join_writer, "mark_every_s", lambda *_args, **_named: 3_600.0)
+
+    marks.pending[0].set_result([0])
+    await writer.commit_if_due()
+
+    assert marks.by_partition == {1: [1], 2: [1, 2]}
+
+
+async def test_a_mark_that_cannot_be_sent_at_all_ends_the_join_and_not_in_silence(ground, monkeypatch):
+    writer = await ground.made()
+    marks = Marks(ground, monkeypatch, silent=1)
+    await rounds(writer, range(1))
+
+    marks.pending[0].set_exception(RecordTooLarge("the topic takes no record of this size"))
+
+    with pytest.raises(RecordTooLarge):
+        await writer.commit_if_due()

@@ -4,7 +4,8 @@
     2. The block is acknowledged.
     3. The positions of its vector are committed.
     4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
-    5. The mark of what was committed is sent to the other partitions, at most one a second.
+    5. The mark of what was committed is put in line for the other partitions, at most one a second. Nobody waits until
+       it is acknowledged; a partition that takes nothing now is told the newest mark once it has taken the one before.
 
 Of many partitions each commits and sends marks less often, as `join_pace` says.
 
@@ -14,6 +15,7 @@ A block is numbered under a claim; after a crash or a takeover whatever was writ
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +120,9 @@ class JoinWriter:
             hint. When there are many, some in between are left out.
         room: The waiting room, when it is on disk.
         vector: Of the last block that was written, or recovered from; `mark` is that block's.
-        due: The mark of the last commit that succeeded; `told` is the one that was sent last.
+        due: The mark of the last commit that succeeded; `told` is the newest that others are told.
+        untold: Partitions for which `told` is not in line yet.
+        telling: Partition → the mark that is in line for it and not acknowledged.
     """
 
     parts: JoinParts
@@ -142,6 +146,8 @@ class JoinWriter:
     mark: Mark | None = None
     due: Mark | None = None
     told: Mark | None = None
+    untold: set[int] = field(default_factory=set)
+    telling: dict[int, Future[Sequence[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.hints:
@@ -216,8 +222,8 @@ class JoinWriter:
         if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
         every_s = mark_every_s(partitions, is_held=any(self.join.paused_inputs()))
-        if self.due != self.told and self._now_s() - self.marked_s >= every_s:
-            await self._send_mark(self.due)
+        if (self.due != self.told or self.telling) and self._now_s() - self.marked_s >= every_s:
+            await self._send_marks()
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
@@ -243,17 +249,23 @@ class JoinWriter:
             await follow(self.room)  # 4
         failpoints.reached("join.kept")
 
-    async def _send_mark(self, mark: Mark | None) -> None:
-        assert mark is not None, "told is None until there is a first mark"
-        value = encode_relabelled(mark)
-        sent = [
-            await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, other), [Outgoing(None, value)])
-            for other in range(self.spec.partitions)
-            if other != self.spec.partition
-        ]
-        for delivery in sent:  # 5
-            await delivery
-        self.told, self.marked_s = mark, self._now_s()
+    async def _send_marks(self) -> None:
+        for other in [other for other, delivery in self.telling.items() if delivery.done()]:
+            self.telling.pop(other).result()  # what can never be sent ends the join
+        if self.due != self.told:
+            self.told, self.untold = self.due, set(range(self.spec.partitions)) - {self.spec.partition}
+        free = sorted(self.untold - self.telling.keys())
+        if not free:
+            return
+        assert self.told is not None, "nobody is untold until there is a first mark"
+        value = encode_relabelled(self.told)
+        for other in free:  # 5
+            place = TopicPartition(self.parts.topics.relabelled, other)
+            delivery = asyncio.ensure_future(await self.parts.sink.send(place, [Outgoing(None, value)]))
+            delivery.add_done_callback(_look_at)
+            self.telling[other] = delivery
+            self.untold.remove(other)
+        self.marked_s = self._now_s()
 
     async def _write_side(self, batch: Batch) -> None:
         # What was rejected past the vector belongs to the next block, which passes it.
@@ -335,6 +347,12 @@ class JoinWriter:
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _look_at(delivery: Future[Sequence[int]]) -> None:
+    """Look at how it ended: a writer that was given up looks no more, and asyncio would call an error unseen."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 async def follow(room: DiskRoom) -> None:
