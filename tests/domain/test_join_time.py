@@ -299,6 +299,18 @@ def test_nothing_is_paused_below_the_bound() -> None:
     assert join.paused_inputs() == PausedInputs(scored=False, labels=False)
 
 
+def test_at_the_bound_nothing_pauses_where_times_are_equal_and_it_is_told_that_it_is_reached() -> None:
+    """Whoever reads decides what then: the input with the least watermark must read on, and each is that here."""
+    join = LabelJoin(make_join_spec(limits=make_limits(max_waiting=2)))
+    join.on_scored(0, make_scored_block(("a", 1_000)))
+    before = join.holds_most
+
+    join.on_label(make_label("b", time_ms=1_000), home=0)
+
+    assert (before, join.holds_most) == (False, True)
+    assert join.paused_inputs() == PausedInputs(scored=False, labels=False)
+
+
 def test_at_the_bound_events_that_are_ahead_of_the_labels_pause() -> None:
     join = LabelJoin(make_join_spec(limits=make_limits(max_waiting=1)))
 

@@ -104,6 +104,7 @@ class Joiner:
     labels_at: int = 0
     relabelled_at: int = 0
     sent_mark: Mark | None = None
+    untold: set[int] = field(default_factory=set)
     join: LabelJoin = field(init=False)
     room: DiskRoom | None = None
 
@@ -141,7 +142,7 @@ class Joiner:
             if committed:
                 yield from self._follow()
                 yield from self._send_mark()
-            self._report(busy=took or idled or more or not committed)
+            self._report(busy=took or idled or more or not committed or bool(self.untold))
             yield
 
     def _follow(self) -> Steps:
@@ -302,13 +303,14 @@ class Joiner:
             yield
 
     def _send_mark(self) -> Steps:
+        """Tell the others; one that has not taken the mark before is told the newest once it has."""
         mark = self.join.mark()
-        if mark == self.sent_mark:
-            return
-        self.sent_mark = mark
-        for other in range(self.world.case.partitions):
-            if other != self.partition:
+        if mark != self.sent_mark:
+            self.sent_mark, self.untold = mark, set(range(self.world.case.partitions)) - {self.partition}
+        for other in sorted(self.untold):
+            if not self.world.faults.strikes("mark_waits", 0.1):
                 self.world.relabelled[other].append(mark)
+                self.untold.remove(other)
                 yield
 
     def _report(self, *, busy: bool) -> None:

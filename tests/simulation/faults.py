@@ -18,6 +18,7 @@ KINDS: Final = {
     "vandal": "an index record is damaged, replayed, forged or deleted",
     "sent_twice": "a record of the learner is sent again",
     "block_again": "a block of a joiner is sent again",
+    "mark_waits": "a partition takes no mark of a joiner now, and is told the newest one later",
     "put_fails": "the store takes no snapshot",
     "put_is_lost": "the store acknowledges a snapshot and loses it",
     "put_is_cut": "the store cuts a snapshot",

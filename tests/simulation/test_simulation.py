@@ -42,7 +42,18 @@ def test_everything_that_the_simulation_is_about_comes_up_in_a_few_seeds() -> No
         refused.update(result.refused)
         assert not result.problems
 
-    wanted = {"kill", "upgrade", "clock", "act", "asked_twice", "overtaken", "vandal", "put_is_lost", "get_flips"}
+    wanted = {
+        "kill",
+        "upgrade",
+        "clock",
+        "act",
+        "asked_twice",
+        "overtaken",
+        "vandal",
+        "put_is_lost",
+        "get_flips",
+        "mark_waits",
+    }
     assert set() == (wanted | {"Skip", "Admit", "Command", "Claim"}) - happened.keys()
     assert set() == {"signature", "unknown_key", "revoked_key", "replayed", "missing"} - refused.keys()
 

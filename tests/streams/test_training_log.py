@@ -166,6 +166,26 @@ async def test_a_log_that_does_not_come_to_the_block_that_was_there_is_refused(t
             pass
 
 
+async def test_a_block_that_stands_twice_is_found_by_its_second_offset_and_read_once(training):
+    """A renewed sink sends again what it had no acknowledgement for; what is acknowledged is the second one."""
+    value = encode_training(make_block(number=BLOCKS_EACH + 1, owner="joiner-0"))
+    first, second = await append(training, value), await append(training, value)
+
+    hint = Hint(offset_of(290, 0), "joiner-0", 291)
+    found = [pair async for batch in training.accepted(0, hint, offset_of(298, 0), second) for pair in batch]
+
+    numbers = [(offset, block.number) for offset, block in found]
+    assert numbers == [(offset_of(299, 0), BLOCKS_EACH), (first, BLOCKS_EACH + 1)]
+
+
+async def test_another_block_that_does_not_count_is_not_taken_for_the_last_that_does(training):
+    last = await training.append(make_block(number=BLOCKS_EACH, owner="joiner-1"))
+
+    with pytest.raises(ForeignLogError, match=f"the block of partition 0 at offset {last} any more"):
+        async for _ in training.accepted(0, None, 0, last):
+            pass
+
+
 async def test_a_block_is_damaged_where_it_is_decoded(training):
     whole = encode_training(make_block(number=BLOCKS_EACH + 1, owner="joiner-0"))
     last = await append(training, whole[:-1])

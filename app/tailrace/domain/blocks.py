@@ -192,7 +192,8 @@ class Vector:
         relabelled_covered: Per other labels partition, `next_offset` of its last mark before `relabelled_low`.
         scored_watermark_ms, labels_watermark_ms: At the next positions.
         marks_ms: Per other labels partition, the greatest watermark that its marks have told.
-        idle_moves: (labels offset, watermark moved to) of the moves at or after `labels_low`.
+        idle_moves: (labels offset, watermark moved to) of the moves since the block before, and of those at or after
+            `labels_low` at least the last one before each label that still waits.
         oldest_row: No row of an identity that is still remembered lies before this offset of the training log.
         counts: How often each outcome happened since the block before, of this owner.
     """

@@ -4,7 +4,8 @@
     2. The block is acknowledged.
     3. The positions of its vector are committed.
     4. Where the waiting room is on disk, it follows: what changed up to that vector is written there.
-    5. The mark of what was committed is sent to the other partitions, at most one a second.
+    5. The mark of what was committed is put in line for the other partitions, at most one a second. Nobody waits until
+       it is acknowledged; a partition that takes nothing now is told the newest mark once it has taken the one before.
 
 Of many partitions each commits and sends marks less often, as `join_pace` says.
 
@@ -14,11 +15,13 @@ A block is numbered under a claim; after a crash or a takeover whatever was writ
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tailrace.domain.blocks import Examples, Vector
 from tailrace.domain.errors import ForeignLogError, OwnershipLost
@@ -31,6 +34,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
+from tailrace.streams.sizes import pieces
 from tailrace.streams.training_log import Hint, TrainingLog, add_hint
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import Traces
@@ -40,6 +44,9 @@ from tailrace.wire.json_codec import LabelDecoder
 if TYPE_CHECKING:  # what it imports is an extra
     from tailrace.stores.waiting_folders import WaitingFolders
     from tailrace.stores.waiting_room import DiskRoom
+
+LETTERS_AT_ONCE: Final = 1_000
+"""Dead letters of the join that are read again, encoded and sent at once."""
 
 _POSITIONS_EVERY_S = 1.0  # a block without rows follows within a second when only positions moved
 _GAP_READ_OVER = 2_000  # records that are read in vain rather than asked for apart
@@ -113,7 +120,9 @@ class JoinWriter:
             hint. When there are many, some in between are left out.
         room: The waiting room, when it is on disk.
         vector: Of the last block that was written, or recovered from; `mark` is that block's.
-        due: The mark of the last commit that succeeded; `told` is the one that was sent last.
+        due: The mark of the last commit that succeeded; `told` is the newest that others are told.
+        untold: Partitions for which `told` is not in line yet.
+        telling: Partition → the mark that is in line for it and not acknowledged.
     """
 
     parts: JoinParts
@@ -137,6 +146,8 @@ class JoinWriter:
     mark: Mark | None = None
     due: Mark | None = None
     told: Mark | None = None
+    untold: set[int] = field(default_factory=set)
+    telling: dict[int, Future[Sequence[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.hints:
@@ -211,8 +222,8 @@ class JoinWriter:
         if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
         every_s = mark_every_s(partitions, is_held=any(self.join.paused_inputs()))
-        if self.due != self.told and self._now_s() - self.marked_s >= every_s:
-            await self._send_mark(self.due)
+        if (self.due != self.told or self.telling) and self._now_s() - self.marked_s >= every_s:
+            await self._send_marks()
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
@@ -238,17 +249,23 @@ class JoinWriter:
             await follow(self.room)  # 4
         failpoints.reached("join.kept")
 
-    async def _send_mark(self, mark: Mark | None) -> None:
-        assert mark is not None, "told is None until there is a first mark"
-        value = encode_relabelled(mark)
-        sent = [
-            await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, other), [Outgoing(None, value)])
-            for other in range(self.spec.partitions)
-            if other != self.spec.partition
-        ]
-        for delivery in sent:  # 5
-            await delivery
-        self.told, self.marked_s = mark, self._now_s()
+    async def _send_marks(self) -> None:
+        for other in [other for other, delivery in self.telling.items() if delivery.done()]:
+            self.telling.pop(other).result()  # what can never be sent ends the join
+        if self.due != self.told:
+            self.told, self.untold = self.due, set(range(self.spec.partitions)) - {self.spec.partition}
+        free = sorted(self.untold - self.telling.keys())
+        if not free:
+            return
+        assert self.told is not None, "nobody is untold until there is a first mark"
+        value = encode_relabelled(self.told)
+        for other in free:  # 5
+            place = TopicPartition(self.parts.topics.relabelled, other)
+            delivery = asyncio.ensure_future(await self.parts.sink.send(place, [Outgoing(None, value)]))
+            delivery.add_done_callback(_look_at)
+            self.telling[other] = delivery
+            self.untold.remove(other)
+        self.marked_s = self._now_s()
 
     async def _write_side(self, batch: Batch) -> None:
         # What was rejected past the vector belongs to the next block, which passes it.
@@ -260,24 +277,33 @@ class JoinWriter:
         if rejected:
             sent.append(await self.parts.dead_letters.send(rejected, block=name))
             self.parts.recorder.labels({"rejected": len(rejected)})
-        if batch.dead:
-            records = await self._records_of(batch.dead)
-            late = [(records[dead.label.partition, dead.label.offset], _judged(dead)) for dead in batch.dead]
-            sent.append(await self.parts.dead_letters.send(late, block=name))
         by_home: dict[int, list[Outgoing]] = {}
         for home, forward in batch.forwards:
             by_home.setdefault(home, []).append(Outgoing(forward.label.id.encode(), encode_relabelled(forward)))
         for home, outgoing in by_home.items():
             sent.append(await self.parts.sink.send(TopicPartition(self.parts.topics.relabelled, home), outgoing))
+        await self._send_dead(batch.dead, name)
         for delivery in sent:
             await delivery
+
+    async def _send_dead(self, dead: Sequence[DeadLabel], block: str) -> None:
+        """Send letters a piece at a time: one event that is far ahead in time may orphan all early labels at once.
+
+        All of them would fill the sink, and hold up whatever else lives here while they are read again and encoded.
+        """
+        # By offset, of whichever partition: what pieces read again of each lies one behind the other.
+        ordered = sorted(dead, key=attrgetter("label.offset")) if len(dead) > LETTERS_AT_ONCE else dead
+        for some in pieces(ordered, LETTERS_AT_ONCE):
+            records = await self._records_of(some)
+            letters = [(records[_place(letter)], _judged(letter)) for letter in some]
+            await (await self.parts.dead_letters.send(letters, block=block))
 
     async def _records_of(self, dead: Sequence[DeadLabel]) -> dict[tuple[int, int], Record]:
         """Return the records as they came; those that are no longer in memory are read again."""
         found: dict[tuple[int, int], Record] = {}
         gone: dict[int, list[int]] = {}
         for letter in dead:
-            partition, offset = letter.label.partition, letter.label.offset
+            partition, offset = _place(letter)
             here = self.records.get(offset) if partition == self.spec.partition else None
             if here is not None:
                 found[partition, offset] = here
@@ -323,6 +349,12 @@ class JoinWriter:
         return asyncio.get_running_loop().time()
 
 
+def _look_at(delivery: Future[Sequence[int]]) -> None:
+    """Look at how it ended: a writer that was given up looks no more, and asyncio would call an error unseen."""
+    if not delivery.cancelled():
+        delivery.exception()
+
+
 async def follow(room: DiskRoom) -> None:
     """Let a waiting room on disk follow the blocks whose positions are committed.
 
@@ -350,6 +382,10 @@ def _stretches(offsets: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((offset, offset + 1))
     return found
+
+
+def _place(dead: DeadLabel) -> tuple[int, int]:
+    return dead.label.partition, dead.label.offset
 
 
 def _judged(dead: DeadLabel) -> Rejection:

@@ -429,7 +429,8 @@ class PartitionJoin(Service):
         is_held, can_move = any(held), self._parts.keeping.folders is not None and self._rooms_lost <= _ROOMS_LOST
         # One that rests soon reads on, and frees memory; unless the other one is held by the mark of another partition.
         is_soon_over = resting.scored or (resting.labels and not held.scored)
-        if is_held and can_move and not self._is_on_disk and not is_soon_over:
+        # Where times are those of days, watermarks are equal for most of one, and nothing is held however much waits.
+        if join.holds_most and can_move and not self._is_on_disk and not is_soon_over:
             await self._move_to_disk()
             return
         if is_held == (not self.why):

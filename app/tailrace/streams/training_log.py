@@ -296,7 +296,8 @@ class TrainingLog:
 
         Args:
             hint: Of a block at or before the first of them.
-            last: Where a block of the part stands that counts.
+            last: Where a block of the part stands that counts, or the same block again: a sink that is renewed sends
+                again what was not acknowledged, and only the first of the two is yielded.
 
         Raises:
             ForeignLogError: What the log says now ends otherwise.
@@ -315,8 +316,15 @@ class TrainingLog:
             counting = [record for record in batch if view.read(record) and record.offset > after]
             for some in pieces(counting, DECODED_AT_ONCE):
                 yield [(record.offset, block_of(record)) for record in some]
-        if view.last is None or view.last.offset != last:
+        if view.last is None or not await self._stands_at(part, view.last, last):
             raise self.lost(part, last)
+
+    async def _stands_at(self, part: int, counting: Record, offset: int) -> bool:
+        if counting.offset == offset:
+            return True
+        head = block_head(_value_of(counting))
+        assert head is not None, "a view keeps blocks"
+        return await self._named_by(part, Hint(offset, head.owner, head.number)) is not None
 
     def lost(self, part: int, offset: int) -> ForeignLogError:
         """Return what to raise where a block of a part was, and does not count any more."""

@@ -267,14 +267,20 @@ class LabelJoin:
         """How many identities are remembered, waiting ones included."""
         return self._state.identities.count
 
+    @property
+    def holds_most(self) -> bool:
+        """Whether as many records as may be here are here; where no input is ahead of another, more will come."""
+        limits = self.spec.limits
+        return self.remembered + self.early >= limits.max_waiting or self.early >= limits.max_early
+
     def paused_inputs(self) -> PausedInputs:
         """Say which inputs must pause because no more may wait: those whose watermark is ahead.
 
         The input with the least watermark of all partitions always reads on, so no two joins wait for each other.
         """
-        state, limits = self._state, self.spec.limits
-        if self.remembered + self.early < limits.max_waiting and self.early < limits.max_early:
+        if not self.holds_most:
             return PausedInputs()
+        state = self._state
         return PausedInputs(
             scored=state.scored_watermark > state.heard(), labels=state.labels_watermark > state.scored_watermark
         )

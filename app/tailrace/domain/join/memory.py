@@ -6,10 +6,12 @@ it lies and leaves when it comes to the front. Nothing here decides an outcome; 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import pairwise
 
 from tailrace.domain.blocks import Lowest, ScoredBlock, Vector
 from tailrace.domain.positions import Position
@@ -229,6 +231,19 @@ class EarlyLabels:
         while own and not own[0].is_waiting:
             own.popleft()
         return Lowest(own[0].label.offset, own[0].watermark_ms) if own else end
+
+    def moves_needed(self, moves: Sequence[tuple[int, EventTimeMs]]) -> Iterator[tuple[int, EventTimeMs]]:
+        """Yield of idle moves the last one before each own label that waits, and the newest, which others may follow.
+
+        It is enough that a label that waits gets its very watermark when it is read again. Any other one was judged: by
+        a lower watermark its identity is found all the same, and what was orphaned stays so.
+        """
+        self._own = deque(early for early in self._own if early.is_waiting)
+        offsets = [early.label.offset for early in self._own]
+        for move, after in pairwise(moves):
+            if bisect_left(offsets, move[0]) < bisect_left(offsets, after[0]):
+                yield move
+        yield moves[-1]
 
 
 @dataclass(slots=True, eq=False)

@@ -154,6 +154,7 @@ def _read_labels(
     state: JoinState, partition: int, start: Lowest, vector: Vector, labels: Iterable[tuple[Label, int]]
 ) -> None:
     watermark = start.watermark_ms
+    # Of the moves some before labels that were judged are not kept: see `EarlyLabels.moves_needed`.
     moves = deque(move for move in vector.idle_moves if move[0] >= start.position)
     for label, home in labels:
         while moves and moves[0][0] <= label.offset:

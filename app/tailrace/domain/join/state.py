@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tailrace.domain.blocks import Lowest, Vector
 from tailrace.domain.join.batch import JoinSpec
@@ -13,6 +14,10 @@ from tailrace.domain.join.room import WaitingRoom
 from tailrace.domain.positions import Position
 from tailrace.domain.records import Label, Mark
 from tailrace.domain.times import NEVER, EventTimeMs, JoinTimes
+
+_FEW_MOVES: Final = 4
+_EARLY_PER_MOVE: Final = 1_000
+"""A move more may be carried for so many early labels, since all are looked through to find those not needed."""
 
 
 @dataclass(slots=True)
@@ -23,7 +28,8 @@ class JoinState:
         scored_next, labels_next, relabelled_next: Everything before was read.
         scored_watermark, labels_watermark: The greatest time before those positions.
         marks: Per other labels partition, the greatest watermark that its marks have told.
-        idle_moves: (labels offset, watermark moved to), those that recovery or no block yet needs to know.
+        idle_moves: (labels offset, watermark moved to), those that recovery or no block yet needs to know, and
+            some more, up to `most_moves`, so that early labels are not looked through for each.
         acknowledged: Log offset of the last own block; a row settled now lies after it.
     """
 
@@ -36,6 +42,7 @@ class JoinState:
     scored_watermark: EventTimeMs = NEVER
     labels_watermark: EventTimeMs = NEVER
     idle_moves: deque[tuple[int, EventTimeMs]] = field(default_factory=deque)
+    most_moves: int = _FEW_MOVES
     identities: WaitingRoom = field(default_factory=Identities)
     early: EarlyLabels = field(default_factory=EarlyLabels)
     acknowledged: int = 0
@@ -136,6 +143,9 @@ class JoinState:
         # Each move stands in at least one vector, however far the labels have been read on since.
         while self.idle_moves and self.idle_moves[0][0] < labels_low.position:
             self.idle_moves.popleft()
+        if len(self.idle_moves) > self.most_moves:
+            self.idle_moves = deque(self.early.moves_needed(self.idle_moves))
+            self.most_moves = 2 * len(self.idle_moves) + _FEW_MOVES + self.early.count // _EARLY_PER_MOVE
         return vector
 
     def _scored_low(self) -> Lowest:
