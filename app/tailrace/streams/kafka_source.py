@@ -46,6 +46,7 @@ from tailrace.streams.kafka_client import (
     start_or_close,
     topics_of,
 )
+from tailrace.streams.leaders import with_leader
 from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, SourceSpec, TopicPartition
 from tailrace.streams.membership import MemberSource
 from tailrace.streams.watchdog import ParkedWatch, StallWatch, parked
@@ -220,7 +221,9 @@ class KafkaSource(MemberSource):
             coordinator = consumer._coordinator
             assert coordinator is not None
             offsets = await coordinator.fetch_committed_offsets(theirs)
-            return offsets, await consumer.beginning_offsets(theirs)
+            new = [tp for tp in theirs if tp not in offsets]
+            async with asyncio.timeout(ASKED_S):  # meanwhile it may be known that a leader is gone
+                return offsets, await consumer.beginning_offsets(with_leader(consumer, new))
 
         committed, first = await keep_trying(ask, self._options, "read group offsets", gives_up=self._stops)
         missing = [tp for tp in theirs if tp not in committed]
@@ -230,9 +233,13 @@ class KafkaSource(MemberSource):
                 "begin at the earliest record; restore the group's offsets"
             )
         if missing and not self.spec.start_paused:
-            places = ", ".join(f"{tp.topic}/{tp.partition} at {first[tp]}" for tp in sorted(missing))
+            places = ", ".join(
+                f"{tp.topic}/{tp.partition} at {first.get(tp, 'what it holds when it has a leader')}"
+                for tp in sorted(missing)
+            )
             log.warning("%s has no position and begins at the first record: %s", self.label, places)
-        return {TopicPartition(*tp): committed[tp].offset if tp in committed else first[tp] for tp in theirs}
+        # One without a leader begins at 0 and, where that is gone, at the first offset that the fetch then finds.
+        return {TopicPartition(*tp): committed[tp].offset if tp in committed else first.get(tp, 0) for tp in theirs}
 
     # ---- records
 
@@ -508,7 +515,7 @@ class KafkaSource(MemberSource):
             reason = parked_watch.look(parked(consumer))
             if reason is not None:
                 raise explained(reason, self._options) from reason
-            stalled = stall_watch.look(self._deliverable_lag(), time.monotonic())
+            stalled = stall_watch.look(self._deliverable_lag(consumer), time.monotonic())
             if stalled and await self._kafka_answers(consumer, stalled):
                 raise UnexplainedState(
                     f"{self.label} has lag on {stalled[0].topic}/{stalled[0].partition} and gets nothing although "
@@ -516,13 +523,15 @@ class KafkaSource(MemberSource):
                 )
             await self._ask_for_ends(consumer)
 
-    def _deliverable_lag(self) -> dict[TopicPartition, int]:
+    def _deliverable_lag(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         lag = self.lag()
         ready = [
             partition
             for partition, completion in self._completions.items()
             if lag.get(partition, 0) > 0 and self._may_deliver(partition) and not completion.in_flight
         ]
+        # One without a leader stands still for a reason that is known.
+        ready = [TopicPartition(*each) for each in with_leader(consumer, [KafkaPartition(*at) for at in ready])]
         # One that is ahead in time of the others stands still on purpose.
         return {partition: self._completions[partition].position for partition in self._those_abreast(ready)}
 
@@ -539,9 +548,10 @@ class KafkaSource(MemberSource):
         if not self._paused:
             self._ends.clear()
             return
+        asked = with_leader(consumer, [KafkaPartition(*partition) for partition in self._paused])
         try:
             async with asyncio.timeout(ASKED_S):
-                ends = await consumer.end_offsets([KafkaPartition(*partition) for partition in self._paused])
+                ends = await consumer.end_offsets(asked)
         except (KafkaError, TimeoutError, OSError):
             return
         self._ends, self._ends_s = {TopicPartition(*theirs): end for theirs, end in ends.items()}, time.monotonic()

@@ -279,7 +279,10 @@ class Reader(Service, ABC):
         """
 
     async def ranges_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Range]:
-        """Return the ranges of partitions that exist, asked for at once where that is cheaper."""
+        """Return the ranges of partitions that exist, asked for at once where that is cheaper.
+
+        Left out are those that no broker answers for now, though others of the log do.
+        """
         return {partition: await self.range_of(partition) for partition in partitions}
 
     @abstractmethod
