@@ -407,3 +407,25 @@ async def test_a_partition_without_a_leader_hides_no_other_range(kafka_form, lea
         assert await reader.ranges_of([here, away]) == {here: (0, 0)}
         leaderless.clear()
         assert {here, away} == set(await reader.ranges_of([here, away]))
+
+
+async def test_what_is_deleted_before_it_is_read_pauses_its_partition_where_somebody_sees_to_it(kafka_form):
+    """Fails when it ends the source: whatever else the process does would end with it."""
+    topic = await kafka_form.create()
+    partition, log, inbox, told = TopicPartition(topic, 0), kafka_form.open(), Inbox(), []
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, *map(str, range(10)))
+    await kafka_form.delete_before(partition, 5)
+
+    async with running(log.source(kafka_form.spec(topic, start_paused=True), inbox)) as inbox.source:
+        source = inbox.source
+        source.on_deleted = lambda at: not told.append(at)
+        await until(lambda: partition in source.assigned)
+        source.seek(partition, 0)
+        source.resume((partition,))
+        await until(lambda: told and partition in source.paused)
+        source.seek(partition, 5)
+        source.resume((partition,))
+        await until(lambda: len(inbox.values) == 5)
+        assert not source.crashed
+    assert [partition] == told

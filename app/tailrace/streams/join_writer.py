@@ -80,6 +80,7 @@ class JoinParts:
     """What every partition's join works with.
 
     Attributes:
+        group: The consumer group of the join.
         spec: (partition, partitions) → the join's own settings.
         new_owner: Makes a name that nobody has used.
         clock_ms: A clock that never goes back; for idleness only.
@@ -87,6 +88,7 @@ class JoinParts:
     """
 
     topics: JoinTopics
+    group: str
     spec: Callable[[int, int], JoinSpec]
     contract_id: str
     labels: LabelDecoder

@@ -379,6 +379,10 @@ class KafkaSource(MemberSource):
                 self._witnesses.forget(partition)
                 consumer.seek(theirs, offset + 1)
                 continue
+            if self.spec.start_paused and offset <= end[theirs] and self.on_deleted(partition):
+                log.error("%s: offset %d of %s is gone; the partition is not read on", self.label, offset, name)
+                self.pause((partition,))
+                continue
             if self.spec.start_paused or not self.spec.from_earliest or offset > end[theirs]:
                 raise ForeignLogError(
                     f"offset {offset} of {name} is not in Kafka any more, or not yet. The topic was truncated or "

@@ -154,6 +154,11 @@ class Source(Service, ABC):
         """Told after each regular commit whether it was taken."""
         self.on_complete: Callable[[RecordBatch, float], None] = lambda _batch, _seconds: None
         """Told of each batch that is completed, and how long after it was delivered."""
+        self.on_deleted: Callable[[TopicPartition], bool] = lambda _partition: False
+        """Told of a partition that begins behind what is to be read of it; returns whether it is seen to.
+
+        The partition is paused then; otherwise, where the source may not begin elsewhere by itself, it ends.
+        """
 
     @property
     def paused(self) -> frozenset[TopicPartition]:
