@@ -5,7 +5,8 @@ with that very vector; then only what came since is read. Otherwise, and when no
 is emptied and made again like a join in memory. In memory is then only what one read brings and one piece changes.
 
 What was deleted from an input before it was joined is never passed over in silence: nothing is claimed then, unless
-somebody has set the group's offset of the labels behind it, which says that the model goes on without them.
+the group's commit for the labels passes it: it was markers of transactions, or somebody has set the offset, so that the
+model goes on without them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
 from tailrace.streams.log import Commit, Range, Record, Source, TopicPartition
 from tailrace.streams.sizes import pieces
-from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of
+from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of, passed_of
 from tailrace.wire.avro_codec import decode_relabelled, decode_scored
 from tailrace.wire.partitioner import partitions_of
 
@@ -338,10 +339,11 @@ class JoinRecovery:
             if held.start > following:
                 if partition != labels:
                     raise ForeignLogError(_deleted(partition, held, following) + _NO_WAY_ON)
-                if not await self._may_do_without(held.start):
+                known = await self.source.committed(labels)
+                if not _passes(known, vector, held.start):
                     raise ForeignLogError(_deleted(partition, held, following) + self._way_on(held.start))
                 log.warning(
-                    "labels were deleted before they were joined; the group's offset says to go on without them",
+                    "labels begin behind what was joined; the group's commit says that none is missed",
                     topic=partition.topic,
                     partition=partition.partition,
                     joined_to=following,
@@ -349,16 +351,10 @@ class JoinRecovery:
                 )
                 self.labels_from = held.start
 
-    async def _may_do_without(self, start: int) -> bool:
-        """Whether somebody has set the group's offset of the labels to `start` or behind it."""
-        known = await self.source.committed(self._inputs[1])
-        # With a hint it is a joiner's: then the log has lost the block that it stands for.
-        return known is not None and known.offset >= start and Hint.load(known.metadata) is None
-
     def _way_on(self, start: int) -> str:
         labels = self._inputs[1]
         return (
-            "Of labels that were written in transactions it may be markers alone, which nobody can tell any more. Keep "
+            "Of labels that are written in transactions it may be markers alone, which nobody can tell any more. Keep "
             "labels for longer than a joiner is ever away. To go on without what was deleted, with the model that is "
             f"there: stop every process with the role join, set the offset of group {self.parts.group} for "
             f"{labels.topic}/{labels.partition} to {start} or later (kafka-consumer-groups.sh --reset-offsets "
@@ -415,6 +411,21 @@ def relabelled_of(record: Record) -> Forward | Mark | None:
     except CodecError as problem:
         log.warning("relabelled record passed over", offset=record.offset, partition=record.partition, why=str(problem))
         return None
+
+
+def _passes(known: Commit | None, vector: Vector, start: int) -> bool:
+    """Tell whether the group's commit for the labels passes everything before `start`.
+
+    A joiner's names how far markers of transactions were read behind the last label; any other one was made by somebody
+    who takes it on himself.
+    """
+    if known is None:
+        return False
+    if Hint.load(known.metadata) is None:
+        return known.offset >= start
+    # Otherwise the log has lost what the commit stands for, or a label still waits that is not there any more.
+    is_of_vector = known.offset == vector.labels_next == vector.labels_low.position
+    return is_of_vector and passed_of(known.metadata) >= start
 
 
 _NO_WAY_ON = "Keep the topic for longer than a joiner is ever away. Restore it, or begin a loop with another name."

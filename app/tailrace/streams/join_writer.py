@@ -31,7 +31,7 @@ from tailrace.streams.dead_letters import DeadLetters
 from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
-from tailrace.streams.training_log import Hint, TrainingLog, add_hint
+from tailrace.streams.training_log import PASSED, Hint, TrainingLog, add_hint
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import Traces
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
@@ -116,6 +116,7 @@ class JoinWriter:
         room: The waiting room, when it is on disk.
         vector: Of the last block that was written, or recovered from; `mark` is that block's.
         due: The mark of the last commit that succeeded; `told` is the one that was sent last.
+        labels_passed: How far labels and markers were read, as it was committed last.
     """
 
     parts: JoinParts
@@ -139,8 +140,10 @@ class JoinWriter:
     mark: Mark | None = None
     due: Mark | None = None
     told: Mark | None = None
+    labels_passed: int = 0
 
     def __post_init__(self) -> None:
+        self.labels_passed = self.vector.labels_next
         if self.hints:
             # What the former owner wrote last it may not have committed, nor told the others.
             self.is_committed, self.mark = False, self.join.mark()
@@ -210,7 +213,8 @@ class JoinWriter:
         """
         partitions = self.spec.partitions
         every_s = commit_every_s(partitions, on_disk=self.room is not None, was_refused=self.refused > 0)
-        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
+        is_due = not self.is_committed or (bool(self.hints) and self._labels_passed() > self.labels_passed)
+        if is_due and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
         every_s = mark_every_s(partitions, is_held=any(self.join.paused_inputs()))
         if self.due != self.told and self._now_s() - self.marked_s >= every_s:
@@ -218,10 +222,10 @@ class JoinWriter:
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
-        hint = self.hints[0].dump()
+        hint, passed = self.hints[0].dump(), self._labels_passed()
         commits = {
             scored: Commit(offset_of(self.vector.scored_next), hint),
-            labels: Commit(self.vector.labels_next, hint),
+            labels: Commit(self.vector.labels_next, self.hints[0].dump(**{PASSED: passed})),
             relabelled: Commit(self.vector.relabelled_next, hint),
         }
         done = self.source.generation == self.generation and await self.source.commit(commits)  # 3
@@ -234,11 +238,15 @@ class JoinWriter:
             if at_once or self.refused >= _REFUSALS_KEPT:
                 raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
             return
-        self.refused, self.is_committed, self.due = 0, True, self.mark
+        self.refused, self.is_committed, self.due, self.labels_passed = 0, True, self.mark, passed
         failpoints.reached("join.committed")
         if self.room is not None:
             await follow(self.room)  # 4
         failpoints.reached("join.kept")
+
+    def _labels_passed(self) -> int:
+        """Return where labels go on that were not read; markers alone lie between the vector and there."""
+        return self.source.passed(self.parts.topics.of(self.spec.partition)[1], self.vector.labels_next)
 
     async def _send_mark(self, mark: Mark | None) -> None:
         assert mark is not None, "told is None until there is a first mark"

@@ -69,6 +69,8 @@ EMPTY_POLLS = 5
 LAST_COMMIT_S = 2.0
 # Well under max_poll_interval (300 s), after which aiokafka leaves the group.
 TOUCH_EVERY_S = 10.0
+# A look at every partition, between two polls: only where nothing more comes does it matter how far was read.
+NOTE_EVERY_S = 1.0
 # Asked for instead of partitions that may not deliver: no topic has an empty name.
 _NOTHING = KafkaPartition("", 0)
 
@@ -107,6 +109,8 @@ class KafkaSource(MemberSource):
         self._undelivered: set[TopicPartition] = set()
         self._kept: dict[TopicPartition, _Kept] = {}
         self._witnesses = Witnesses()
+        self._passed: dict[TopicPartition, tuple[int, int]] = {}  # behind the last record, and where reading goes on
+        self._noted_s = 0.0
 
     # ---- life
 
@@ -200,6 +204,7 @@ class KafkaSource(MemberSource):
             if consumer is None or self.should_stop:
                 return
             positions = await self._positions(consumer, partitions)
+            self._passed.clear()
             try:
                 for partition, offset in positions.items():
                     self._witnesses.lost_sight(partition)
@@ -263,12 +268,15 @@ class KafkaSource(MemberSource):
                 raise ConsumerStoppedError from error
             await self._trouble(error)
             return
-        if fetched:
+        if not fetched:
+            self._note_passed(consumer, ready, generation)
+        else:
             if self._outage is not None:
                 self._outage.over()
                 self._outage = None
             self._touched_s = begun_s = time.monotonic()
-            await self._deliver_all(fetched, generation, begun)
+            if await self._deliver_all(fetched, generation, begun):
+                self._note_passed(consumer, ready, generation)
             if sum(map(len, fetched.values())) < self.spec.max_records:
                 await asyncio.sleep(max(0.0, begun_s + self.spec.pace_s - time.monotonic()))
 
@@ -277,8 +285,10 @@ class KafkaSource(MemberSource):
         fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]],
         generation: int,
         begun: Mapping[TopicPartition, int],
-    ) -> None:
+    ) -> bool:
+        """Deliver what was fetched; return whether all of it was, or is kept."""
         self._undelivered = {TopicPartition(*theirs) for theirs in fetched}
+        are_delivered = True
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             completion = self._completions.get(partition)
@@ -289,7 +299,29 @@ class KafkaSource(MemberSource):
                 new = self._witnesses.check(partition, records, time.monotonic())
                 if new:
                     await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, new)))
+            else:
+                are_delivered = False
             self._undelivered.discard(partition)
+        return are_delivered
+
+    def _note_passed(self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition], generation: int) -> None:
+        """Note how far was read; while nothing is fetched, else what lies between may be a record."""
+        now_s, assignment = time.monotonic(), consumer._subscription.subscription.assignment
+        is_due = now_s - self._noted_s >= NOTE_EVERY_S
+        if not is_due or generation != self._generation or self._releasing or assignment is None:
+            return
+        self._noted_s = now_s
+        for theirs in ready:
+            partition = TopicPartition(*theirs)
+            completion = self._completions.get(partition)
+            if completion is None or partition in self._kept or theirs not in assignment.tps:
+                continue
+            state = assignment.state_value(theirs)
+            if state.has_valid_position:
+                self._passed[partition] = (
+                    completion.position,
+                    max(self.passed(partition, completion.position), state.position),
+                )
 
     async def _fetch(
         self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]
@@ -488,6 +520,11 @@ class KafkaSource(MemberSource):
         is_read = end is not None and state.has_valid_position and state.position >= end
         is_delivered = partition not in self._undelivered and partition not in self._kept
         return completion.position if is_read and is_delivered and completion is not None else end
+
+    def passed(self, partition: TopicPartition, position: int) -> int:
+        """Return how far a partition was read without a record, where `position` follows the last one delivered."""
+        noted, passed = self._passed.get(partition, (position, position))
+        return max(position, passed) if noted == position else position
 
     def hears(self, partition: TopicPartition) -> bool:
         """Whether Kafka has told the end of a partition within the last seconds: it is quiet only then."""

@@ -221,6 +221,13 @@ class Source(Service, ABC):
         """Whether the log has told the end of a partition within the last seconds: it is quiet only then."""
         return True
 
+    def passed(self, partition: TopicPartition, position: int) -> int:  # noqa: ARG002 - for those with such places
+        """Return how far a partition was read without a record, where `position` follows the last one delivered.
+
+        Markers of transactions take places in a partition and are never delivered.
+        """
+        return position
+
     @abstractmethod
     def lag(self) -> Mapping[TopicPartition, int]:
         """Records between what was completed and the known end, per assigned partition."""
