@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
 from tailrace.streams.embedded_log import EmbeddedLog
 from tailrace.streams.kafka_log import KafkaLog, KafkaOptions
-from tailrace.streams.log import Log, SourceSpec, TopicState
+from tailrace.streams.log import Log, SourceSpec, TopicPartition, TopicState
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SESSION_TIMEOUT_MS = 2_000
@@ -67,6 +72,18 @@ class LogForm:
         await admin.create([TopicState(topic, partitions, 1, named)])
         await admin.close()
         return topic
+
+    async def delete_before(self, partition: TopicPartition, offset: int) -> None:
+        """Delete the records before an offset, as retention does."""
+        if self.name == "kafka":
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.address.removeprefix("kafka://"))
+            await admin.start()
+            await admin.delete_records({KafkaPartition(*partition): RecordsToDelete(offset)})
+            await admin.close()
+            return
+        with closing(sqlite3.connect(self.folder / "log.sqlite3")) as log, log:
+            (topic,) = log.execute("select id from topics where name = ?", (partition.topic,)).fetchone()
+            log.execute(f"delete from r{topic}_{partition.partition} where offset < ?", (offset,))
 
     def spec(self, *topics: str, group: str = "group", **options: object) -> SourceSpec:
         """Return a source spec with a short session timeout."""

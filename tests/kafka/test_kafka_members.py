@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import GroupAuthorizationFailedError
 from tests.streams.log_tools import Inbox, running, send, until
 
@@ -330,3 +331,101 @@ async def test_a_member_that_stops_while_its_group_rebalances_leaves_it(kafka_fo
     await until(lambda: len(two.assigned) + len(three.assigned) == 3 and two.assigned and three.assigned, 8.0)
     await two.stop()
     await three.stop()
+
+
+@pytest.fixture
+def leaderless(monkeypatch):
+    """Partitions that no client finds a leader for, as the cluster says when a broker without replicas is away."""
+    gone: set[TopicPartition] = set()
+    genuine = ClusterMetadata.leader_for_partition
+    monkeypatch.setattr(
+        ClusterMetadata,
+        "leader_for_partition",
+        lambda cluster, theirs: -1 if theirs in gone else genuine(cluster, theirs),
+    )
+    return gone
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["without offsets", "with offsets"])
+async def test_a_partition_without_a_leader_keeps_a_member_from_none_of_the_others(kafka_form, leaderless, is_new):
+    """Fails when first offsets are asked for of all partitions at once: they come for all of them, or for none."""
+    topic = await kafka_form.create(partitions=2)
+    log, inbox, away = kafka_form.open(), Inbox(), TopicPartition(topic, 1)
+    async with running(log.sink("test")) as sink:
+        if not is_new:
+            async with running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
+                await send(sink, topic, "before", partition=0)
+                await send(sink, topic, "before", partition=1)
+                await until(lambda: len(inbox.values) == 2)
+        await send(sink, topic, "held", partition=0)
+        await send(sink, topic, "away", partition=1)
+        leaderless.add(away)
+
+        async with running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
+            await until(lambda: "held" in inbox.values, 5.0)
+            await send(sink, topic, "later", partition=0)
+            await until(lambda: "later" in inbox.values, 5.0)
+            assert "away" not in inbox.values
+            leaderless.clear()
+            await until(lambda: "away" in inbox.values)
+
+    assert len(inbox.values) == len(set(inbox.values)) + (not is_new)
+
+
+async def test_a_new_group_finds_the_first_record_of_a_partition_that_had_no_leader(kafka_form, leaderless):
+    topic = await kafka_form.create(partitions=1)
+    log, inbox, away = kafka_form.open(), Inbox(), TopicPartition(topic, 0)
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, *map(str, range(10)))
+    await kafka_form.delete_before(away, 7)
+    leaderless.add(away)
+
+    async with running(log.source(kafka_form.spec(topic), inbox)) as inbox.source:
+        await until(lambda: inbox.source.assigned)
+        leaderless.clear()
+        await until(lambda: len(inbox.values) == 3)
+
+    assert ["7", "8", "9"] == inbox.values
+
+
+async def test_paused_partitions_are_heard_while_another_one_has_no_leader(kafka_form, leaderless):
+    topic = await kafka_form.create(partitions=2)
+    here, away = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    leaderless.add(away)
+
+    async with running(kafka_form.open().source(kafka_form.spec(topic, start_paused=True), Inbox())) as source:
+        await until(lambda: source.hears(here), 8.0)
+        assert not source.hears(away)
+
+
+async def test_a_partition_without_a_leader_hides_no_other_range(kafka_form, leaderless):
+    topic = await kafka_form.create(partitions=2)
+    here, away = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    leaderless.add(away)
+
+    async with running(kafka_form.open().reader()) as reader, asyncio.timeout(5.0):
+        assert await reader.ranges_of([here, away]) == {here: (0, 0)}
+        leaderless.clear()
+        assert {here, away} == set(await reader.ranges_of([here, away]))
+
+
+async def test_what_is_deleted_before_it_is_read_pauses_its_partition_where_somebody_sees_to_it(kafka_form):
+    """Fails when it ends the source: whatever else the process does would end with it."""
+    topic = await kafka_form.create()
+    partition, log, inbox, told = TopicPartition(topic, 0), kafka_form.open(), Inbox(), []
+    async with running(log.sink("test")) as sink:
+        await send(sink, topic, *map(str, range(10)))
+    await kafka_form.delete_before(partition, 5)
+
+    async with running(log.source(kafka_form.spec(topic, start_paused=True), inbox)) as inbox.source:
+        source = inbox.source
+        source.on_deleted = lambda at: not told.append(at)
+        await until(lambda: partition in source.assigned)
+        source.seek(partition, 0)
+        source.resume((partition,))
+        await until(lambda: told and partition in source.paused)
+        source.seek(partition, 5)
+        source.resume((partition,))
+        await until(lambda: len(inbox.values) == 5)
+        assert not source.crashed
+    assert [partition] == told

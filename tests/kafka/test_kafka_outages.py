@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from aiokafka.admin import AIOKafkaAdminClient
+from tests.conftest import require_kafka
 from tests.faults.disks import lose_tail
 from tests.log_forms import LogForm, load_launcher
 from tests.scenarios.api_ground import served
@@ -69,6 +71,48 @@ async def test_a_broker_that_is_killed_while_records_are_sent_loses_and_reorders
     values = await values_of(form, topic)
     assert without_repeats(values) == sent
     assert acknowledged == sent
+
+
+@pytest.fixture
+def own_cluster(tmp_path):
+    """Three real brokers for one test."""
+    require_kafka()
+    cluster = load_launcher().Cluster(tmp_path / "kafka", settings={"group.min.session.timeout.ms": "1000"}).start()
+    yield cluster
+    cluster.stop()
+
+
+async def test_what_other_brokers_hold_goes_on_when_one_that_has_the_only_copy_is_killed(own_cluster, tmp_path):
+    """Fails when offsets are asked for of all partitions at once: none of them would be read, nor looked at."""
+    form, inbox = form_of(own_cluster, tmp_path), Inbox()
+    topic = await form.create(partitions=3, min_insync_replicas="1")
+    partitions = [TopicPartition(topic, number) for number in range(3)]
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_cluster.bootstrap)
+    await admin.start()
+    (described,) = await admin.describe_topics([topic])
+    await admin.close()
+    lost = next(each["partition"] for each in described["partitions"] if each["leader"] == 3)
+    kept = [partition for partition in partitions if partition.partition != lost]
+
+    async with running(form.open().sink("test")) as sink, running(form.open().reader()) as reader:
+        async with running(form.open().source(form.spec(topic), inbox)) as inbox.source:
+            for number in range(3):
+                await send(sink, topic, f"before {number}", partition=number)
+            await until(lambda: len(inbox.values) == 3)
+        for number in range(3):
+            await send(sink, topic, f"after {number}", partition=number)
+        await asyncio.to_thread(own_cluster.brokers[2].kill)
+        async with asyncio.timeout(20.0):
+            while {*kept} != set(await reader.ranges_of(partitions)):  # noqa: ASYNC110 - the cluster tells nobody
+                await asyncio.sleep(0.1)
+
+        async with running(form.open().source(form.spec(topic), inbox)) as inbox.source:
+            await until(lambda: {f"after {each.partition}" for each in kept} <= set(inbox.values))
+            assert f"after {lost}" not in inbox.values
+            await asyncio.to_thread(own_cluster.brokers[2].start)
+            await until(lambda: f"after {lost}" in inbox.values, 40.0)
+
+    assert 6 == len(inbox.values)
 
 
 async def test_a_source_goes_on_after_the_broker_was_killed(own_broker, tmp_path):

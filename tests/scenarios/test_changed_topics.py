@@ -8,6 +8,8 @@ from tests.scenarios.harness import Scenario, until
 
 from tailrace.domain.errors import LogError
 from tailrace.main import Process
+from tailrace.streams.embedded_log import EmbeddedReader
+from tailrace.streams.log import TopicPartition
 
 WITHIN_S = 30.0
 
@@ -62,3 +64,25 @@ async def test_more_partitions_of_labels_end_the_process(made_on_both):
 
     assert "scored has 2 partitions" in await end_of(process)
     await admin.close()
+
+
+async def test_partitions_without_a_leader_are_told_and_only_a_whole_topic_of_them_is_not_ready(made, monkeypatch):
+    """Fails when one partition that cannot be asked for hides all others: nothing would be ready, nor looked at."""
+    scenario, process = await running(made)
+    genuine, names, gone = EmbeddedReader.ranges_of, scenario.domain.topics, set()
+
+    async def ranges_of(reader, partitions):
+        return await genuine(reader, [each for each in partitions if each not in gone])
+
+    monkeypatch.setattr(EmbeddedReader, "ranges_of", ranges_of)
+    gone.add(TopicPartition(names.events, 1))
+    await until(lambda: "log" in process.readiness(), "it is said")
+    is_ready, words = process.readiness()["log"]
+    assert is_ready
+    assert f"has no leader for {names.events}/1; " in words
+
+    gone.add(TopicPartition(names.training, 0))
+    await until(lambda: not process.readiness()["log"][0], "learning cannot do its work")
+    gone.clear()
+    await until(lambda: "log" not in process.readiness(), "all is well again")
+    assert process.failure is None

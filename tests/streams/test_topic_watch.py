@@ -111,6 +111,29 @@ def test_a_training_log_that_loses_its_beginning_is_said():
     assert "begins at offset 40 and began at 0" in found.remarks[0]
 
 
+def without(look: Look, at: TopicPartition) -> Look:
+    return replace(look, ranges={each: held for each, held in look.ranges.items() if each != at})
+
+
+def test_a_partition_without_a_leader_is_no_refusal_and_is_held_against_what_was_seen_of_it():
+    at = TopicPartition("pages", 1)
+    first, away = make_look(), without(make_look(), at)
+
+    before = furthest(first, away)
+
+    assert compare(TOPICS, first, away) == Differences()
+    assert away.without_leader == {"pages": [1]}
+    assert compare(TOPICS, before, with_range(make_look(), at, 0, 99)).refusals
+
+
+def test_a_partition_that_had_no_leader_at_first_is_held_against_what_was_seen_of_it_later():
+    at = TopicPartition("pages", 1)
+    first = without(make_look(), at)
+
+    assert compare(TOPICS, first, make_look()) == Differences()
+    assert compare(TOPICS, furthest(first, make_look()), with_range(make_look(), at, 0, 99)).refusals
+
+
 def test_what_was_so_at_the_start_is_not_told_again():
     states = changed(make_existing(), "phishing.training", retention_ms="1000")
 

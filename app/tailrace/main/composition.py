@@ -259,6 +259,7 @@ class Composition:
         loop.join = JoinAgent(
             JoinParts(
                 topics=JoinTopics(topics.labels, topics.scored, topics.relabelled),
+                group=domain.group(Role.JOIN),
                 spec=domain.join_spec,
                 contract_id=domain.contract.id,
                 labels=label_decoder(domain.settings),

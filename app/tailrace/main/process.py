@@ -222,10 +222,24 @@ class Process(Service):
             hindrance = next((watch.hindrance for watch in self.watches if watch.hindrance), "")
             why = f"answers {hindrance}" if hindrance else f"has not answered for {silent_s:.0f} s; waiting for it"
             return {"log": (False, f"{self._address} {why}")}
-        found: dict[str, tuple[bool, str]] = {}
+        found = self._leaders()
         for loop in self.loops.values():
             found |= loop.readiness()
         return found
+
+    def _leaders(self) -> dict[str, tuple[bool, str]]:
+        """Return what is said of partitions without a leader.
+
+        A topic of which some are left is still worked on; one of which none is left lets no role do its work.
+        """
+        lost, is_ready = [], True
+        for look in [watch.last for watch in self.watches if watch.last is not None]:
+            for name, numbers in look.without_leader.items():
+                lost += [f"{name}/{number}" for number in numbers]
+                is_ready = is_ready and len(numbers) < look.states[name].partitions
+        if not lost:
+            return {}
+        return {"log": (is_ready, f"{self._address} has no leader for {', '.join(lost)}; what lies there waits")}
 
     async def _await_log(self, opened: Log) -> None:
         begun, admin = time.monotonic(), opened.admin()

@@ -32,6 +32,13 @@ class JoinAgent(Service):
         """Give the source whose batches come, before it starts."""
         self._source, recorder = source, self._parts.recorder
         source.on_complete = lambda batch, seconds: recorder.completed(Role.JOIN, len(batch.records), seconds)
+        source.on_deleted = self._on_deleted
+
+    def _on_deleted(self, partition: TopicPartition) -> bool:
+        join = self._joins.get(partition.partition)
+        if join is not None:
+            join.lose_input()
+        return join is not None
 
     @property
     def source(self) -> Source:

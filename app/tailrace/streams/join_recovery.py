@@ -3,6 +3,10 @@
 A waiting room on disk stands as of the block that it names. It is taken as it is when the log holds that very block
 with that very vector; then only what came since is read. Otherwise, and when nothing that waits in it still waits, it
 is emptied and made again like a join in memory. In memory is then only what one read brings and one piece changes.
+
+What was deleted from an input before it was joined is never passed over in silence: nothing is claimed then, unless
+the group's commit for the labels passes it: it was markers of transactions, or somebody has set the offset, so that the
+model goes on without them.
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ from tailrace.domain.positions import end_of, offset_of, position_of
 from tailrace.domain.records import Forward, Label, Mark, Owner
 from tailrace.domain.times import NEVER
 from tailrace.streams.join_writer import JoinParts, follow
-from tailrace.streams.log import Commit, Record, Source, TopicPartition, value_of
+from tailrace.streams.log import Commit, Range, Record, Source, TopicPartition, value_of
 from tailrace.streams.sizes import pieces
-from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of
+from tailrace.streams.training_log import DECODED_AT_ONCE, Hint, add_hint, block_of, passed_of
 from tailrace.wire.avro_codec import decode_relabelled, decode_scored
 from tailrace.wire.partitioner import partitions_of
 
@@ -79,6 +83,7 @@ class JoinRecovery:
         tell: Says in words how far it has come.
         room: The waiting room on disk, from when it is opened on; whoever stops the recovery closes it.
         read_again: How many events of `scored` were read again.
+        labels_from: The first label that is still there, where those before it may be done without; else None.
     """
 
     parts: JoinParts
@@ -90,6 +95,7 @@ class JoinRecovery:
     _stopped: Event = field(default_factory=Event)
     _reading: Future[Any] | None = None
     read_again: int = 0
+    labels_from: int | None = None
     _inputs: tuple[TopicPartition, TopicPartition, TopicPartition] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +110,7 @@ class JoinRecovery:
 
         Raises:
             ForeignLogError: The group has committed where a block of this partition stands, and the log holds none; or
-                an input ends before what was joined of it.
+                an input ends before what was joined of it, or begins behind it.
             OwnershipLost: Another member has the partition.
             WaitingRoomError: The disk cannot be used.
         """
@@ -134,6 +140,12 @@ class JoinRecovery:
             join = await self._again(vector, _nothing(), self._empty())
             return Recovered(join, Written(owner, claimed.log_id, 0, deque()), vector, self.room)
         offset, block = view.last.offset, block_of(view.last)
+        if self.labels_from is not None and self.labels_from <= block.vector.labels_next:
+            self.labels_from = None  # a block came before the claim
+        if self.labels_from is not None:
+            block = replace(block, vector=without_labels(block.vector, self.labels_from))
+            kept = None  # it stands as of another vector
+            self._renew()
         oldest_row = block.vector.oldest_row
         start = view.before(oldest_row) or hint
         if on_disk:
@@ -310,12 +322,13 @@ class JoinRecovery:
 
     async def _hold_what_was_joined(self, vector: Vector) -> None:
         scored, labels, relabelled = self._inputs
-        ends = {
-            scored: end_of(vector.scored_next),
-            labels: vector.labels_next,
-            relabelled: vector.relabelled_next,
+        joined = {
+            scored: (offset_of(vector.scored_next), end_of(vector.scored_next)),
+            labels: (vector.labels_next, vector.labels_next),
+            relabelled: (vector.relabelled_next, vector.relabelled_next),
         }
-        for partition, end in ends.items():
+        self.labels_from = None
+        for partition, (following, end) in joined.items():
             held = await self.parts.reader.range_of(partition)  # which waits an outage out
             if held.end < end:
                 raise ForeignLogError(
@@ -323,6 +336,30 @@ class JoinRecovery:
                     f"to offset {end}: it was truncated, or deleted and created anew. Restore the topic, or begin a "
                     "loop with another name."
                 )
+            if held.start > following:
+                if partition != labels:
+                    raise ForeignLogError(_deleted(partition, held, following) + _NO_WAY_ON)
+                known = await self.source.committed(labels)
+                if not _passes(known, vector, held.start):
+                    raise ForeignLogError(_deleted(partition, held, following) + self._way_on(held.start))
+                log.warning(
+                    "labels begin behind what was joined; the group's commit says that none is missed",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    joined_to=following,
+                    goes_on_at=held.start,
+                )
+                self.labels_from = held.start
+
+    def _way_on(self, start: int) -> str:
+        labels = self._inputs[1]
+        return (
+            "Of labels that are written in transactions it may be markers alone, which nobody can tell any more. Keep "
+            "labels for longer than a joiner is ever away. To go on without what was deleted, with the model that is "
+            f"there: stop every process with the role join, set the offset of group {self.parts.group} for "
+            f"{labels.topic}/{labels.partition} to {start} or later (kafka-consumer-groups.sh --reset-offsets "
+            "--to-earliest), and start them."
+        )
 
     async def _confirm(self) -> bool:
         commits = {}
@@ -348,6 +385,11 @@ def first_vector(scored: int, labels: int, relabelled: int) -> Vector:
     )
 
 
+def without_labels(vector: Vector, start: int) -> Vector:
+    """Return a vector that takes what lies before `start` for read: no label of it waits."""
+    return replace(vector, labels_next=start, labels_low=Lowest(start, vector.labels_watermark_ms), idle_moves=())
+
+
 def relabelled_of(record: Record) -> Forward | Mark | None:
     """Return a record of `relabelled`; None, and a warning, when it is none."""
     try:
@@ -355,6 +397,32 @@ def relabelled_of(record: Record) -> Forward | Mark | None:
     except CodecError as problem:
         log.warning("relabelled record passed over", offset=record.offset, partition=record.partition, why=str(problem))
         return None
+
+
+def _passes(known: Commit | None, vector: Vector, start: int) -> bool:
+    """Tell whether the group's commit for the labels passes everything before `start`.
+
+    A joiner's names how far markers of transactions were read behind the last label; any other one was made by somebody
+    who takes it on himself.
+    """
+    if known is None:
+        return False
+    if Hint.load(known.metadata) is None:
+        return known.offset >= start
+    # Otherwise the log has lost what the commit stands for, or a label still waits that is not there any more.
+    is_of_vector = known.offset == vector.labels_next == vector.labels_low.position
+    return is_of_vector and passed_of(known.metadata) >= start
+
+
+_NO_WAY_ON = "Keep the topic for longer than a joiner is ever away. Restore it, or begin a loop with another name."
+
+
+def _deleted(partition: TopicPartition, held: Range, joined_to: int) -> str:
+    what = "holds nothing any more and goes on" if held.start == held.end else "begins"
+    return (
+        f"{partition.topic}/{partition.partition} {what} at offset {held.start}, and was joined up to offset "
+        f"{joined_to}: what lay between was deleted before it was joined. "
+    )
 
 
 def _standing_hint(kept: Kept | None, room: DiskRoom | None) -> Hint | None:

@@ -35,7 +35,7 @@ from tailrace.streams.join_pace import commit_every_s, mark_every_s
 from tailrace.streams.log import Commit, Headers, Outgoing, Reader, Record, Sink, Source, TopicPartition
 from tailrace.streams.role import RoleReport
 from tailrace.streams.sizes import pieces
-from tailrace.streams.training_log import Hint, TrainingLog, add_hint
+from tailrace.streams.training_log import PASSED, Hint, TrainingLog, add_hint
 from tailrace.telemetry.recorder import Recorder
 from tailrace.telemetry.traces import Traces
 from tailrace.wire.avro_codec import encode_relabelled, encode_training
@@ -87,6 +87,7 @@ class JoinParts:
     """What every partition's join works with.
 
     Attributes:
+        group: The consumer group of the join.
         spec: (partition, partitions) → the join's own settings.
         new_owner: Makes a name that nobody has used.
         clock_ms: A clock that never goes back; for idleness only.
@@ -94,6 +95,7 @@ class JoinParts:
     """
 
     topics: JoinTopics
+    group: str
     spec: Callable[[int, int], JoinSpec]
     contract_id: str
     labels: LabelDecoder
@@ -123,6 +125,7 @@ class JoinWriter:
         due: The mark of the last commit that succeeded; `told` is the newest that others are told.
         untold: Partitions for which `told` is not in line yet.
         telling: Partition → the mark that is in line for it and not acknowledged.
+        labels_passed: How far labels and markers were read, as it was committed last.
     """
 
     parts: JoinParts
@@ -148,8 +151,10 @@ class JoinWriter:
     told: Mark | None = None
     untold: set[int] = field(default_factory=set)
     telling: dict[int, Future[Sequence[int]]] = field(default_factory=dict)
+    labels_passed: int = 0
 
     def __post_init__(self) -> None:
+        self.labels_passed = self.vector.labels_next
         if self.hints:
             # What the former owner wrote last it may not have committed, nor told the others.
             self.is_committed, self.mark = False, self.join.mark()
@@ -219,7 +224,8 @@ class JoinWriter:
         """
         partitions = self.spec.partitions
         every_s = commit_every_s(partitions, on_disk=self.room is not None, was_refused=self.refused > 0)
-        if not self.is_committed and (at_once or self._now_s() - self.committed_s >= every_s):
+        is_due = not self.is_committed or (bool(self.hints) and self._labels_passed() > self.labels_passed)
+        if is_due and (at_once or self._now_s() - self.committed_s >= every_s):
             await self._commit(at_once=at_once)
         every_s = mark_every_s(partitions, is_held=any(self.join.paused_inputs()))
         if (self.due != self.told or self.telling) and self._now_s() - self.marked_s >= every_s:
@@ -227,10 +233,10 @@ class JoinWriter:
 
     async def _commit(self, *, at_once: bool) -> None:
         scored, labels, relabelled = self.parts.topics.of(self.spec.partition)
-        hint = self.hints[0].dump()
+        hint, passed = self.hints[0].dump(), self._labels_passed()
         commits = {
             scored: Commit(offset_of(self.vector.scored_next), hint),
-            labels: Commit(self.vector.labels_next, hint),
+            labels: Commit(self.vector.labels_next, self.hints[0].dump(**{PASSED: passed})),
             relabelled: Commit(self.vector.relabelled_next, hint),
         }
         done = self.source.generation == self.generation and await self.source.commit(commits)  # 3
@@ -243,7 +249,7 @@ class JoinWriter:
             if at_once or self.refused >= _REFUSALS_KEPT:
                 raise OwnershipLost(f"commits for partition {self.spec.partition} are refused; another member has it")
             return
-        self.refused, self.is_committed, self.due = 0, True, self.mark
+        self.refused, self.is_committed, self.due, self.labels_passed = 0, True, self.mark, passed
         failpoints.reached("join.committed")
         if self.room is not None:
             await follow(self.room)  # 4
@@ -266,6 +272,10 @@ class JoinWriter:
             self.telling[other] = delivery
             self.untold.remove(other)
         self.marked_s = self._now_s()
+
+    def _labels_passed(self) -> int:
+        """Return where labels go on that were not read; markers alone lie between the vector and there."""
+        return self.source.passed(self.parts.topics.of(self.spec.partition)[1], self.vector.labels_next)
 
     async def _write_side(self, batch: Batch) -> None:
         # What was rejected past the vector belongs to the next block, which passes it.

@@ -29,6 +29,7 @@ from tailrace.streams.kafka_client import (
     new_consumer,
     start_or_close,
 )
+from tailrace.streams.leaders import with_leader
 from tailrace.streams.log import Commit, Range, Reader, TopicPartition
 from tailrace.streams.ranges import check_start
 from tailrace.streams.watchdog import stopped_fetching
@@ -67,11 +68,12 @@ class KafkaReader(Reader):
             return await self._range(consumer, partition)
 
     async def ranges_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Range]:
-        """Return the ranges of partitions that exist, with one question to each broker."""
+        """Return the ranges of partitions that exist and have a leader, with one question to each broker."""
         theirs = [KafkaPartition(*partition) for partition in partitions]
         async with self._consumer() as consumer:
             try:
-                return await _ranges(consumer, theirs)
+                await _know(consumer, theirs)
+                return await _ranges(consumer, with_leader(consumer, theirs))
             except KafkaError as error:
                 if is_outage(error):
                     raise LogUnavailable(f"Kafka at {self._options.bootstrap} gives no offsets: {error}") from error
@@ -200,9 +202,13 @@ class KafkaReader(Reader):
         return records
 
 
-async def _ranges(consumer: AIOKafkaConsumer, theirs: Sequence[KafkaPartition]) -> Mapping[TopicPartition, Range]:
+async def _know(consumer: AIOKafkaConsumer, theirs: Sequence[KafkaPartition]) -> None:
     for topic in {each.topic for each in theirs}:
         await consumer._client.add_topic(topic)
+
+
+async def _ranges(consumer: AIOKafkaConsumer, theirs: Sequence[KafkaPartition]) -> Mapping[TopicPartition, Range]:
+    await _know(consumer, theirs)
     first = await consumer.beginning_offsets(theirs)
     end = await consumer.end_offsets(theirs)
     return {TopicPartition(*each): Range(first[each], end[each]) for each in theirs}

@@ -46,6 +46,7 @@ from tailrace.streams.kafka_client import (
     start_or_close,
     topics_of,
 )
+from tailrace.streams.leaders import with_leader
 from tailrace.streams.log import Assignment, BatchSink, Commit, RecordBatch, SourceSpec, TopicPartition
 from tailrace.streams.membership import MemberSource
 from tailrace.streams.watchdog import ParkedWatch, StallWatch, parked
@@ -68,6 +69,8 @@ EMPTY_POLLS = 5
 LAST_COMMIT_S = 2.0
 # Well under max_poll_interval (300 s), after which aiokafka leaves the group.
 TOUCH_EVERY_S = 10.0
+# A look at every partition, between two polls: only where nothing more comes does it matter how far was read.
+NOTE_EVERY_S = 1.0
 # Asked for instead of partitions that may not deliver: no topic has an empty name.
 _NOTHING = KafkaPartition("", 0)
 
@@ -106,6 +109,8 @@ class KafkaSource(MemberSource):
         self._undelivered: set[TopicPartition] = set()
         self._kept: dict[TopicPartition, _Kept] = {}
         self._witnesses = Witnesses()
+        self._passed: dict[TopicPartition, tuple[int, int]] = {}  # behind the last record, and where reading goes on
+        self._noted_s = 0.0
 
     # ---- life
 
@@ -199,6 +204,7 @@ class KafkaSource(MemberSource):
             if consumer is None or self.should_stop:
                 return
             positions = await self._positions(consumer, partitions)
+            self._passed.clear()
             try:
                 for partition, offset in positions.items():
                     self._witnesses.lost_sight(partition)
@@ -220,7 +226,9 @@ class KafkaSource(MemberSource):
             coordinator = consumer._coordinator
             assert coordinator is not None
             offsets = await coordinator.fetch_committed_offsets(theirs)
-            return offsets, await consumer.beginning_offsets(theirs)
+            new = [tp for tp in theirs if tp not in offsets]
+            async with asyncio.timeout(ASKED_S):  # meanwhile it may be known that a leader is gone
+                return offsets, await consumer.beginning_offsets(with_leader(consumer, new))
 
         committed, first = await keep_trying(ask, self._options, "read group offsets", gives_up=self._stops)
         missing = [tp for tp in theirs if tp not in committed]
@@ -230,9 +238,13 @@ class KafkaSource(MemberSource):
                 "begin at the earliest record; restore the group's offsets"
             )
         if missing and not self.spec.start_paused:
-            places = ", ".join(f"{tp.topic}/{tp.partition} at {first[tp]}" for tp in sorted(missing))
+            places = ", ".join(
+                f"{tp.topic}/{tp.partition} at {first.get(tp, 'what it holds when it has a leader')}"
+                for tp in sorted(missing)
+            )
             log.warning("%s has no position and begins at the first record: %s", self.label, places)
-        return {TopicPartition(*tp): committed[tp].offset if tp in committed else first[tp] for tp in theirs}
+        # One without a leader begins at 0 and, where that is gone, at the first offset that the fetch then finds.
+        return {TopicPartition(*tp): committed[tp].offset if tp in committed else first.get(tp, 0) for tp in theirs}
 
     # ---- records
 
@@ -256,12 +268,15 @@ class KafkaSource(MemberSource):
                 raise ConsumerStoppedError from error
             await self._trouble(error)
             return
-        if fetched:
+        if not fetched:
+            self._note_passed(consumer, ready, generation)
+        else:
             if self._outage is not None:
                 self._outage.over()
                 self._outage = None
             self._touched_s = begun_s = time.monotonic()
-            await self._deliver_all(fetched, generation, begun)
+            if await self._deliver_all(fetched, generation, begun):
+                self._note_passed(consumer, ready, generation)
             if sum(map(len, fetched.values())) < self.spec.max_records:
                 await asyncio.sleep(max(0.0, begun_s + self.spec.pace_s - time.monotonic()))
 
@@ -270,8 +285,10 @@ class KafkaSource(MemberSource):
         fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]],
         generation: int,
         begun: Mapping[TopicPartition, int],
-    ) -> None:
+    ) -> bool:
+        """Deliver what was fetched; return whether all of it was, or is kept."""
         self._undelivered = {TopicPartition(*theirs) for theirs in fetched}
+        are_delivered = True
         for theirs, records in fetched.items():
             partition = TopicPartition(*theirs)
             completion = self._completions.get(partition)
@@ -282,7 +299,29 @@ class KafkaSource(MemberSource):
                 new = self._witnesses.check(partition, records, time.monotonic())
                 if new:
                     await self._deliver(RecordBatch(partition, generation, self._without_rest(partition, new)))
+            else:
+                are_delivered = False
             self._undelivered.discard(partition)
+        return are_delivered
+
+    def _note_passed(self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition], generation: int) -> None:
+        """Note how far was read; while nothing is fetched, else what lies between may be a record."""
+        now_s, assignment = time.monotonic(), consumer._subscription.subscription.assignment
+        is_due = now_s - self._noted_s >= NOTE_EVERY_S
+        if not is_due or generation != self._generation or self._releasing or assignment is None:
+            return
+        self._noted_s = now_s
+        for theirs in ready:
+            partition = TopicPartition(*theirs)
+            completion = self._completions.get(partition)
+            if completion is None or partition in self._kept or theirs not in assignment.tps:
+                continue
+            state = assignment.state_value(theirs)
+            if state.has_valid_position:
+                self._passed[partition] = (
+                    completion.position,
+                    max(self.passed(partition, completion.position), state.position),
+                )
 
     async def _fetch(
         self, consumer: AIOKafkaConsumer, ready: Sequence[KafkaPartition]
@@ -371,6 +410,10 @@ class KafkaSource(MemberSource):
                 # Only the record that is known was deleted; what comes behind it may still be there.
                 self._witnesses.forget(partition)
                 consumer.seek(theirs, offset + 1)
+                continue
+            if self.spec.start_paused and offset <= end[theirs] and self.on_deleted(partition):
+                log.error("%s: offset %d of %s is gone; the partition is not read on", self.label, offset, name)
+                self.pause((partition,))
                 continue
             if self.spec.start_paused or not self.spec.from_earliest or offset > end[theirs]:
                 raise ForeignLogError(
@@ -478,6 +521,11 @@ class KafkaSource(MemberSource):
         is_delivered = partition not in self._undelivered and partition not in self._kept
         return completion.position if is_read and is_delivered and completion is not None else end
 
+    def passed(self, partition: TopicPartition, position: int) -> int:
+        """Return how far a partition was read without a record, where `position` follows the last one delivered."""
+        noted, passed = self._passed.get(partition, (position, position))
+        return max(position, passed) if noted == position else position
+
     def hears(self, partition: TopicPartition) -> bool:
         """Whether Kafka has told the end of a partition within the last seconds: it is quiet only then."""
         theirs, consumer = KafkaPartition(*partition), self._consumer
@@ -508,7 +556,7 @@ class KafkaSource(MemberSource):
             reason = parked_watch.look(parked(consumer))
             if reason is not None:
                 raise explained(reason, self._options) from reason
-            stalled = stall_watch.look(self._deliverable_lag(), time.monotonic())
+            stalled = stall_watch.look(self._deliverable_lag(consumer), time.monotonic())
             if stalled and await self._kafka_answers(consumer, stalled):
                 raise UnexplainedState(
                     f"{self.label} has lag on {stalled[0].topic}/{stalled[0].partition} and gets nothing although "
@@ -516,13 +564,15 @@ class KafkaSource(MemberSource):
                 )
             await self._ask_for_ends(consumer)
 
-    def _deliverable_lag(self) -> dict[TopicPartition, int]:
+    def _deliverable_lag(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         lag = self.lag()
         ready = [
             partition
             for partition, completion in self._completions.items()
             if lag.get(partition, 0) > 0 and self._may_deliver(partition) and not completion.in_flight
         ]
+        # One without a leader stands still for a reason that is known.
+        ready = [TopicPartition(*each) for each in with_leader(consumer, [KafkaPartition(*at) for at in ready])]
         # One that is ahead in time of the others stands still on purpose.
         return {partition: self._completions[partition].position for partition in self._those_abreast(ready)}
 
@@ -539,9 +589,10 @@ class KafkaSource(MemberSource):
         if not self._paused:
             self._ends.clear()
             return
+        asked = with_leader(consumer, [KafkaPartition(*partition) for partition in self._paused])
         try:
             async with asyncio.timeout(ASKED_S):
-                ends = await consumer.end_offsets([KafkaPartition(*partition) for partition in self._paused])
+                ends = await consumer.end_offsets(asked)
         except (KafkaError, TimeoutError, OSError):
             return
         self._ends, self._ends_s = {TopicPartition(*theirs): end for theirs, end in ends.items()}, time.monotonic()

@@ -171,6 +171,11 @@ class Source(Service, ABC):
         """Told after each regular commit whether it was taken."""
         self.on_complete: Callable[[RecordBatch, float], None] = lambda _batch, _seconds: None
         """Told of each batch that is completed, and how long after it was delivered."""
+        self.on_deleted: Callable[[TopicPartition], bool] = lambda _partition: False
+        """Told of a partition that begins behind what is to be read of it; returns whether it is seen to.
+
+        The partition is paused then; otherwise, where the source may not begin elsewhere by itself, it ends.
+        """
 
     @property
     def paused(self) -> frozenset[TopicPartition]:
@@ -232,6 +237,13 @@ class Source(Service, ABC):
     def hears(self, partition: TopicPartition) -> bool:  # noqa: ARG002 - for those whose log may be silent
         """Whether the log has told the end of a partition within the last seconds: it is quiet only then."""
         return True
+
+    def passed(self, partition: TopicPartition, position: int) -> int:  # noqa: ARG002 - for those with such places
+        """Return how far a partition was read without a record, where `position` follows the last one delivered.
+
+        Markers of transactions take places in a partition and are never delivered.
+        """
+        return position
 
     @abstractmethod
     def lag(self) -> Mapping[TopicPartition, int]:
@@ -296,7 +308,10 @@ class Reader(Service, ABC):
         """
 
     async def ranges_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Range]:
-        """Return the ranges of partitions that exist, asked for at once where that is cheaper."""
+        """Return the ranges of partitions that exist, asked for at once where that is cheaper.
+
+        Left out are those that no broker answers for now, though others of the log do.
+        """
         return {partition: await self.range_of(partition) for partition in partitions}
 
     @abstractmethod

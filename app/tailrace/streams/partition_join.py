@@ -47,6 +47,10 @@ def pause_after(rooms_lost: int) -> float:
     return _PAUSES_S[min(rooms_lost - _ROOMS_LOST, len(_PAUSES_S)) - 1]
 
 
+class _Deleted(Exception):
+    """An input does not hold any more what was to be read of it."""
+
+
 class PartitionJoin(Service):
     """The join of one partition, for as long as this member has it."""
 
@@ -77,6 +81,7 @@ class PartitionJoin(Service):
         self._idle_from_ms = 0
         self._looked_ms = 0
         self._rested = asyncio.Event()
+        self._is_deleted = False  # what this join was to read next
         self._room: DiskRoom | None = None
         self._rooms_lost = 0
         self._is_spoilt = False
@@ -101,6 +106,11 @@ class PartitionJoin(Service):
         self._inbox.append(batch)
         self._arrived.set()
 
+    def lose_input(self) -> None:
+        """Say that what this join was to read next is deleted; what is left is for its recovery to judge."""
+        self._is_deleted = True
+        self._arrived.set()
+
     @Service.task
     async def _live(self) -> None:
         self._tell()
@@ -108,6 +118,10 @@ class PartitionJoin(Service):
             while not self.should_stop:
                 try:
                     await self._join_on()
+                except _Deleted:
+                    self._close_room()
+                    self._let_go()
+                    self._now(RoleState.RESTORING, f"partition {self.partition} looks at what is left of its input")
                 except WaitingRoomError as problem:
                     self._lose_room(problem)
                     if self._rooms_lost > _ROOMS_LOST and self._is_on_disk:
@@ -201,7 +215,9 @@ class PartitionJoin(Service):
             self._adopt(await recovery.claimed(on_disk=self._is_on_disk, anew=self._is_spoilt))
         finally:
             self._room = recovery.room
-        join, _ = self._made
+        join, writer = self._made
+        if recovery.labels_from is not None:
+            await writer.write()  # else whoever comes next would ask for the labels that are gone
         log.info(
             "partition recovered",
             partition=self.partition,
@@ -275,6 +291,9 @@ class PartitionJoin(Service):
             self._arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), _TICK_S)
+        if self._is_deleted:
+            self._is_deleted = False
+            raise _Deleted
         read: list[RecordBatch] = []
         while self._inbox and not self.should_stop:
             batch = self._inbox.popleft()

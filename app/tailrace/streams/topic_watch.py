@@ -43,10 +43,23 @@ _CAN_BE_EMPTY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The topics of a loop at one moment."""
+    """The topics of a loop at one moment.
+
+    Attributes:
+        ranges: Of every partition that a broker answers for.
+    """
 
     states: Mapping[str, TopicState]
     ranges: Mapping[TopicPartition, Range]
+
+    @property
+    def without_leader(self) -> Mapping[str, Sequence[int]]:
+        """Topic → its partitions that no broker answers for, where it has such."""
+        found = {
+            name: [number for number in range(state.partitions) if TopicPartition(name, number) not in self.ranges]
+            for name, state in self.states.items()
+        }
+        return {name: numbers for name, numbers in found.items() if numbers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +101,10 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look) -> Differences
             )
         for number in range(was.partitions):
             at = TopicPartition(spec.name, number)
-            refusals += _gone_back(at, before.ranges[at], now.ranges.get(at))
+            refusals += _gone_back(at, before.ranges.get(at), now.ranges.get(at))
         if spec.purpose is Purpose.TRAINING:
             at = TopicPartition(spec.name, 0)
-            remarks += _cut(at, before.ranges[at], now.ranges.get(at))
+            remarks += _cut(at, before.ranges.get(at), now.ranges.get(at))
     # Nothing is created here, so the number of brokers decides nothing: it falls whenever one restarts.
     was_planned = plan(topics, before.states, brokers=USUAL_REPLICATION)
     planned = plan(topics, now.states, brokers=USUAL_REPLICATION)
@@ -107,9 +120,9 @@ def compare(topics: Sequence[TopicSpec], before: Look, now: Look) -> Differences
 
 
 def furthest(before: Look, now: Look) -> Look:
-    """Return the first look with the ends of the later one."""
+    """Return the first look with the ends of the later one, and with what was seen for the first time."""
     ranges = {at: Range(held.start, max(held.end, now.ranges.get(at, held).end)) for at, held in before.ranges.items()}
-    return Look(before.states, ranges)
+    return Look(before.states, {**now.ranges, **ranges})
 
 
 def _next_step(spec: TopicSpec) -> str:
@@ -121,8 +134,8 @@ def _next_step(spec: TopicSpec) -> str:
     )
 
 
-def _gone_back(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
-    if now is None or now.end >= was.end:
+def _gone_back(at: TopicPartition, was: Range | None, now: Range | None) -> list[str]:
+    if was is None or now is None or now.end >= was.end:
         return []
     why = (
         f"{at.topic}/{at.partition} ends at offset {now.end} and ended at {was.end}: it was truncated, or deleted and "
@@ -132,8 +145,8 @@ def _gone_back(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
     return [why]
 
 
-def _cut(at: TopicPartition, was: Range, now: Range | None) -> list[str]:
-    if now is None or now.start <= was.start:
+def _cut(at: TopicPartition, was: Range | None, now: Range | None) -> list[str]:
+    if was is None or now is None or now.start <= was.start:
         return []
     what = (
         f"{at.topic} begins at offset {now.start} and began at {was.start}: what lies before was deleted and cannot be "
@@ -152,6 +165,7 @@ class TopicWatch(Service):
 
     Attributes:
         looks: How often the topics have been looked at.
+        last: What was found last; None before the first look.
     """
 
     def __init__(
@@ -170,6 +184,7 @@ class TopicWatch(Service):
         self._on_refused = on_refused
         self._on_seen = on_seen
         self.looks = 0
+        self.last: Look | None = None
         self._asked_s: float | None = None
         self._hindrance = ""
         self._said: set[str] = set()
@@ -248,11 +263,27 @@ class TopicWatch(Service):
                     look = cast("Look", answer.result)
                     self._on_seen({name: state.partitions for name, state in look.states.items()})
                     self.looks += 1
+                    self._tell_leaders(look)
+                    self.last = look
                     return look
                 # A question that was cut short leaves its connection open, dead or alive; the next one has another.
                 await self._admin.close()
             await self.sleep(LOOK_AGAIN_S)
         return None
+
+    def _tell_leaders(self, look: Look) -> None:
+        before = {} if self.last is None else self.last.without_leader
+        if look.without_leader == before:
+            return
+        if look.without_leader:
+            log.warning(
+                "partitions have no leader; what lies there waits, the others go on",
+                loop=self._name,
+                partitions=look.without_leader,
+                next="bring back the broker that holds them; three replicas of a topic outlast one broker",
+            )
+        else:
+            log.warning("every partition has a leader again", loop=self._name)
 
     async def _ask(self) -> Look:
         states = await self._admin.describe([spec.name for spec in self._topics])

@@ -59,9 +59,9 @@ class Hint:
     owner: Owner
     number: int
 
-    def dump(self) -> str:
-        """Return the text that is committed."""
-        return orjson.dumps({"offset": self.offset, "owner": self.owner, "number": self.number}).decode()
+    def dump(self, **also: int) -> str:
+        """Return the text that is committed, with what else belongs to the commit."""
+        return orjson.dumps({"offset": self.offset, "owner": self.owner, "number": self.number, **also}).decode()
 
     @classmethod
     def load(cls, text: str) -> Hint | None:
@@ -71,6 +71,16 @@ class Hint:
             return cls(int(plain["offset"]), str(plain["owner"]), int(plain["number"]))
         except (ValueError, TypeError, KeyError):
             return None
+
+
+PASSED = "passed"
+"""Beside a hint: the offset up to which markers of transactions were read behind the last label."""
+
+
+def passed_of(text: str) -> int:
+    """Return what stands beside a hint; 0 where nothing does."""
+    found = orjson.loads(text).get(PASSED)
+    return found if isinstance(found, int) else 0
 
 
 def add_hint(hints: deque[Hint], hint: Hint, oldest_row: int) -> None:
@@ -322,7 +332,7 @@ class TrainingLog:
     async def _stands_at(self, part: int, counting: Record, offset: int) -> bool:
         if counting.offset == offset:
             return True
-        head = block_head(_value_of(counting))
+        head = block_head(value_of(counting))
         assert head is not None, "a view keeps blocks"
         return await self._named_by(part, Hint(offset, head.owner, head.number)) is not None
 
@@ -376,4 +386,15 @@ def _head_or_notice(record: Record) -> BlockHead | Claim | LearnerRecord:
     return notice
 
 
-__all__ = ["Claimed", "Confirm", "ForeignLogError", "Hint", "TrainingLog", "View", "add_hint", "block_of", "logged"]
+__all__ = [
+    "Claimed",
+    "Confirm",
+    "ForeignLogError",
+    "Hint",
+    "TrainingLog",
+    "View",
+    "add_hint",
+    "block_of",
+    "logged",
+    "passed_of",
+]
