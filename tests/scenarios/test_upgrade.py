@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,8 +14,10 @@ from tests.scenarios.harness import Scenario, now_ms, pairs, until
 
 from tailrace import settings as loading
 from tailrace.domain import pointers
+from tailrace.domain.positions import offset_of
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
+from tailrace.stores import snapshot_file
 from tailrace.streams import branch_keeper, warming
 from tailrace.streams.log import Outgoing
 from tailrace.wire.avro_codec import decode_model_event
@@ -515,6 +519,119 @@ async def test_a_branch_that_does_not_serve_and_raises_again_and_again_is_retire
     await scenario.stop(process)
     verified = await tailrace(scenario, "verify")
     assert 0 == verified.code, verified.out  # what lies behind the retirement is not asked of it any more
+
+
+async def events_of(scenario, kind):
+    records = await scenario.user.read(scenario.domain.topics.model_events)
+    return [event for event in map(decode_model_event, (each.value for each in records)) if event.kind == kind]
+
+
+def remark_of(loop):
+    (role,) = [role for role in loop.heartbeat.picture().roles if role.role is Role.LEARN]
+    return role.reason
+
+
+async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_learning_goes_on(made, monkeypatch):
+    """
+    It is admitted and stands in no snapshot. If that brought learning down, no restart would bring it back, and the
+    branch that serves would learn nothing more although nothing of it is lost.
+    """
+    monkeypatch.setattr(snapshot_file.Packed, "fits_inline", property(lambda _packed: False))  # as of a larger model
+    scenario = await made(snapshots={"every": "1h", "publish": "1h"})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    await scenario.stop(process)  # with a snapshot
+    process = await scenario.start()
+    cut_at = offset_of(scenario.loop_of(process).heartbeat.picture().snapshot.position) - 1
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    await learn(scenario, process, 10, first=100)
+
+    async def none_taken(_state):
+        """A process that is killed takes none."""
+
+    scenario.loop_of(process).learn._parts.writer.last = none_taken
+    await scenario.stop(process)
+    (file,) = (scenario.config.parent / "snapshots").rglob("branch-*.tailrace")
+    away = file.rename(scenario.config.parent / "elsewhere")
+    with closing(sqlite3.connect(scenario.form.folder / "log.sqlite3")) as log, log:
+        (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset < ?", (cut_at,))
+
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.LEARN].state is RoleState.RUNNING, "learning runs")
+    await learn(scenario, process, 20, first=200)
+    promoted = await tailrace(scenario, "branches", "promote", after[:8])
+
+    live = loop.models.live
+    assert ({before, after}, {before}) == (live.pointers.admitted.keys(), live.branches.keys())
+    assert (before, 60) == (live.pointers.champion, live.champion.learned)
+    assert f"branch {after[:12]} is admitted and not folded here: offset 0 of" in remark_of(loop)
+    (event,) = await events_of(scenario, "held_back")
+    assert (after, True) == (event.texts["branch"], "the log holds" in event.texts["why"])
+    assert 5 == promoted.code
+    assert "not folded here" in promoted.line["said"]
+
+    await scenario.stop(process)
+    away.rename(file)
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    live = loop.models.live
+    assert (60, 60, "") == (live.branches[after].learned, live.champion.learned, remark_of(loop))
+
+
+async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_retired(made, tmp_path, monkeypatch):
+    """Each start would fold it in vain again, and bring learning down."""
+    (tmp_path / "raising_behind.py").write_text(RAISING)
+    scenario = await made(champion={"model": LINEAR, "experimental": True})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    configure(scenario, "raising_behind:build")
+    after = scenario.domain.branch.lineage
+    scenario.loop_of(process).learn._parts.fold._kits[after] = None  # of newer libraries than this learner has
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    for number in range(3):
+        await scenario.user.events({"id": f"high{number}", "at": now_ms(), "a": 200.0, "b": 0.0})
+        await scenario.user.labels({"id": f"high{number}", "at": now_ms(), "y": True})
+    await until(lambda: scenario_learned(scenario.loop_of(process)) == 33, "the learner learns them")
+    await scenario.stop(process)
+    monkeypatch.setattr(warming, "MAX_SKIPS", 1)
+
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.LEARN].state is RoleState.RUNNING, "learning runs")
+    await learn(scenario, process, 10, first=100)
+
+    live = loop.models.live
+    assert ({before}, {before}) == (live.pointers.admitted.keys(), live.branches.keys())
+    assert (43, "") == (live.champion.learned, remark_of(loop))
+    (event,) = await events_of(scenario, "retire")
+    assert f"branch {after[:12]} is retired (tailrace: the model raised ValueError at" in event.detail
+
+
+async def test_a_branch_that_serves_and_cannot_be_warmed_keeps_learning_down(made, monkeypatch):
+    """Without it nothing that is recorded could be judged by what serves."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    live = scenario.loop_of(process).models.live
+
+    async def never(*_given, **_options):
+        raise warming.WarmingFailed("it is no model of these events")
+
+    monkeypatch.setattr(warming.Warming, "begin", never)
+    live.branches = {lineage: held for lineage, held in live.branches.items() if lineage != after}
+
+    report = scenario.loop_of(process).reports[Role.LEARN]
+    await until(lambda: report.state is RoleState.FAILED, "learning is down")
+    assert "it is no model of these events" == report.reason
 
 
 def scenario_learned(loop):
