@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 from tests.scenarios.commanding import accepted, bare, bytes_of, examples, learn, tailrace
-from tests.scenarios.harness import Scenario, now_ms, pairs, until
+from tests.scenarios.harness import Scenario, following, now_ms, pairs, until
 
 from tailrace import settings as loading
 from tailrace.domain import pointers
+from tailrace.domain.branches import part_name
 from tailrace.domain.positions import offset_of
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
@@ -592,8 +593,7 @@ async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_ret
     await learn(scenario, process, 30)
     configure(scenario, "raising_behind:build")
     after = scenario.domain.branch.lineage
-    scenario.loop_of(process).learn._parts.fold._kits[after] = None  # of newer libraries than this learner has
-    assert 0 == (await tailrace(scenario, "upgrade")).code
+    assert 0 == (await tailrace(scenario, "upgrade")).code  # by code that this learner does not have
     for number in range(3):
         await scenario.user.events({"id": f"high{number}", "at": now_ms(), "a": 200.0, "b": 0.0})
         await scenario.user.labels({"id": f"high{number}", "at": now_ms(), "y": True})
@@ -632,6 +632,108 @@ async def test_a_branch_that_serves_and_cannot_be_warmed_keeps_learning_down(mad
     report = scenario.loop_of(process).reports[Role.LEARN]
     await until(lambda: report.state is RoleState.FAILED, "learning is down")
     assert "it is no model of these events" == report.reason
+
+
+async def followed_as_far(scenario, process, loop):
+    def has_come():
+        followed, live = loop.follow.followed, scenario.loop_of(process).models.live
+        return followed is not None and live is not None and followed.position == live.position
+
+    await until(has_come, "the follower has come as far as the learner")
+
+
+async def test_a_follower_of_newer_libraries_goes_on_without_a_branch_that_only_it_folds_and_that_raises(
+    made, tmp_path
+):
+    """
+    The learner raises nothing, skips nothing and goes on. A follower that took that for a divergence would tell a false
+    alarm, and be no standby any more.
+    """
+    (tmp_path / "raising_ahead.py").write_text(RAISING)
+    scenario = await made(
+        champion={"model": LINEAR, "experimental": True}, snapshots={"every": "1h", "publish": "200ms"}
+    )
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    configure(scenario, "raising_ahead:build")
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    await scenario.stop(process)
+    await scenario.stop(await scenario.start())  # with a snapshot of both, as a follower takes it
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert {before, after} == live.branches.keys()
+    scenario.loop_of(process).learn._parts.fold._kits[after] = None  # of newer libraries than this learner has
+    live.branches = {before: live.branches[before]}
+
+    async with following(scenario) as loop:
+        await until(lambda: loop.follow.followed is not None, "it follows")
+        await until(lambda: after in loop.follow.followed.branches, "it folds both")
+        await scenario.user.events({"id": "high", "at": now_ms(), "a": 200.0, "b": 0.0})
+        await scenario.user.labels({"id": "high", "at": now_ms(), "y": True})
+        await until(lambda: scenario_learned(scenario.loop_of(process)) == 31, "the learner learns it")
+        await learn(scenario, process, 60, first=100)
+        await followed_as_far(scenario, process, loop)
+        equal = loop.recorder.counts["digests_equal"]
+        await learn(scenario, process, 200, first=200)
+        await until(lambda: loop.recorder.counts["digests_equal"] > equal, "more digests were compared")
+
+        followed = loop.follow.followed
+        assert ({before, after}, {before}) == (followed.pointers.admitted.keys(), followed.branches.keys())
+        assert RoleState.RUNNING is loop.reports[Role.FOLLOW].state
+        assert f"branch {after[:12]} is admitted and not folded here: its model raised" in loop.follow.remark()
+        assert 0 == loop.recorder.counts["divergences"]
+        (event,) = await events_of(scenario, "held_back")
+        assert (after, True) == (event.texts["branch"], "the learner does not fold it" in event.texts["why"])
+
+
+async def test_a_follower_at_which_a_branch_raises_that_the_learner_folds_has_diverged(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 30)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+
+    async with following(scenario) as loop:
+        await until(lambda: loop.follow.followed is not None, "it follows")
+        await until(lambda: after in loop.follow.followed.branches, "it folds both")
+
+        def broken(*_example):
+            raise ValueError
+
+        loop.follow.followed.branches[after].model.learn_one = broken
+        await learn(scenario, process, 100, first=100)
+        await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops")
+
+        assert part_name(after) in loop.reports[Role.FOLLOW].reason
+        assert 1 == loop.recorder.counts["divergences"]
+
+
+async def test_a_follower_goes_on_without_a_branch_beside_that_cannot_be_warmed(made, monkeypatch):
+    """Else no follower could be a standby of a learner that holds the branch back itself."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    before = scenario.domain.branch.lineage
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+
+    begin = warming.Warming.begin
+
+    async def begin_another(each, branch, notices=None):
+        if branch.lineage == after:
+            raise warming.WarmingFailed("it is no model of these events")
+        return await begin(each, branch, notices)
+
+    monkeypatch.setattr(warming.Warming, "begin", begin_another)
+    async with following(scenario) as loop:
+        await followed_as_far(scenario, process, loop)
+
+        assert {before} == loop.follow.followed.branches.keys()
+        assert f"branch {after[:12]} is admitted and not folded here: it is no model" in loop.follow.remark()
 
 
 def scenario_learned(loop):

@@ -33,6 +33,10 @@ class HeldBack:
         """Return the admitted branches that are to be held and are not."""
         return [branch for branch in fold.missing(state) if branch.lineage not in self._whys]
 
+    def leave_out(self, state: LoopState) -> None:
+        """Let a restored state hold no branch that is held back."""
+        state.branches = {lineage: held for lineage, held in state.branches.items() if lineage not in self._whys}
+
     def remark(self, state: LoopState | None) -> str:
         """Say which admitted branches are not folded; "" when all are."""
         admitted = {} if state is None else state.pointers.admitted
