@@ -44,6 +44,7 @@ from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of, untold
 from tailrace.streams.held_back import HeldBack
 from tailrace.streams.learner_part import LearnerPart
+from tailrace.streams.letting_go import let_go
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.patience import Patience
@@ -135,9 +136,12 @@ class LearnAgent(Service):
     async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
         """The Faust agent."""
         async for batch in batches:
-            term = self._term
-            if term is not None and batch.generation == self.source.generation:
-                term.give(batch)
+            self._give(batch)
+
+    def _give(self, batch: RecordBatch) -> None:  # apart from `run`, which would hold a term on until the next batch
+        term = self._term
+        if term is not None and batch.generation == self.source.generation:
+            term.give(batch)
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Begin a term as the owner of the training log."""
@@ -153,9 +157,11 @@ class LearnAgent(Service):
         """End the term."""
         if self._parts.training.partition in partitions and self._term is not None:
             term, self._term = self._term, None
-            await self.remove_dependency(term)
-            self._parts.recorder.forget_partition(Role.LEARN, self._parts.training.partition.topic, 0)
-            self._parts.report.set(RoleState.WAITING, "the training log is not assigned to this member")
+            try:
+                await let_go(self, term)
+            finally:
+                self._parts.recorder.forget_partition(Role.LEARN, self._parts.training.partition.topic, 0)
+                self._parts.report.set(RoleState.WAITING, "the training log is not assigned to this member")
 
 
 class Term(Service):
@@ -221,13 +227,15 @@ class Term(Service):
             await asyncio.gather(self._rest(), *commands)
             await parts.writer.drain()
         finally:
+            for task in self._futures:  # what serves from now on learns no more, and what was folded is let go
+                task.cancel()
             if self.is_live:
-                for task in self._futures:  # what serves from now on learns no more
-                    task.cancel()
                 self.is_live = False
                 parts.models.rest()
             parts.writer.give_up()
             self._let_go(0 if self.folded is None else offset_of(self.folded.position))
+            self.folded, self._notices = None, Notices()
+            self._new.clear()
             parts.digests.forget()
             parts.standby.resume()
 
