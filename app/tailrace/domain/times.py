@@ -67,6 +67,14 @@ def time_of(value: object, unit: TimeUnit) -> EventTimeMs | None:
     return time_ms if 0 <= time_ms <= GREATEST_TIME_MS else None
 
 
+def rfc3339_of(time_ms: EventTimeMs) -> str | None:
+    """Write a time as RFC 3339 in UTC, to the millisecond; None where there is none, such as a watermark's start."""
+    if not 0 <= time_ms <= GREATEST_TIME_MS:
+        return None
+    moment = _EPOCH + timedelta(milliseconds=time_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _from_text(text: str) -> EventTimeMs | None:
     # RFC 3339 is narrower than what fromisoformat reads: no week dates, no basic format, the offset written out.
     if not _RFC_3339.fullmatch(text):

@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from tailrace.domain.errors import LogError, LogUnavailable
-from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs
+from tailrace.domain.times import rfc3339_of
 from tailrace.opening import open_log
 from tailrace.settings import Settings
 from tailrace.streams.log import Admin, Commit, Log, Range, Reader, Record, Sink, TopicPartition
+
+__all__ = ["REACH_WITHIN_S", "Reading", "ask", "is_there", "opened", "rfc3339_of"]
 
 T = TypeVar("T")
 
@@ -135,14 +136,3 @@ async def opened(settings: Settings, *, must_exist: bool = True) -> AsyncIterato
     finally:
         await reading.reader.stop()
         await reading.let_go()
-
-
-def rfc3339_of(time_ms: EventTimeMs) -> str | None:
-    """Write a time as RFC 3339 in UTC, to the millisecond; None where there is none, such as a watermark's start."""
-    if not 0 <= time_ms <= GREATEST_TIME_MS:
-        return None
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
