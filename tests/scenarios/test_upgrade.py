@@ -577,6 +577,8 @@ async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_
     assert "not folded here" in promoted.line["said"]
 
     await scenario.stop(process)
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.err  # of what is held back nothing is recorded
     away.rename(file)
     process = await scenario.start()
     loop = scenario.loop_of(process)
@@ -611,6 +613,9 @@ async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_ret
     assert (43, "") == (live.champion.learned, remark_of(loop))
     (event,) = await events_of(scenario, "retire")
     assert f"branch {after[:12]} is retired (tailrace: the model raised ValueError at" in event.detail
+    await scenario.stop(process)
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.out  # nobody has folded it, so it is not asked of
 
 
 async def test_a_branch_that_serves_and_cannot_be_warmed_keeps_learning_down(made, monkeypatch):
