@@ -7,6 +7,7 @@ from tests.builders import make_join_spec, make_label, make_limits, make_mark, m
 
 from tailrace.domain.join import LabelJoin, PausedInputs
 from tailrace.domain.positions import position_of
+from tailrace.domain.times import NEVER
 
 
 @pytest.mark.parametrize(("passed_ms", "dropped"), [(1_100, []), (1_101, ["a"])])
@@ -335,6 +336,17 @@ def test_at_the_bound_events_wait_for_the_marks_of_other_partitions() -> None:
     join.on_relabelled(0, make_mark(partition=1, watermark_ms=900))
 
     assert join.paused_inputs() == PausedInputs(scored=True, labels=False)
+
+
+def test_the_partition_that_all_waits_depend_on_is_the_one_that_has_told_of_the_least_time() -> None:
+    join = LabelJoin(make_join_spec(partitions=3))
+    never = join.least_heard
+    join.on_label(make_label("b", time_ms=1_000), home=0)
+    join.on_relabelled(0, make_mark(partition=1, watermark_ms=900))
+    silent = join.least_heard
+    join.on_relabelled(1, make_mark(partition=2, watermark_ms=2_000))
+
+    assert (NEVER, (2, NEVER), (1, 900)) == (never[1], silent, join.least_heard)
 
 
 def test_events_that_fill_half_of_what_may_wait_are_ahead_when_they_are_so_by_more_than_the_horizon() -> None:

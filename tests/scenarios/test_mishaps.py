@@ -1,8 +1,11 @@
 """What goes wrong inside: models that raise, records that are not ours, logs that were cut, keys that are too large."""
 
 import asyncio
+import gc
 import sqlite3
 import time
+import weakref
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -301,3 +304,57 @@ async def test_a_scorer_without_a_model_lets_go_of_what_it_holds_at_once(made_on
 
     await until(all_answered, "the next process answers")
     assert took_s < 3.0
+
+
+async def run_out_of_time(source):
+    """Give partitions up as a rebalance does, with hardly any time for it."""
+    source.spec = replace(source.spec, revoke_timeout_s=0.2)
+    await source._release()
+
+
+async def hang(*_):
+    await asyncio.sleep(3_600.0)
+
+
+async def gone(kept):
+    """Wait until nothing holds it any more."""
+    await until(lambda: gc.collect() >= 0 and kept() is None, "nothing is kept")
+
+
+async def test_a_learner_that_runs_out_of_time_when_it_gives_the_log_up_keeps_nothing_of_what_it_folded(made):
+    """Each rebalance that comes while the store hangs would leave a whole state behind in memory."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 30)
+    agent = scenario.loop_of(process).learn
+    term = agent._term
+    kept, folded = weakref.ref(term), weakref.ref(term.folded.quality)
+
+    agent._parts.writer.drain = hang
+    await run_out_of_time(agent.source)
+    del agent._parts.writer.drain
+
+    await gone(folded)
+    del term
+    await gone(kept)
+    await until(lambda: scenario.learned(process) == 30, "it learns again")
+    assert [agent._term] == agent._children
+    assert [agent._term.beacon] == agent.beacon.children
+
+
+async def test_a_join_that_runs_out_of_time_when_it_gives_its_partition_up_is_not_kept(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 30)
+    agent = scenario.loop_of(process).join
+    (join,) = agent.joins
+    kept = weakref.ref(join)
+
+    join._finish = hang
+    del join
+    await run_out_of_time(agent.source)
+
+    await gone(kept)
+    await until(lambda: agent.joins and agent.joins[0].is_ready, "it joins again")
+    assert agent.joins == agent._children
+    await learn(scenario, process, 10, first=100)

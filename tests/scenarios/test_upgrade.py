@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from tests.scenarios.commanding import accepted, bare, bytes_of, examples, learn, tailrace
-from tests.scenarios.harness import Scenario, now_ms, pairs, until
+from tests.scenarios.harness import Scenario, following, now_ms, pairs, until
 
 from tailrace import settings as loading
 from tailrace.domain import pointers
+from tailrace.domain.branches import part_name
+from tailrace.domain.positions import offset_of
 from tailrace.domain.status import Role, RoleState
 from tailrace.main import LoopDomain
+from tailrace.stores import snapshot_file
 from tailrace.streams import branch_keeper, warming
 from tailrace.streams.log import Outgoing
 from tailrace.wire.avro_codec import decode_model_event
@@ -515,6 +520,225 @@ async def test_a_branch_that_does_not_serve_and_raises_again_and_again_is_retire
     await scenario.stop(process)
     verified = await tailrace(scenario, "verify")
     assert 0 == verified.code, verified.out  # what lies behind the retirement is not asked of it any more
+
+
+async def events_of(scenario, kind):
+    records = await scenario.user.read(scenario.domain.topics.model_events)
+    return [event for event in map(decode_model_event, (each.value for each in records)) if event.kind == kind]
+
+
+def remark_of(loop):
+    (role,) = [role for role in loop.heartbeat.picture().roles if role.role is Role.LEARN]
+    return role.reason
+
+
+async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_learning_goes_on(made, monkeypatch):
+    """
+    It is admitted and stands in no snapshot. If that brought learning down, no restart would bring it back, and the
+    branch that serves would learn nothing more although nothing of it is lost.
+    """
+    monkeypatch.setattr(snapshot_file.Packed, "fits_inline", property(lambda _packed: False))  # as of a larger model
+    scenario = await made(snapshots={"every": "1h", "publish": "1h"})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    await scenario.stop(process)  # with a snapshot
+    process = await scenario.start()
+    cut_at = offset_of(scenario.loop_of(process).heartbeat.picture().snapshot.position) - 1
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    await learn(scenario, process, 10, first=100)
+
+    async def none_taken(_state):
+        """A process that is killed takes none."""
+
+    scenario.loop_of(process).learn._parts.writer.last = none_taken
+    await scenario.stop(process)
+    (file,) = (scenario.config.parent / "snapshots").rglob("branch-*.tailrace")
+    away = file.rename(scenario.config.parent / "elsewhere")
+    with closing(sqlite3.connect(scenario.form.folder / "log.sqlite3")) as log, log:
+        (topic,) = log.execute("select id from topics where name = ?", (scenario.domain.topics.training,)).fetchone()
+        log.execute(f"delete from r{topic}_0 where offset < ?", (cut_at,))
+
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.LEARN].state is RoleState.RUNNING, "learning runs")
+    await learn(scenario, process, 20, first=200)
+    promoted = await tailrace(scenario, "branches", "promote", after[:8])
+
+    live = loop.models.live
+    assert ({before, after}, {before}) == (live.pointers.admitted.keys(), live.branches.keys())
+    assert (before, 60) == (live.pointers.champion, live.champion.learned)
+    assert f"branch {after[:12]} is admitted and not folded here: offset 0 of" in remark_of(loop)
+    (event,) = await events_of(scenario, "held_back")
+    assert (after, True) == (event.texts["branch"], "the log holds" in event.texts["why"])
+    assert 5 == promoted.code
+    assert "not folded here" in promoted.line["said"]
+
+    await scenario.stop(process)
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.err  # of what is held back nothing is recorded
+    away.rename(file)
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    live = loop.models.live
+    assert (60, 60, "") == (live.branches[after].learned, live.champion.learned, remark_of(loop))
+
+
+async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_retired(made, tmp_path, monkeypatch):
+    """Each start would fold it in vain again, and bring learning down."""
+    (tmp_path / "raising_behind.py").write_text(RAISING)
+    scenario = await made(champion={"model": LINEAR, "experimental": True})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    configure(scenario, "raising_behind:build")
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code  # by code that this learner does not have
+    for number in range(3):
+        await scenario.user.events({"id": f"high{number}", "at": now_ms(), "a": 200.0, "b": 0.0})
+        await scenario.user.labels({"id": f"high{number}", "at": now_ms(), "y": True})
+    await until(lambda: scenario_learned(scenario.loop_of(process)) == 33, "the learner learns them")
+    await scenario.stop(process)
+    monkeypatch.setattr(warming, "MAX_SKIPS", 1)
+
+    process = await scenario.start()
+    loop = scenario.loop_of(process)
+    await until(lambda: loop.reports[Role.LEARN].state is RoleState.RUNNING, "learning runs")
+    await learn(scenario, process, 10, first=100)
+
+    live = loop.models.live
+    assert ({before}, {before}) == (live.pointers.admitted.keys(), live.branches.keys())
+    assert (43, "") == (live.champion.learned, remark_of(loop))
+    (event,) = await events_of(scenario, "retire")
+    assert f"branch {after[:12]} is retired (tailrace: the model raised ValueError at" in event.detail
+    await scenario.stop(process)
+    verified = await tailrace(scenario, "verify")
+    assert 0 == verified.code, verified.out  # nobody has folded it, so it is not asked of
+
+
+async def test_a_branch_that_serves_and_cannot_be_warmed_keeps_learning_down(made, monkeypatch):
+    """Without it nothing that is recorded could be judged by what serves."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade", "--promote")).code
+    live = scenario.loop_of(process).models.live
+
+    async def never(*_given, **_options):
+        raise warming.WarmingFailed("it is no model of these events")
+
+    monkeypatch.setattr(warming.Warming, "begin", never)
+    live.branches = {lineage: held for lineage, held in live.branches.items() if lineage != after}
+
+    report = scenario.loop_of(process).reports[Role.LEARN]
+    await until(lambda: report.state is RoleState.FAILED, "learning is down")
+    assert "it is no model of these events" == report.reason
+
+
+async def followed_as_far(scenario, process, loop):
+    def has_come():
+        followed, live = loop.follow.followed, scenario.loop_of(process).models.live
+        return followed is not None and live is not None and followed.position == live.position
+
+    await until(has_come, "the follower has come as far as the learner")
+
+
+async def test_a_follower_of_newer_libraries_goes_on_without_a_branch_that_only_it_folds_and_that_raises(
+    made, tmp_path
+):
+    """
+    The learner raises nothing, skips nothing and goes on. A follower that took that for a divergence would tell a false
+    alarm, and be no standby any more.
+    """
+    (tmp_path / "raising_ahead.py").write_text(RAISING)
+    scenario = await made(
+        champion={"model": LINEAR, "experimental": True}, snapshots={"every": "1h", "publish": "200ms"}
+    )
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 30)
+    configure(scenario, "raising_ahead:build")
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    await scenario.stop(process)
+    await scenario.stop(await scenario.start())  # with a snapshot of both, as a follower takes it
+    process = await scenario.start()
+    live = scenario.loop_of(process).models.live
+    assert {before, after} == live.branches.keys()
+    scenario.loop_of(process).learn._parts.fold._kits[after] = None  # of newer libraries than this learner has
+    live.branches = {before: live.branches[before]}
+
+    async with following(scenario) as loop:
+        await until(lambda: loop.follow.followed is not None, "it follows")
+        await until(lambda: after in loop.follow.followed.branches, "it folds both")
+        await scenario.user.events({"id": "high", "at": now_ms(), "a": 200.0, "b": 0.0})
+        await scenario.user.labels({"id": "high", "at": now_ms(), "y": True})
+        await until(lambda: scenario_learned(scenario.loop_of(process)) == 31, "the learner learns it")
+        await learn(scenario, process, 60, first=100)
+        await followed_as_far(scenario, process, loop)
+        equal = loop.recorder.counts["digests_equal"]
+        await learn(scenario, process, 200, first=200)
+        await until(lambda: loop.recorder.counts["digests_equal"] > equal, "more digests were compared")
+
+        followed = loop.follow.followed
+        assert ({before, after}, {before}) == (followed.pointers.admitted.keys(), followed.branches.keys())
+        assert RoleState.RUNNING is loop.reports[Role.FOLLOW].state
+        assert f"branch {after[:12]} is admitted and not folded here: its model raised" in loop.follow.remark()
+        assert 0 == loop.recorder.counts["divergences"]
+        (event,) = await events_of(scenario, "held_back")
+        assert (after, True) == (event.texts["branch"], "the learner does not fold it" in event.texts["why"])
+
+
+async def test_a_follower_at_which_a_branch_raises_that_the_learner_folds_has_diverged(made):
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 30)
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+
+    async with following(scenario) as loop:
+        await until(lambda: loop.follow.followed is not None, "it follows")
+        await until(lambda: after in loop.follow.followed.branches, "it folds both")
+
+        def broken(*_example):
+            raise ValueError
+
+        loop.follow.followed.branches[after].model.learn_one = broken
+        await learn(scenario, process, 100, first=100)
+        await until(lambda: loop.reports[Role.FOLLOW].state is RoleState.FAILED, "it stops")
+
+        assert part_name(after) in loop.reports[Role.FOLLOW].reason
+        assert 1 == loop.recorder.counts["divergences"]
+
+
+async def test_a_follower_goes_on_without_a_branch_beside_that_cannot_be_warmed(made, monkeypatch):
+    """Else no follower could be a standby of a learner that holds the branch back itself."""
+    scenario = await made()
+    process = await scenario.start()
+    await learn(scenario, process, 20)
+    before = scenario.domain.branch.lineage
+    configure(scenario, TREE)
+    after = scenario.domain.branch.lineage
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+
+    begin = warming.Warming.begin
+
+    async def begin_another(each, branch, notices=None):
+        if branch.lineage == after:
+            raise warming.WarmingFailed("it is no model of these events")
+        return await begin(each, branch, notices)
+
+    monkeypatch.setattr(warming.Warming, "begin", begin_another)
+    async with following(scenario) as loop:
+        await followed_as_far(scenario, process, loop)
+
+        assert {before} == loop.follow.followed.branches.keys()
+        assert f"branch {after[:12]} is admitted and not folded here: it is no model" in loop.follow.remark()
 
 
 def scenario_learned(loop):

@@ -347,3 +347,21 @@ async def test_a_batch_from_before_the_room_was_lost_is_not_joined_by_what_is_ma
 
     assert 1 == sum(batch is read[0] for batch in read)
     await finish(scenario, process, labels)
+
+
+async def test_a_join_that_is_held_names_the_partition_that_has_told_nothing(made):
+    """All waits depend on it, whichever partition says that it is held: without its number nobody knows where to look."""
+    scenario = await made(partitions=2, join={"max_waiting": 50, "max_on_disk": 50}, idle_after="200ms")
+    process = await scenario.start()
+    events, _ = pairs(200, now_ms())
+    here = [event for event in events if scenario.user.home(event["id"]) == 0]
+    there = next(event for event in events if scenario.user.home(event["id"]) == 1)
+    report = scenario.loop_of(process).reports[Role.JOIN]
+    about = f"partition 1 of {scenario.domain.topics.labels} has told nothing"
+
+    await scenario.user.events(*here[:60])
+    await until(lambda: f"{about} yet, and no wait ends before it does" in report.reason, "it is named")
+    await scenario.user.events(there)
+
+    await until(lambda: f"{about} of a time after 20" in report.reason, "what it has told is followed")
+    assert RoleState.RUNNING is report.state

@@ -81,7 +81,7 @@ ADVICE: Final[Mapping[Condition, Advice]] = {
     ),
     Condition.JOINING_HINDERED: Advice("The join runs, with a remark.", "do what the reason names"),
     Condition.LEARNING_HINDERED: Advice(
-        "Learning runs; snapshots cannot be taken or stored.", "do what the reason names"
+        "Learning runs; snapshots cannot be taken or stored, or a branch is held back.", "do what the reason names"
     ),
     Condition.FOLLOWING_HINDERED: Advice("A follower runs, with a remark.", "do what the reason names"),
     Condition.SCORING_BEHIND: Advice("More events come than are scored.", _MORE),

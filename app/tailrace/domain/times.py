@@ -72,6 +72,11 @@ def rfc3339(time_ms: EventTimeMs) -> str:
     return f"{(_EPOCH + time_ms * _MILLISECOND).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
+def rfc3339_of(time_ms: EventTimeMs) -> str | None:
+    """Write a time as `rfc3339` does; None where there is none, such as a watermark's start."""
+    return rfc3339(time_ms) if 0 <= time_ms <= GREATEST_TIME_MS else None
+
+
 def _from_text(text: str) -> EventTimeMs | None:
     # RFC 3339 is narrower than what fromisoformat reads: no week dates, no basic format, the offset written out.
     if not _RFC_3339.fullmatch(text):

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tailrace.domain.errors import LogError, LogUnavailable
-from tailrace.domain.times import GREATEST_TIME_MS, EventTimeMs, rfc3339
+from tailrace.domain.times import rfc3339_of
 from tailrace.opening import open_log
 from tailrace.settings import Settings
 from tailrace.streams.log import Admin, Commit, Log, Range, Reader, Record, Sink, TopicPartition
+
+__all__ = ["REACH_WITHIN_S", "Reading", "ask", "is_there", "opened", "rfc3339_of"]
 
 T = TypeVar("T")
 
@@ -137,8 +139,3 @@ async def opened(settings: Settings, *, must_exist: bool = True) -> AsyncIterato
     finally:
         await reading.reader.stop()
         await reading.let_go()
-
-
-def rfc3339_of(time_ms: EventTimeMs) -> str | None:
-    """Write a time as RFC 3339 in UTC, to the millisecond; None where there is none, such as a watermark's start."""
-    return rfc3339(time_ms) if 0 <= time_ms <= GREATEST_TIME_MS else None

@@ -1,18 +1,20 @@
 """A fold of one's own over a stretch of the log, that can be stopped at any record and taken up again there.
 
 It holds every branch that the log admits and that this process can fold. One that began before the stretch is folded
-apart, when the log admits it.
+apart, when the log admits it. A branch of which nothing is recorded is left out where it cannot be folded to the end: a
+learner held it back, or could not fold it, and there is nothing to compare it with.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tailrace.domain.branches import Branch
-from tailrace.domain.errors import FoldError
+from tailrace.domain.branches import Branch, part_name
+from tailrace.domain.errors import FoldError, ForeignLogError
 from tailrace.domain.learning import Fold
 from tailrace.domain.models.digest import digest_of
 from tailrace.domain.notices import Notices
@@ -34,6 +36,8 @@ class Refold:
     Attributes:
         state: At a block's end.
         notices: Of the stretch that is folded.
+        recorded: Names of the parts of which a digest was recorded.
+        left_out: Lineages of branches that are not folded.
     """
 
     fold: Fold
@@ -41,13 +45,17 @@ class Refold:
     index: SnapshotIndex
     state: LoopState
     notices: Notices
+    recorded: AbstractSet[str]
+    left_out: set[str] = field(default_factory=set)
 
     @classmethod
-    async def begin(cls, fold: Fold, training: TrainingLog, index: SnapshotIndex, state: LoopState) -> Refold:
+    async def begin(
+        cls, fold: Fold, training: TrainingLog, index: SnapshotIndex, state: LoopState, recorded: AbstractSet[str]
+    ) -> Refold:
         """Make ready to fold on from a state: the log's beginning, or a snapshot's."""
         start, end = offset_of(state.position), (await training.range()).end
         notices = await training.notices(start, end, state.ownership)
-        refold = cls(fold, training, index, state, notices)
+        refold = cls(fold, training, index, state, notices, recorded)
         await hold_admitted(fold, training, state, notices)
         state.beside = frozenset(state.branches)  # what the log retires it may admit again
         await refold._hold_missing()
@@ -88,6 +96,15 @@ class Refold:
         for other in others:
             for branch in other.branches.values():
                 self.fold.hold(self.state, branch)
+        held = self.state.branches.items()
+        self.state.branches = {lineage: branch for lineage, branch in held if lineage not in self.left_out}
+
+    def leave_out(self, lineage: str) -> bool:
+        """Fold a branch no more, from the next `go_back` on; return whether that may be: nothing of it is recorded."""
+        may_be = part_name(lineage) not in self.recorded
+        if may_be:
+            self.left_out.add(lineage)
+        return may_be
 
     def _let_go(self) -> None:
         """Let the branches go that the log has retired and does not admit again: it skips nothing for them any more."""
@@ -101,15 +118,22 @@ class Refold:
     async def _hold_missing(self) -> None:
         """Fold the branches that were admitted just now and are not held, from where they start."""
         for branch in self.fold.missing(self.state):
-            warming = Warming(self.fold, self.training, self.index)
-            warmed = await warming.begin(branch, fresh=True)
-            await warming.fold_to(warmed, offset_of(self.state.position))
-            if warmed.skips:
-                raise FoldError(
-                    min(warmed.skips), RuntimeError("at an example that the log does not skip"), branch.lineage
-                )
-            self.fold.hold(self.state, warmed.held)
-            self.notices.merge(warmed.notices)
+            if branch.lineage in self.left_out:
+                continue
+            try:
+                await self._catch_up(branch)
+            except (FoldError, ForeignLogError):
+                if not self.leave_out(branch.lineage):
+                    raise
+
+    async def _catch_up(self, branch: Branch) -> None:
+        warming = Warming(self.fold, self.training, self.index)
+        warmed = await warming.begin(branch, fresh=True)
+        await warming.fold_to(warmed, offset_of(self.state.position))
+        if warmed.skips:
+            raise FoldError(min(warmed.skips), RuntimeError("at an example that the log does not skip"), branch.lineage)
+        self.fold.hold(self.state, warmed.held)
+        self.notices.merge(warmed.notices)
 
 
 async def hold_admitted(fold: Fold, training: TrainingLog, state: LoopState, notices: Notices) -> None:

@@ -113,8 +113,9 @@ class Verifier:
         proven = await proven_before(self.reading, self.topics)
         state, begun = await self._begin(index, manifests, held, base, proven)
         training = TrainingLog(self.reading.reader, None, self.topics.training)
-        refold = await Refold.begin(self.fold, training, index, state)
         known = await recorded(self.reading, self.topics, manifests)
+        named = {name for each in known for name in each.digests.parts}
+        refold = await Refold.begin(self.fold, training, index, state, named)
         run = _Run(self, refold, newest, begun, known, progress, proven)
         return await run.to(end, index)
 
@@ -193,11 +194,11 @@ class _Run:
 
         try:
             for position in _compared_at(records):  # 1
-                await refold.fold_to(position, tell)
+                await self._fold_to(position, seen, tell)
                 found = self._compare(records, seen)
                 if found is not None:
                     break
-            await refold.fold_to(end, tell)
+            await self._fold_to(end, seen, tell)
             problem = _log_problem(self.newest, refold.state) if end == self.newest.position else ""
             result, examples = refold.digests(), refold.state.counts.examples - counted
             if found is not None:
@@ -237,6 +238,16 @@ class _Run:
         signed = (each.manifest for each in self.known if each.manifest is not None)
         found = [each for each in signed if each.digest in equal_by or each.digest in self.proven]
         return sorted(found, key=lambda each: (each.number, each.position))
+
+    async def _fold_to(self, position: Position, seen: _Seen, tell: Progress) -> None:
+        """Fold on, without a branch that raises where nothing of it is recorded: nobody may have folded it."""
+        while True:
+            try:
+                return await self.refold.fold_to(position, tell)
+            except FoldError as failure:
+                if not self.refold.leave_out(failure.branch):
+                    raise
+                self.refold.go_back(seen.checkpoint)
 
     async def _narrowed(self, records: Sequence[Recorded], seen: _Seen, found: _Found) -> _Found:
         """Halve the recorded positions between the last equal and the first different one."""

@@ -335,7 +335,8 @@ class Composition:
                 traces=self._traces,
             )
         )
-        self._remarks[Role.LEARN] = writer.remark
+        learn = loop.learn
+        self._remarks[Role.LEARN] = lambda: "; ".join(filter(None, (learn.remark(), writer.remark())))
         spec = SourceSpec(
             domain.group(Role.LEARN),
             (domain.topics.training,),

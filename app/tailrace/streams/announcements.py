@@ -11,6 +11,7 @@ from tailrace.domain.pointers import Decision
 from tailrace.domain.positions import Position, show
 from tailrace.domain.proof import Divergence, ProofStatus
 from tailrace.domain.snapshots import Manifest
+from tailrace.streams import held_back
 from tailrace.streams.log import Outgoing, Sink, TopicPartition
 from tailrace.wire.avro_codec import ModelEvent, encode_model_event
 
@@ -56,6 +57,10 @@ class Announcements:
         texts = {"branch": decision.branch, "by": decision.by, "why": decision.why, "refusal": decision.refusal}
         detail = f"branch {decision.branch[:12]} is {words}{reason}"
         await self._send(decision.kind, decision.position, detail, {"epoch": float(decision.epoch)}, texts)
+
+    async def held_back(self, position: Position, lineage: str, why: str) -> None:
+        """A process goes on without an admitted branch."""
+        await self._send("held_back", position, held_back.in_words(lineage, why), None, {"branch": lineage, "why": why})
 
     async def divergence(self, found: Divergence) -> None:
         """Another member folded the same log and came to something else."""

@@ -26,6 +26,7 @@ from tailrace.domain.state import LoopState
 from tailrace.domain.status import RoleState
 from tailrace.streams.announcements import Announcements
 from tailrace.streams.commands import Asked
+from tailrace.streams.held_back import HeldBack, in_words
 from tailrace.streams.learner_part import LearnerPart, Make
 from tailrace.streams.role import RoleReport
 from tailrace.streams.training_log import TrainingLog
@@ -46,6 +47,8 @@ class KeeperParts:
 
     Attributes:
         configured: The model of the configuration, as a branch.
+        held_back: What this term goes on without.
+        retired: Lineages that this term let go, and that nobody was told of yet.
         fold_new: Folds what was just appended, so that it has taken effect.
         read_index: Reads again what snapshots there are.
     """
@@ -59,6 +62,8 @@ class KeeperParts:
     recorder: Recorder
     report: RoleReport
     notices: Notices
+    held_back: HeldBack
+    retired: set[str]
     fold_new: Callable[[LoopState], Awaitable[None]]
     read_index: Callable[[], Awaitable[None]]
 
@@ -76,15 +81,38 @@ class BranchKeeper:
     # Before anything is served
 
     async def hold_missing(self, state: LoopState) -> None:
-        """Warm the admitted branches that this process can fold and that the snapshot did not have."""
+        """Warm the admitted branches that this process can fold and that the snapshot did not have.
+
+        Raises:
+            ForeignLogError: The one that serves would begin where the log does not reach back to.
+            WarmingFailed: Its model raises too often.
+            CodecError: The log holds what is not Tailrace's where it would begin.
+        """
         parts = self._parts
-        for branch in parts.fold.missing(state):
-            warmed = await self._warm(state, branch)
+        for branch in parts.held_back.missing(parts.fold, state):
+            try:
+                warmed = await self._warm(state, branch)
+            except (ForeignLogError, CodecError, WarmingFailed) as problem:
+                if branch.lineage == state.pointers.champion:
+                    raise
+                await self._go_on_without(state, branch.lineage, problem)
+                continue
             for position, error in warmed.skips.items():  # nobody has folded it so far, so the log does not say it yet
                 await parts.part.append(_skip(branch.lineage, position, error))
             told = [(branch.lineage, position) for position in warmed.skips]
             await parts.part.confirmed(offset_of(state.position), state.ownership, told)
         await parts.fold_new(state)
+
+    async def _go_on_without(self, state: LoopState, lineage: str, problem: TailraceError) -> None:
+        """Let a branch that cannot be warmed cost the others nothing; what no restart can mend is retired."""
+        parts = self._parts
+        parts.held_back.add(lineage, str(problem))
+        log.error("a branch cannot be warmed, the others learn without it", branch=lineage[:12], why=str(problem))
+        if isinstance(problem, WarmingFailed):
+            await self.retire_failing(lineage, state.pointers.epoch, str(problem))
+            await parts.fold_new(state)
+        else:
+            await parts.announcements.held_back(state.position, lineage, str(problem))
 
     async def ensure_champion(self, state: LoopState) -> None:
         """Where nothing that this process can fold serves, let the configured model do so."""
@@ -152,6 +180,7 @@ class BranchKeeper:
 
     def _hold(self, state: LoopState, warmed: Warmed) -> None:
         self._parts.fold.hold(state, warmed.held)
+        self._parts.held_back.discard(warmed.branch.lineage)
         self._parts.notices.merge(warmed.notices)
 
     # What people ask for
@@ -173,6 +202,10 @@ class BranchKeeper:
             return False
         if request.kind is RequestKind.ADMIT:
             return await self._admit(request, state, state_of, at_block_end)
+        why = self._parts.held_back.why(request.branch)
+        if request.kind is RequestKind.PROMOTE and why:
+            await self._refuse(request, in_words(request.branch, why))  # it would serve nowhere, and end learning
+            return True
         await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
         return True
 
@@ -198,12 +231,15 @@ class BranchKeeper:
                     return False
                 skips = (*skips, *warmed.skips)
         except (CodecError, WarmingFailed, ForeignLogError, _NotAdmissible) as problem:
-            parts.recorder.command_refused("admit")
-            log.warning("branch is not admitted", branch=request.branch[:12], why=str(problem))
-            await parts.announcements.refused(request.id, str(problem))
+            await self._refuse(request, str(problem))
             return True
         await parts.part.append(lambda owner, number: _admit(owner, number, request, skips))
         return True
+
+    async def _refuse(self, request: Request, why: str) -> None:
+        self._parts.recorder.command_refused(request.kind.value)
+        log.warning("command refused", kind=request.kind.value, branch=request.branch[:12], why=why)
+        await self._parts.announcements.refused(request.id, why)
 
     async def _warm_beside(
         self, branch: Branch, notices: Notices, state_of: Callable[[], LoopState | None], at_block_end: asyncio.Lock
@@ -237,6 +273,7 @@ class BranchKeeper:
 
     async def retire_failing(self, lineage: str, epoch: int, why: str) -> None:
         """Let a branch that does not serve go."""
+        self._parts.retired.add(lineage)
         await self._parts.part.append(_own(CommandKind.RETIRE, lineage, epoch, why))
 
     # What corrections ask for

@@ -10,7 +10,9 @@ nothing. Four things come of it:
     4. A process that scores too serves this state, which waits for no publication.
 
 An example at which a model raises here must raise at the learner too: the follower waits for the skip in the log,
-then restores and folds again. A learner that goes on without one has come to something else.
+then restores and folds again. A learner that goes on without one has come to something else; unless it does not fold
+that branch, having other libraries: then the follower goes on without it too. It does so as well where a branch that
+does not serve cannot be warmed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from tailrace.streams.agreed_digests import AgreedDigests
 from tailrace.streams.announcements import Announcements, in_words
 from tailrace.streams.followers import Models, untold
 from tailrace.streams.hearing import following, heartbeats_of_others
+from tailrace.streams.held_back import HeldBack
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.restoring import Restoring
 from tailrace.streams.role import RoleReport
@@ -91,7 +94,8 @@ class FollowAgent(Service):
         self._notices = Notices()
         self._comparison = Comparison()
         self._equal_told = 0
-        self._told_to: Position = 0
+        self._told: Digests | None = None  # the furthest of the learner
+        self._held_back = HeldBack()
         self._is_writer = False
         self._has_read_index = False
         self._is_lent = False
@@ -155,8 +159,9 @@ class FollowAgent(Service):
             return True
 
     def remark(self) -> str:
-        """Say that snapshots wait; "" while all is well, or others take them."""
-        return self._parts.writer.remark() if self.is_writer else ""
+        """Say that snapshots wait, if they are taken here, and which branches are not folded; "" while all is well."""
+        about_writing = self._parts.writer.remark() if self.is_writer else ""
+        return "; ".join(filter(None, (self._held_back.remark(self._state), about_writing)))
 
     async def on_stop(self) -> None:
         """Write the snapshots that wait."""
@@ -209,6 +214,7 @@ class FollowAgent(Service):
         state = await parts.restoring.newest_good(lambda: self.should_stop)
         start, end = offset_of(state.position), (await training.range()).end
         self._notices = await training.notices(start, end, state.ownership)
+        self._held_back.leave_out(state)
         await self._hold_missing(state)
         if self._is_lent or self.is_down:
             return
@@ -280,12 +286,23 @@ class FollowAgent(Service):
 
     async def _hold_missing(self, state: LoopState) -> None:
         parts = self._parts
-        for branch in parts.fold.missing(state):
+        for branch in self._held_back.missing(parts.fold, state):
             warming = Warming(parts.fold, parts.training, parts.index)
-            warmed = await warming.begin(branch)
-            await warming.fold_to(warmed, offset_of(state.position))
+            try:
+                warmed = await warming.begin(branch)
+                await warming.fold_to(warmed, offset_of(state.position))
+            except (ForeignLogError, CodecError, WarmingFailed) as problem:
+                if branch.lineage == state.pointers.champion:
+                    raise
+                await self._go_on_without(state.position, branch.lineage, str(problem))
+                continue
             parts.fold.hold(state, warmed.held)
             self._notices.merge(warmed.notices)
+
+    async def _go_on_without(self, position: Position, lineage: str, why: str) -> None:
+        self._held_back.add(lineage, why)
+        log.error("following goes on without a branch", branch=lineage[:12], why=why)
+        await self._parts.announcements.held_back(position, lineage, why)
 
     def _tell(self, state: LoopState, end: int) -> None:
         """Say how far this follower is, to its group and to people."""
@@ -305,15 +322,23 @@ class FollowAgent(Service):
         parts.report.set(RoleState.RESTORING, f"the model raised at {at}; the learner says what is skipped")
         state = await parts.restoring.newest_good(lambda: self.should_stop)
         while not self.should_stop and not self._is_lent:
-            told_to = self._told_to  # asked first: who has come further has appended the skip before
+            told = self._told  # asked first: who has come further has appended the skip before
             notices = await training.notices(offset_of(state.position), (await training.range()).end, state.ownership)
             if failure.position in notices.of(failure.branch).skips:
                 return
-            if told_to > failure.position:
-                parts_ = (part_name(failure.branch),)
-                await self._diverge(Divergence(failure.position, self._comparison.equal_at, "the learner", parts_))
+            if told is not None and told.position > failure.position:
+                await self._judge(failure, told)
                 return
             await self.sleep(_ASK_AGAIN_S)
+
+    async def _judge(self, failure: FoldError, told: Digests) -> None:
+        """Say what it means that the learner has come further without a skip."""
+        part, at = part_name(failure.branch), failure.position
+        if part in told.parts:
+            await self._diverge(Divergence(at, self._comparison.equal_at, "the learner", (part,)))
+        else:
+            why = f"its model raised {type(failure.cause).__name__} at {show(at)}, and the learner does not fold it"
+            await self._go_on_without(at, failure.branch, why)
 
     # ── what others came to ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +357,8 @@ class FollowAgent(Service):
         if not any(each.role is Role.LEARN and each.state is RoleState.RUNNING for each in status.roles):
             return  # One that follows and is wrong must not bring down those that are right: all ask the learner.
         told: list[Digests] = [each for each in status.digests if each.lineage == self._parts.fold.lineage]
-        self._told_to = max([self._told_to, *(each.position for each in told)])
+        known = [] if self._told is None else [self._told]
+        self._told = max([*known, *told], key=lambda each: each.position, default=None)
         await self._compared(self._comparison.theirs(status.member, told))
 
     async def _compared(self, found: Divergence | None) -> None:

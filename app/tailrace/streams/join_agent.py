@@ -13,6 +13,7 @@ from mode import Service
 from tailrace.domain.errors import LogError
 from tailrace.domain.status import Role, RoleState
 from tailrace.streams.join_writer import JoinParts, JoinTopics
+from tailrace.streams.letting_go import let_go
 from tailrace.streams.log import RecordBatch, Source, TopicPartition
 from tailrace.streams.partition_join import PartitionJoin
 
@@ -49,11 +50,14 @@ class JoinAgent(Service):
     async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
         """The Faust agent: give each batch to the join of its partition."""
         async for batch in batches:
-            join = self._joins.get(batch.partition.partition)
-            if join is None or batch.generation != self.source.generation:
-                self.source.complete(batch)  # Read again by whoever has the partition; the vector says from where.
-            else:
-                join.give(batch)
+            self._give(batch)
+
+    def _give(self, batch: RecordBatch) -> None:  # apart from `run`, which would hold a join on until the next batch
+        join = self._joins.get(batch.partition.partition)
+        if join is None or batch.generation != self.source.generation:
+            self.source.complete(batch)  # Read again by whoever has the partition; the vector says from where.
+        else:
+            join.give(batch)
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Start the joins of the new partitions; the source has them paused until they have recovered."""
@@ -88,12 +92,14 @@ class JoinAgent(Service):
         """Stop the joins; what they had not written is decided again by their successors."""
         del partitions
         joins, self._joins = self._joins, {}
-        # At once: each may take a moment to write what it has read.
-        await asyncio.gather(*map(self.remove_dependency, joins.values()))
-        for number in joins:
-            for topic in self._parts.topics.of(number):
-                self._parts.recorder.forget_partition(Role.JOIN, topic.topic, number)
-        self._parts.report.set(RoleState.WAITING, "no partition is assigned")
+        try:
+            # At once: each may take a moment to write what it has read.
+            await asyncio.gather(*(let_go(self, join) for join in joins.values()))
+        finally:
+            for number in joins:
+                for topic in self._parts.topics.of(number):
+                    self._parts.recorder.forget_partition(Role.JOIN, topic.topic, number)
+            self._parts.report.set(RoleState.WAITING, "no partition is assigned")
 
     def _tell(self) -> None:
         """Tell the state of the partition that is worst off."""

@@ -11,7 +11,8 @@ An exception out of a model is a data outcome:
     3. An earlier snapshot is restored and the log folded again, the notices of its tail read first. If the skip is
        not among them, another member has claimed the log meanwhile, and this one gives up.
 Where the branch that serves raises too often, learning stays down. One that does not serve is retired behind its skip:
-it may not cost the others their learning.
+it may not cost the others their learning. For the same reason one that does not serve and cannot be warmed is held
+back, or retired where its model raises at too much.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from tailrace.streams.announcements import Announcements
 from tailrace.streams.branch_keeper import BranchKeeper, KeeperParts, refold_is_due
 from tailrace.streams.commands import Commands
 from tailrace.streams.followers import Models, built_beside, served_branch, serving_of, untold
+from tailrace.streams.held_back import HeldBack
 from tailrace.streams.learner_part import LearnerPart
+from tailrace.streams.letting_go import let_go
 from tailrace.streams.log import Commit, Reader, RecordBatch, Source, TopicPartition
 from tailrace.streams.other_learners import OtherLearners
 from tailrace.streams.patience import Patience
@@ -126,12 +129,19 @@ class LearnAgent(Service):
         """The live state; None while this process does not own the log or still restores."""
         return self._term.folded if self._term is not None and self._term.is_live else None
 
+    def remark(self) -> str:
+        """Say which branches learning goes on without; "" when it does with all."""
+        return "" if self._term is None else self._term.held_back.remark(self.live_state)
+
     async def run(self, batches: AsyncIterable[RecordBatch]) -> None:
         """The Faust agent."""
         async for batch in batches:
-            term = self._term
-            if term is not None and batch.generation == self.source.generation:
-                term.give(batch)
+            self._give(batch)
+
+    def _give(self, batch: RecordBatch) -> None:  # apart from `run`, which would hold a term on until the next batch
+        term = self._term
+        if term is not None and batch.generation == self.source.generation:
+            term.give(batch)
 
     async def on_assigned(self, generation: int, partitions: frozenset[TopicPartition]) -> None:
         """Begin a term as the owner of the training log."""
@@ -147,9 +157,11 @@ class LearnAgent(Service):
         """End the term."""
         if self._parts.training.partition in partitions and self._term is not None:
             term, self._term = self._term, None
-            await self.remove_dependency(term)
-            self._parts.recorder.forget_partition(Role.LEARN, self._parts.training.partition.topic, 0)
-            self._parts.report.set(RoleState.WAITING, "the training log is not assigned to this member")
+            try:
+                await let_go(self, term)
+            finally:
+                self._parts.recorder.forget_partition(Role.LEARN, self._parts.training.partition.topic, 0)
+                self._parts.report.set(RoleState.WAITING, "the training log is not assigned to this member")
 
 
 class Term(Service):
@@ -159,6 +171,7 @@ class Term(Service):
         super().__init__()
         self.folded: LoopState | None = None
         self.is_live = False
+        self.held_back = HeldBack()
         self._parts = parts
         self._source = source
         self._inbox: deque[RecordBatch] = deque()
@@ -214,13 +227,15 @@ class Term(Service):
             await asyncio.gather(self._rest(), *commands)
             await parts.writer.drain()
         finally:
+            for task in self._futures:  # what serves from now on learns no more, and what was folded is let go
+                task.cancel()
             if self.is_live:
-                for task in self._futures:  # what serves from now on learns no more
-                    task.cancel()
                 self.is_live = False
                 parts.models.rest()
             parts.writer.give_up()
             self._let_go(0 if self.folded is None else offset_of(self.folded.position))
+            self.folded, self._notices = None, Notices()
+            self._new.clear()
             parts.digests.forget()
             parts.standby.resume()
 
@@ -323,6 +338,8 @@ class Term(Service):
                 recorder=parts.recorder,
                 report=parts.report,
                 notices=self._notices,
+                held_back=self.held_back,
+                retired=self._retired,
                 fold_new=self._fold_new,
                 read_index=lambda: parts.index.read(parts.reader),
             )
@@ -348,7 +365,8 @@ class Term(Service):
         async with self._at_block_end:
             if self._live_state() is None:
                 return
-            if self._parts.fold.missing(self._state):  # its admission was on its way when the state was restored
+            # Its admission was on its way when the state was restored.
+            if self.held_back.missing(self._parts.fold, self._state):
                 await self._keeper().hold_missing(self._state)
                 self._parts.report.set(RoleState.RUNNING)
             await self._parts.writer.if_due(self._state)
@@ -496,7 +514,6 @@ class Term(Service):
         await self._part.append(lambda owner, number: Skip(owner, number, failure.position, failure.branch, cause))  # 2
         await parts.announcements.skip(failure.position, cause)
         if fails_often and failure.branch not in self._retired:
-            self._retired.add(failure.branch)
             await self._keeper().retire_failing(failure.branch, pointers.epoch, reason)
 
     async def _serve_published(self) -> None:

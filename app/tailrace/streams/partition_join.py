@@ -20,6 +20,7 @@ from tailrace.domain.join import JoinLimits, LabelJoin, PausedInputs
 from tailrace.domain.positions import offset_of, row_of
 from tailrace.domain.records import Label, Rejection
 from tailrace.domain.status import Role, RoleState
+from tailrace.domain.times import rfc3339_of
 from tailrace.streams.join_recovery import JoinRecovery, Recovered, Written, relabelled_of
 from tailrace.streams.join_writer import JoinParts, JoinWriter
 from tailrace.streams.log import Record, RecordBatch, Source, TopicPartition, value_of
@@ -452,8 +453,9 @@ class PartitionJoin(Service):
         if join.holds_most and can_move and not self._is_on_disk and not is_soon_over:
             await self._move_to_disk()
             return
-        if is_held == (not self.why):
-            self._now(RoleState.RUNNING, self._held() if is_held else "")
+        why = self._held(held) if is_held else ""
+        if why != self.why:
+            self._now(RoleState.RUNNING, why)
         for partition, is_paused in (
             (self._scored, held.scored or resting.scored),
             (self._labels, held.labels or resting.labels),
@@ -475,11 +477,17 @@ class PartitionJoin(Service):
         end = self._source.end_offset(partition)
         return end is not None and read_to < end and self._source.hears(partition)
 
-    def _held(self) -> str:
+    def _held(self, held: PausedInputs) -> str:
         join, _ = self._made
+        least, heard_ms = join.least_heard
+        heard = rfc3339_of(heard_ms)
+        when = "yet" if heard is None else f"of a time after {heard}"
+        awaited = (
+            f"partition {least} of {self._labels.topic} has told nothing {when}, and no wait ends before it does; "
+        )
         return (
             f"partition {self.partition} holds {join.remembered + join.early:,} records, as many as it may, and reads "
-            "on only what lags behind; "
+            f"on only what lags behind; {awaited if held.scored else ''}"
             f"{'raise join.max_on_disk' if self._is_on_disk else 'use the disk or raise join.max_waiting'}; "
             "see also that labels arrive"
         )

@@ -87,7 +87,7 @@ HTTP_STATUSES: Final = _closed("1xx", "2xx", "3xx", "4xx", "5xx")
 BOOK_LINES: Final = frozenset(EQUATIONS)
 BOOK_PARTS: Final = frozenset(part for parts in EQUATIONS.values() for part in parts)
 DRIFT_LAYERS: Final = _closed("loss")
-COMMAND_REASONS: Final = _closed("unreadable", *REASONS_OF_SIGNATURES, "other_log", "admit")
+COMMAND_REASONS: Final = _closed("unreadable", *REASONS_OF_SIGNATURES, "other_log", "admit", "promote")
 
 MOST_PARTITIONS: Final = 64
 """Partitions of one topic, the first ones, that a process shows one by one; the others together."""

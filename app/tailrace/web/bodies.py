@@ -342,7 +342,9 @@ class ModelEventBody(Told):
     """What happened to a model, as the topic of model events has it."""
 
     loop: str
-    kind: str = Field(description="E.g. snapshot, drift, skip, restored, admit, promote, retire, divergence, verified.")
+    kind: str = Field(
+        description="E.g. snapshot, drift, skip, restored, admit, promote, retire, held_back, divergence, verified."
+    )
     at: str | None
     model: str = Field(description="The name of the model, e.g. champion.")
     version: str = Field(description="Of its branch, 12 digits.")

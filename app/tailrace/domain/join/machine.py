@@ -273,6 +273,12 @@ class LabelJoin:
         limits = self.spec.limits
         return self.remembered + self.early >= limits.max_waiting or self.early >= limits.max_early
 
+    @property
+    def least_heard(self) -> tuple[int, EventTimeMs]:
+        """The labels partition that all waits depend on, having told of the least time here, and that time."""
+        told = {self.spec.partition: self._state.labels_watermark, **self._state.marks}
+        return min(told.items(), key=lambda each: each[1])
+
     def paused_inputs(self) -> PausedInputs:
         """Say which inputs must pause because no more may wait: those whose watermark is ahead.
 
