@@ -115,11 +115,17 @@ class BranchKeeper:
             await parts.announcements.held_back(state.position, lineage, str(problem))
 
     async def ensure_champion(self, state: LoopState) -> None:
-        """Where nothing that this process can fold serves, let the configured model do so."""
+        """Where nothing that this process can fold serves, let the configured model do so.
+
+        Raises:
+            ForeignLogError: It is admitted and held back.
+        """
         if state.champion is not None:
             return
         parts, configured = self._parts, self._configured(state)
-        why = self._why(state, configured)
+        lacks, why = parts.held_back.why(configured.lineage), self._why(state, configured)
+        if lacks and configured.lineage in state.pointers.admitted:
+            raise ForeignLogError(lacks)
         if configured.lineage not in state.pointers.admitted:
             await self._make_room(state)
             ids = await self._ids_of(state, configured)
