@@ -589,7 +589,8 @@ async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_
     process = await scenario.start()
     loop = scenario.loop_of(process)
     live = loop.models.live
-    assert (60, 60, "") == (live.branches[after].learned, live.champion.learned, remark_of(loop))
+    assert (60, 60, "") == (live.branches[after].learned, live.branches[before].learned, remark_of(loop))
+    await until(lambda: serves(scenario, process, after), "what was asked for meanwhile is carried out")
 
 
 async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_retired(made, tmp_path, monkeypatch):

@@ -210,7 +210,8 @@ class BranchKeeper:
             return await self._admit(request, state, state_of, at_block_end)
         why = self._parts.held_back.why(request.branch)
         if request.kind is RequestKind.PROMOTE and why:
-            await self._refuse(request, in_words(request.branch, why))  # it would serve nowhere, and end learning
+            told = f"the promotion is tried again when the learner restarts: {in_words(request.branch, why)}"
+            await self._refuse(request, told)  # now it would serve nowhere, and keep learning down
             return True
         await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
         return True
