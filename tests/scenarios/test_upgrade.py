@@ -15,9 +15,10 @@ from tests.scenarios.harness import Scenario, following, now_ms, pairs, until
 from tailrace import settings as loading
 from tailrace.domain import pointers
 from tailrace.domain.branches import part_name
+from tailrace.domain.errors import ForeignLogError
 from tailrace.domain.positions import offset_of
 from tailrace.domain.status import Role, RoleState
-from tailrace.main import LoopDomain
+from tailrace.main import LoopDomain, Process
 from tailrace.stores import snapshot_file
 from tailrace.streams import branch_keeper, warming
 from tailrace.streams.log import Outgoing
@@ -527,6 +528,16 @@ async def events_of(scenario, kind):
     return [event for event in map(decode_model_event, (each.value for each in records)) if event.kind == kind]
 
 
+async def killed(scenario, process):
+    """Stop a process that takes no last snapshot."""
+
+    async def none_taken(_state):
+        pass
+
+    scenario.loop_of(process).learn._parts.writer.last = none_taken
+    await scenario.stop(process)
+
+
 def remark_of(loop):
     (role,) = [role for role in loop.heartbeat.picture().roles if role.role is Role.LEARN]
     return role.reason
@@ -549,12 +560,7 @@ async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_
     after = scenario.domain.branch.lineage
     assert 0 == (await tailrace(scenario, "upgrade")).code
     await learn(scenario, process, 10, first=100)
-
-    async def none_taken(_state):
-        """A process that is killed takes none."""
-
-    scenario.loop_of(process).learn._parts.writer.last = none_taken
-    await scenario.stop(process)
+    await killed(scenario, process)
     (file,) = (scenario.config.parent / "snapshots").rglob("branch-*.tailrace")
     away = file.rename(scenario.config.parent / "elsewhere")
     with closing(sqlite3.connect(scenario.form.folder / "log.sqlite3")) as log, log:
@@ -583,7 +589,8 @@ async def test_a_branch_beside_whose_file_and_records_are_gone_is_held_back_and_
     process = await scenario.start()
     loop = scenario.loop_of(process)
     live = loop.models.live
-    assert (60, 60, "") == (live.branches[after].learned, live.champion.learned, remark_of(loop))
+    assert (60, 60, "") == (live.branches[after].learned, live.branches[before].learned, remark_of(loop))
+    await until(lambda: serves(scenario, process, after), "what was asked for meanwhile is carried out")
 
 
 async def test_a_branch_beside_that_raises_at_too_much_while_it_is_warmed_is_retired(made, tmp_path, monkeypatch):
@@ -637,6 +644,38 @@ async def test_a_branch_that_serves_and_cannot_be_warmed_keeps_learning_down(mad
     report = scenario.loop_of(process).reports[Role.LEARN]
     await until(lambda: report.state is RoleState.FAILED, "learning is down")
     assert "it is no model of these events" == report.reason
+
+
+async def test_a_configured_branch_that_is_held_back_does_not_take_over_from_one_that_cannot_be_folded(
+    made, monkeypatch
+):
+    """It would be promoted without being held: nothing would serve, and the log say so for everybody."""
+    scenario = await made(snapshots={"every": "1h", "publish": "1h"})
+    process = await scenario.start()
+    before = scenario.domain.branch.lineage
+    await learn(scenario, process, 20)
+    configure(scenario, TREE)
+    assert 0 == (await tailrace(scenario, "upgrade")).code
+    await killed(scenario, process)
+    kit_of = LoopDomain.kit_of
+
+    def kit_of_newer(domain, branch):
+        return None if branch.lineage == before else kit_of(domain, branch)
+
+    async def nowhere(*_given, **_options):
+        raise ForeignLogError("the log does not reach back to it")
+
+    monkeypatch.setattr(LoopDomain, "kit_of", kit_of_newer)
+    monkeypatch.setattr(warming.Warming, "begin", nowhere)
+    process = Process(scenario.settings, prepare_topics=False)
+    scenario.processes.append(process)
+    await process.start()
+    await until(lambda: process.loops, "the process knows its loop")
+    report = scenario.loop_of(process).reports[Role.LEARN]
+
+    await until(lambda: report.state is RoleState.FAILED, "learning is down")
+    assert "the log does not reach back to it" == report.reason
+    assert [] == await events_of(scenario, "promote")
 
 
 async def followed_as_far(scenario, process, loop):

@@ -115,11 +115,17 @@ class BranchKeeper:
             await parts.announcements.held_back(state.position, lineage, str(problem))
 
     async def ensure_champion(self, state: LoopState) -> None:
-        """Where nothing that this process can fold serves, let the configured model do so."""
+        """Where nothing that this process can fold serves, let the configured model do so.
+
+        Raises:
+            ForeignLogError: It is admitted and held back.
+        """
         if state.champion is not None:
             return
         parts, configured = self._parts, self._configured(state)
-        why = self._why(state, configured)
+        lacks, why = parts.held_back.why(configured.lineage), self._why(state, configured)
+        if lacks and configured.lineage in state.pointers.admitted:
+            raise ForeignLogError(lacks)
         if configured.lineage not in state.pointers.admitted:
             await self._make_room(state)
             ids = await self._ids_of(state, configured)
@@ -204,7 +210,8 @@ class BranchKeeper:
             return await self._admit(request, state, state_of, at_block_end)
         why = self._parts.held_back.why(request.branch)
         if request.kind is RequestKind.PROMOTE and why:
-            await self._refuse(request, in_words(request.branch, why))  # it would serve nowhere, and end learning
+            told = f"the promotion is tried again when the learner restarts: {in_words(request.branch, why)}"
+            await self._refuse(request, told)  # now it would serve nowhere, and keep learning down
             return True
         await self._parts.part.append(lambda owner, number: _command(owner, number, asked))
         return True
