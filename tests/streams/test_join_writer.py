@@ -60,8 +60,9 @@ class Ground:
             clock_ms=lambda: 0,
             idle_after_ms=0,
             keeping=Keeping(),
+            group="group",
         )
-        source: Any = SimpleNamespace(generation=1, commit=self._commit)
+        source: Any = SimpleNamespace(generation=1, commit=self._commit, passed=lambda _partition, position: position)
         return JoinWriter(parts, source, 1, spec, LabelJoin(spec), "owner", "log", deque(), Vector())
 
     async def _commit(self, commits: Any) -> bool:

@@ -12,7 +12,7 @@ from tests.telemetry.reference import SECRET, at, make_recorder, record_everythi
 
 import tailrace
 from tailrace.domain.errors import ContractError
-from tailrace.domain.records import Code, Rejection, Stage
+from tailrace.domain.records import Code, Rejection, RequestKind, Stage
 from tailrace.domain.snapshots import Kind
 from tailrace.domain.status import Quantiles, Role, RoleState
 from tailrace.telemetry import instruments as declared
@@ -215,6 +215,9 @@ def test_every_reason_for_which_a_command_is_refused_has_a_place():
     said = set(re.findall(r'Refusal\(\s*"(\w+)"', sources)) | {
         reason for path in package.rglob("*.py") for reason in re.findall(r'command_refused\("(\w+)"', path.read_text())
     }
+
+    if "command_refused(request.kind.value)" in (package / "streams/branch_keeper.py").read_text():
+        said |= {RequestKind.ADMIT.value, RequestKind.PROMOTE.value}
 
     for reason in said:
         recorder.command_refused(reason)
