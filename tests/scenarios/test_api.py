@@ -445,7 +445,9 @@ async def test_the_head_of_a_snapshot_is_told_without_its_file(
     (version, *_) = await at.ask(lambda client: client.versions(at.name))
     asked = {"number": version["number"]}
     file, _ = await at.ask(
-        lambda client: client._connection.get_bytes(f"/v1/models/{at.name}/snapshot", number=version["number"])
+        lambda client: client._connection.get_bytes(
+            f"/v1/models/{at.name}/snapshot", most=1 << 20, number=version["number"]
+        )
     )
     shutil.rmtree(tmp_path / "snapshots")
 
