@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.domain.times import GREATEST_TIME_MS, JoinTimes, TimeUnit, rfc3339, time_of
+from tailrace.domain.times import GREATEST_TIME_MS, NEVER, JoinTimes, TimeUnit, rfc3339, rfc3339_of, time_of
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ def test_rfc_3339_with_an_offset_is_read_to_the_millisecond(text: str, time_ms: 
 )
 def test_a_time_is_written_to_the_millisecond_in_utc(time_ms: int, text: str) -> None:
     assert rfc3339(time_ms) == text
+
+
+def test_what_is_no_time_is_not_written() -> None:
+    assert [rfc3339_of(NEVER), rfc3339_of(-1), rfc3339_of(GREATEST_TIME_MS + 1)] == [None] * 3
+    assert rfc3339_of(0) == "1970-01-01T00:00:00.000Z"
 
 
 def test_no_millisecond_is_lost_to_floating_point() -> None:
