@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +45,19 @@ class Stub:
         self.answers.append((status, headers, content))
 
 
+@contextmanager
+def serving(made: Stub, handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
+    """Answer at the address of a stub as long as the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.fixture
 def stub() -> Iterator[Stub]:
     made = Stub([])
@@ -66,14 +79,8 @@ def stub() -> Iterator[Stub]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(made, Handler):
+        yield made
 
 
 def test_the_token_goes_with_every_request_and_comes_out_of_its_file(stub: Stub, tmp_path: Path):
@@ -189,14 +196,8 @@ def endless() -> Iterator[Stub]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(made, Handler):
+        yield made
 
 
 @pytest.fixture

@@ -266,11 +266,8 @@ async def test_a_folder_that_another_holds_is_left_to_it(made):
     held.close()
 
 
-async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothing_is_lost(made):
-    """Where the settings ask for the disk. Defence: the tries; it was down until somebody started it again."""
-    scenario = await made(join={"store": "disk"})
-    rooms = scenario.settings.folder / "waiting"
-    rooms.write_text("no folder can be made here")
+async def started_in_vain(scenario):
+    """Start a process that can make no waiting room; return it once it has failed more often than before it rests."""
     process = Process(scenario.settings, prepare_topics=False)
     scenario.processes.append(process)
     await process.start()
@@ -280,7 +277,16 @@ async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothin
         joins = {} if loop is None else loop.join.joins
         return joins and joins[0]._rooms_lost > 2
 
-    await until(lost_thrice, "it has failed more often than before it rests")
+    await until(lost_thrice, "the room has failed three times")
+    return process
+
+
+async def test_a_disk_that_takes_nothing_is_tried_again_until_it_does_and_nothing_is_lost(made):
+    """Where the settings ask for the disk. Defence: the tries; it was down until somebody started it again."""
+    scenario = await made(join={"store": "disk"})
+    rooms = scenario.settings.folder / "waiting"
+    rooms.write_text("no folder can be made here")
+    process = await started_in_vain(scenario)
     events, labels = pairs(20, now_ms())
     await scenario.user.events(*events)
     said = joined(scenario, process).why
@@ -305,16 +311,7 @@ async def test_a_room_on_a_full_disk_is_as_it_was_when_there_is_space(full_disk,
     labels = await fill(scenario, process, 100)
     await scenario.stop(process)
     fill_disk(full_disk / "ballast")
-    process = Process(scenario.settings, prepare_topics=False)
-    scenario.processes.append(process)
-    await process.start()
-
-    def lost_thrice():
-        loop = process.loops.get(scenario.domain.name)
-        joins = {} if loop is None else loop.join.joins
-        return joins and joins[0]._rooms_lost > 2
-
-    await until(lost_thrice, "it is tried again and again")
+    process = await started_in_vain(scenario)
     said = joined(scenario, process).why
     with capture_logs() as logs:
         (full_disk / "ballast").unlink()

@@ -24,6 +24,7 @@ from tailrace.cli.deciding import (
 )
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.session import LoopName, ask
+from tailrace.domain.times import rfc3339_of
 from tailrace.settings import load
 
 if TYPE_CHECKING:
@@ -183,7 +184,6 @@ def _shown(row: BranchRow) -> dict[str, object]:
 
 def _told(story: Story) -> dict[str, object]:
     from tailrace.domain.positions import show as shown  # noqa: PLC0415
-    from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415
 
     decision = story.decision
     return {

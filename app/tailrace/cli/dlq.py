@@ -12,7 +12,7 @@ from tailrace.cli.exits import UsageError
 from tailrace.cli.options import ConfigFile, OutputFormat, Yes
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, loops_of, now_ms
 from tailrace.domain.records import Code
-from tailrace.domain.times import time_of
+from tailrace.domain.times import rfc3339_of, time_of
 from tailrace.settings import LoopSettings, Settings, load, parse_duration
 from tailrace.wire.topics import DLQ_SUFFIX, dlq_of
 
@@ -231,7 +231,6 @@ def _state(found: Found, progress: Mapping[str, Mapping[Any, LetterProgress]]) -
 
 
 def _row(found: Found) -> dict[str, Any]:
-    from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415 - loads the client of Kafka
 
     record, letter = found.record, found.letter
     row: dict[str, Any] = {

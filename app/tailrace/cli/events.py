@@ -13,6 +13,7 @@ from tailrace.cli.files import lines_of
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.schema_check import json_only
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of
+from tailrace.domain.times import rfc3339_of
 from tailrace.settings import load
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def print_sent(sent: Sent, output_format: output.Format | None) -> None:
 
 
 def _shown(record: Seen, *, is_prediction: bool) -> dict[str, Any]:
-    from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415 - loads the client of Kafka
 
     value = _object(record.value)
     if is_prediction and isinstance(value, dict):

@@ -19,6 +19,7 @@ from tailrace.cli.options import ConfigFile, OutputFormat, Yes
 from tailrace.cli.session import LoopName, ask, at_least_one, loop_of, now_ms
 from tailrace.domain.errors import CodecError, SnapshotRefused, StoreUnavailable
 from tailrace.domain.positions import show
+from tailrace.domain.times import rfc3339_of
 from tailrace.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -376,7 +377,6 @@ async def _checked(shelf: Shelf, entry: Entry, domain: LoopDomain) -> tuple[str,
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415 - loads the client of Kafka
 
     manifest = entry.manifest
     return {

@@ -15,6 +15,7 @@ from tailrace.cli.exits import Exit, UsageError
 from tailrace.cli.options import ConfigFile, OutputFormat
 from tailrace.cli.session import LoopName, ask, loops_of, now_ms
 from tailrace.domain.positions import Position, parse, row_of, show
+from tailrace.domain.times import rfc3339_of
 from tailrace.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -127,7 +128,6 @@ def _verified(settings: Settings, domain: LoopDomain, base: Base, to: Position |
 
 def _described(name: str, found: Verified, seconds: float) -> dict[str, Any]:
     from tailrace import main  # noqa: PLC0415 - see above
-    from tailrace.inspection.reading import rfc3339_of  # noqa: PLC0415
 
     difference = found.difference
     return {

@@ -13,8 +13,8 @@ from tailrace.domain.learning import Fold
 from tailrace.domain.notices import Notices
 from tailrace.domain.positions import Position, end_of, offset_of, position_of, row_of, show
 from tailrace.domain.state import LoopState
-from tailrace.domain.times import EventTimeMs
-from tailrace.inspection.reading import Reading, rfc3339_of
+from tailrace.domain.times import EventTimeMs, rfc3339_of
+from tailrace.inspection.reading import Reading
 from tailrace.inspection.refolding import hold_admitted
 from tailrace.opening import open_store, open_trust
 from tailrace.streams.log import Range, TopicPartition

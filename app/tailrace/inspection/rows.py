@@ -23,7 +23,8 @@ from tailrace.domain.errors import CodecError
 from tailrace.domain.ownership import OwnershipState
 from tailrace.domain.positions import Position, offset_of, position_of, show
 from tailrace.domain.records import LEARNER, Admit, Claim, Command, LearnerRecord, Mark, Skip
-from tailrace.inspection.reading import Reading, rfc3339_of
+from tailrace.domain.times import rfc3339_of
+from tailrace.inspection.reading import Reading
 from tailrace.opening import topics_of
 from tailrace.settings import LoopSettings
 from tailrace.streams.log import Range, Record, TopicPartition

@@ -16,7 +16,8 @@ import orjson
 
 from tailrace.domain.errors import CodecError
 from tailrace.domain.positions import show
-from tailrace.inspection.reading import Reading, rfc3339_of
+from tailrace.domain.times import rfc3339_of
+from tailrace.inspection.reading import Reading
 from tailrace.streams.log import Range, Record, TopicPartition
 from tailrace.wire.avro_codec import decode_model_event
 from tailrace.wire.prediction_codec import decode_prediction

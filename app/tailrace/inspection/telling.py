@@ -14,8 +14,9 @@ from tailrace.domain.errors import CodecError, SnapshotRefused
 from tailrace.domain.positions import show
 from tailrace.domain.snapshots import Manifest
 from tailrace.domain.status import MemberStatus, Quality, worst
+from tailrace.domain.times import rfc3339_of
 from tailrace.inspection.manifests import snapshots_of
-from tailrace.inspection.reading import Reading, rfc3339_of
+from tailrace.inspection.reading import Reading
 from tailrace.inspection.status import Picture, heartbeats, picture_of
 from tailrace.opening import open_store
 from tailrace.settings import Settings
