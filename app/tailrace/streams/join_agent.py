@@ -76,10 +76,16 @@ class JoinAgent(Service):
         """Return how many partitions each input has.
 
         Raises:
-            LogError: They differ, so that an id's records do not lie on partitions of one number.
+            LogError: One is gone, or they differ, so that an id's records do not lie on partitions of one number.
         """
         topics, reader = self._parts.topics, self._parts.reader
         counts = {name: await reader.partitions(name) for name in (topics.scored, topics.labels, topics.relabelled)}
+        gone = [name for name, count in counts.items() if not count]
+        if gone:
+            raise LogError(
+                f"{', '.join(gone)} did not exist when partitions were assigned. Restore it with what it held, or "
+                "begin a loop with another name: one that is only created anew has lost what others rest on"
+            )
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{name} has {count} partitions" for name, count in counts.items())
             raise LogError(

@@ -81,7 +81,7 @@ DAMAGES = (
     _anew("training", "its end is gone"),
     _gone("training", "does not exist any more", "waiting for topics"),
     _more("training", ("training has 3 partitions",)),
-    _gone("labels", "does not exist any more|has 0 partitions", "as many as", "waiting for topics"),
+    _gone("labels", "does not exist any more|did not exist", "as many as", "waiting for topics"),
     _anew("labels", "and was joined up to", "is not in Kafka any more"),
     _more("labels", ("scored has 2 partitions",)),
     _anew("snapshots", '"event":"restored"', joins=True),
