@@ -31,6 +31,7 @@ class Sample(NamedTuple):
         resident_bytes, peak_bytes: VmRSS and VmHWM.
         files: Open file descriptors.
         in_use_bytes: What it holds of its memory, as it told itself; 0: it was not asked.
+        joined: How many partitions it joined meanwhile, where that is known.
     """
 
     at_s: float
@@ -38,6 +39,7 @@ class Sample(NamedTuple):
     peak_bytes: int
     files: int
     in_use_bytes: int = 0
+    joined: int = 0
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Memory:
     pid: int
     samples: list[Sample] = field(default_factory=list)
 
-    def look(self, in_use_bytes: int = 0) -> Sample | None:
+    def look(self, in_use_bytes: int = 0, joined: int = 0) -> Sample | None:
         """Look at it now and remember what is seen, and what it has told; None: it has ended."""
         folder = Path("/proc") / str(self.pid)
         try:
@@ -58,7 +60,7 @@ class Memory:
         sizes = {name: int(kb) * _KB for name, kb in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
         if len(sizes) < 2:
             return None  # it has ended, and nobody has waited for it yet
-        sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files, in_use_bytes)
+        sample = Sample(time.monotonic(), sizes["VmRSS"], sizes["VmHWM"], files, in_use_bytes, joined)
         self.samples.append(sample)
         return sample
 

@@ -104,9 +104,10 @@ class Worker:
         in_use_of(self.errors).unlink(missing_ok=True)
         self.arm("sweep", 0)
 
-    def in_use(self) -> int:
-        """Return the bytes that it held when it swept last; it has told by now."""
-        return int(in_use_of(self.errors).read_text())
+    def in_use(self) -> tuple[int, int]:
+        """Return the bytes that it held when it swept last, and how many partitions it joined; it has told by now."""
+        held, joined = in_use_of(self.errors).read_text().split()
+        return int(held), int(joined)
 
     @property
     def is_alive(self) -> bool:

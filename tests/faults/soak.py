@@ -299,26 +299,27 @@ class Struck:
 
 
 class Slope(NamedTuple):
-    """A line through samples.
+    """Lines of one slope through samples, each kind of sample at a height of its own.
 
     Attributes:
-        mb_h: Its slope, in MB an hour, with its standard error `error_mb_h`.
-        first_mb, last_mb: The first and the last sample.
+        mb_h: Their slope, in MB an hour, with its standard error `error_mb_h`.
+        least_mb, most_mb: Of all samples.
     """
 
     mb_h: float
     error_mb_h: float
-    first_mb: float
-    last_mb: float
+    least_mb: float
+    most_mb: float
 
     @classmethod
-    def through(cls, times_s: Sequence[float], sizes_bytes: Sequence[int]) -> Slope:
-        """Fit it by least squares."""
+    def through(cls, times_s: Sequence[float], sizes_bytes: Sequence[int], kinds: Sequence[int]) -> Slope:
+        """Fit them by least squares."""
         sizes_mb = [size / 1e6 for size in sizes_bytes]
-        return cls(*_line([time_s / 3_600 for time_s in times_s], sizes_mb), sizes_mb[0], sizes_mb[-1])
+        line = _line([time_s / 3_600 for time_s in times_s], sizes_mb, kinds)
+        return cls(*line, min(sizes_mb), max(sizes_mb))
 
     def __str__(self) -> str:
-        return f"{self.first_mb:.1f} to {self.last_mb:.1f} MB, {self.mb_h:+.1f} ± {2 * self.error_mb_h:.1f} MB/h"
+        return f"{self.least_mb:.1f} to {self.most_mb:.1f} MB, {self.mb_h:+.1f} ± {2 * self.error_mb_h:.1f} MB/h"
 
 
 @dataclass
@@ -343,19 +344,20 @@ class Growth:
         """Fit lines to the samples after the warm-up.
 
         Args:
-            memory: Samples of quiet moments, each after a sweep: what a recovery took for a moment is given back.
+            memory: Samples of quiet moments, each after a sweep: what a recovery took for a moment is given back. A
+                partition that is joined takes some MB, so samples are compared with those of as many partitions.
         """
         first_s, last_s = memory.samples[0].at_s, memory.samples[-1].at_s
         since_s = first_s + WARM_UP * (last_s - first_s)
         warm = [each.resident_bytes for each in memory.samples if each.at_s < since_s]
         kept = [each for each in memory.samples if each.at_s >= since_s]
-        times_s = [each.at_s for each in kept]
+        times_s, joined = [each.at_s for each in kept], [each.joined for each in kept]
         resident = [each.resident_bytes for each in kept]
         quarter = max(1, len(kept) // 4)
         files = [sorted(each.files for each in part)[len(part) // 2] for part in (kept[:quarter], kept[-quarter:])]
         return cls(
-            Slope.through(times_s, [each.in_use_bytes for each in kept]),
-            Slope.through(times_s, resident),
+            Slope.through(times_s, [each.in_use_bytes for each in kept], joined),
+            Slope.through(times_s, resident, joined),
             (max(resident) - max(warm)) / 1e6,
             files[1] - files[0],
             len(kept),
@@ -375,16 +377,28 @@ class Growth:
         return TOO_SHORT
 
 
-def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
-    """Return slope and its standard error."""
-    count = len(xs)
-    if count < 3:
+def _line(xs: Sequence[float], ys: Sequence[float], kinds: Sequence[int]) -> tuple[float, float]:
+    """Return the slope that lines through the points of each kind have in common, and its standard error.
+
+    Source: analysis of covariance (R. A. Fisher, Statistical Methods for Research Workers, 4th edition, 1932).
+    """
+    freedom = len(xs) - len(set(kinds)) - 1
+    xs, ys = _from_middles(xs, kinds), _from_middles(ys, kinds)
+    spread = sum(x**2 for x in xs)
+    if freedom < 1 or not spread:
         return 0.0, math.inf
-    middle_x, middle_y = sum(xs) / count, sum(ys) / count
-    spread = sum((x - middle_x) ** 2 for x in xs)
-    slope = sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
-    left = sum((y - middle_y - slope * (x - middle_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return slope, math.sqrt(left / (count - 2) / spread)
+    slope = sum(x * y for x, y in zip(xs, ys, strict=True)) / spread
+    left = sum((y - slope * x) ** 2 for x, y in zip(xs, ys, strict=True))
+    return slope, math.sqrt(left / freedom / spread)
+
+
+def _from_middles(values: Sequence[float], kinds: Sequence[int]) -> list[float]:
+    """Return how far each value is from the mean of its kind."""
+    of: dict[int, list[float]] = {}
+    for value, kind in zip(values, kinds, strict=True):
+        of.setdefault(kind, []).append(value)
+    middles = {kind: sum(each) / len(each) for kind, each in of.items()}
+    return [value - middles[kind] for value, kind in zip(values, kinds, strict=True)]
 
 
 class Soak:
@@ -471,7 +485,7 @@ class Soak:
         for _ in range(LOOKS):
             steady.sweep()
             await asyncio.sleep(SWEPT_S)
-            looks.look(steady.in_use())
+            looks.look(*steady.in_use())
         self._at.fleet.complain_of_the_dead()
         memory.samples.append(min(looks.samples, key=lambda each: each.in_use_bytes))
 
@@ -516,8 +530,8 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
         grown = soak.growth
         lines.append(
             f"Memory of the process that nobody touched, when all was quiet and it had swept, in the second half of the time "
-            f"({grown.span_s / 60:.1f} minutes, {grown.samples} samples, two standard errors): in use, as Python's allocator and "
-            f"malloc count it, {grown.in_use} (at most {SLOPE_MOST_MB_H:g}: {grown.verdict}); resident {grown.resident}, "
+            f"({grown.span_s / 60:.1f} minutes, {grown.samples} samples, each compared with those of as many joined partitions, "
+            f"two standard errors): in use, as Python's allocator and malloc count it, {grown.in_use} (at most {SLOPE_MOST_MB_H:g}: {grown.verdict}); resident {grown.resident}, "
             f"{grown.resident_over_mb:+.1f} MB against the most of the first half (at most {RESIDENT_MOST_MB:+g}); open files: "
             f"{grown.files_grown:+d}."
         )

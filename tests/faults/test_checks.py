@@ -742,6 +742,20 @@ def test_i10_growth_is_the_slope_of_the_line_through_the_samples_of_the_second_h
     assert (0.0, MET) == (flat.in_use.mb_h, flat.verdict)
 
 
+def test_i10_what_a_joined_partition_takes_is_no_growth_and_hides_none():
+    """Guards the verdict: a process that is given a second partition now and then holds some MB more meanwhile."""
+    joined = [1 + (index // 7) % 2 for index in range(120)]
+    sizes = [130_000_000 + 2_000_000 * number for number in joined]
+    level = [Sample(30.0 * index, 0, 0, 7, *each) for index, each in enumerate(zip(sizes, joined, strict=True))]
+    rising = [each._replace(in_use_bytes=each.in_use_bytes + int(each.at_s * 3_000_000 / 3_600)) for each in level]
+
+    flat, growth = Growth.of(Memory(0, level)), Growth.of(Memory(0, rising))
+
+    assert (0.0, MET) == (pytest.approx(flat.in_use.mb_h), flat.verdict)
+    assert 3.0 == pytest.approx(growth.in_use.mb_h, rel=1e-3)
+    assert growth.verdict == EXCEEDED
+
+
 def test_i10_resident_memory_that_rises_beyond_its_warm_up_is_not_flat_however_little_is_in_use():
     sizes = [200_000_000] * 300 + [200_000_000 + 1_000_000 * (index // 50) for index in range(302)]
     samples = [Sample(10.0 * index, size, size, 7, 100_000_000) for index, size in enumerate(sizes)]

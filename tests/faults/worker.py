@@ -8,7 +8,7 @@ of CPU. Lines on standard input:
                                      (SIGSTOP) if N is negative, at the -N-th time
     arm PID clock N                  set its wall clock N milliseconds off that of this machine
     arm PID sweep 0                  have it sweep at once, as it does by itself once a minute, and write what it holds
-                                     then, in bytes, into the file ERRORS.in_use
+                                     then, in bytes, into the file ERRORS.in_use, and how many partitions it joins
 What a worker may be besides:
     instance=ID      a static member, as `--instance-id` makes it
     groups=WORD      a member of other groups: nobody can configure that, it is another deployment of the same loop
@@ -39,6 +39,8 @@ from tailrace.domain.status import Role
 from tailrace.main import LoopDomain, run
 from tailrace.streams import failpoints
 from tailrace.streams.collector import sweep
+from tailrace.streams.join_agent import JoinAgent
+from tailrace.streams.log import Source
 from tailrace.telemetry import logs
 
 FOLDS_WRONGLY = "folds wrongly from now on, in milliseconds since 1970:"
@@ -103,7 +105,7 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    trigger, clock = Trigger(), Clock()
+    trigger, clock, joiners = Trigger(), Clock(), know_joiners()
     failpoints.hook = trigger.reached
 
     def take(name: str, count: int) -> None:
@@ -111,7 +113,7 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
             clock.set_off(count)
         elif name == "sweep":
             sweep()
-            in_use_of(errors).write_text(str(in_use_bytes()))
+            in_use_of(errors).write_text(f"{in_use_bytes()} {sum(len(each.joins) for each in joiners)}")
         else:
             trigger.arm(name, count)
 
@@ -137,6 +139,19 @@ def work(orders: int, errors: Path, config: Path, roles: str, words: list[str]) 
     except TailraceError as problem:  # told as the command line does, whose import would take seconds of CPU
         print(f"tailrace: {problem}", file=sys.stderr, flush=True)
         return 1
+
+
+def know_joiners() -> list[JoinAgent]:
+    """Return a list to which the join of this process, as soon as it is there, is added."""
+    joiners: list[JoinAgent] = []
+    attach = JoinAgent.attach
+
+    def attach_known(agent: JoinAgent, source: Source) -> None:
+        joiners.append(agent)
+        attach(agent, source)
+
+    JoinAgent.attach = attach_known  # type: ignore[method-assign]
+    return joiners
 
 
 def be_in_other_groups(word: str) -> None:
