@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,13 @@ from tests.faults.ground import Ground
 from tests.faults.processes import Fleet, Worker
 from tests.faults.run import try_fault
 from tests.scenarios.harness import until
+
+
+@pytest.fixture(autouse=True)
+def folders_of_failures(tmp_path, monkeypatch):
+    """Put the folders that are kept after a failure where pytest clears up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
 
 LEAVES_A_STOPPED_CHILD = """
 import os, signal
