@@ -479,7 +479,7 @@ class Soak:
     async def _look(self, memory: Memory) -> None:
         """Look at a process that has nothing to do, and holds no more than it needs.
 
-        A partition may be recovered just then: of a few looks the one counts that saw least.
+        A partition may be recovered just then: of a few looks the one counts that saw least, of each size.
         """
         looks, steady = Memory(memory.pid), self._at.fleet.running[STEADY]
         for _ in range(LOOKS):
@@ -487,7 +487,9 @@ class Soak:
             await asyncio.sleep(SWEPT_S)
             looks.look(*steady.in_use())
         self._at.fleet.complain_of_the_dead()
-        memory.samples.append(min(looks.samples, key=lambda each: each.in_use_bytes))
+        least = min(looks.samples, key=lambda each: each.in_use_bytes)
+        resident_bytes = min(each.resident_bytes for each in looks.samples)
+        memory.samples.append(least._replace(resident_bytes=resident_bytes))
 
     def _say(self, words: str) -> None:
         left_s = max(0.0, self._end_s - time.monotonic())
@@ -576,6 +578,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(levelname)s %(name)s %(message)s")
+    # The table is written on the way out, and what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="tailrace-soak-"))
     is_well = asyncio.run(soak(folder, arguments))
     print(f"the table is {arguments.out}", file=sys.stderr)

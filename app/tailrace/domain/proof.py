@@ -26,8 +26,8 @@ MOST_SHARE: Final = 0.01
 SHORTEST_S: Final = 1.0
 """Between two digests on average, however quick they are: a heartbeat carries them once a second."""
 
-KEPT: Final = 256
-"""Digests of one line that are remembered until those of the others come."""
+KEPT: Final = 64
+"""Digests of one line that are remembered until those of the others come: those of a minute at least."""
 
 TOLD: Final = 4
 """Digests that a heartbeat carries, the last ones."""
