@@ -533,8 +533,8 @@ def report(soak: Soak, seed: int, minutes: float, failure: str) -> str:
         lines.append(
             f"Memory of the process that nobody touched, when all was quiet and it had swept, in the second half of the time "
             f"({grown.span_s / 60:.1f} minutes, {grown.samples} samples, each compared with those of as many joined partitions, "
-            f"two standard errors): in use, as Python's allocator and malloc count it, {grown.in_use} (at most {SLOPE_MOST_MB_H:g}: {grown.verdict}); resident {grown.resident}, "
-            f"{grown.resident_over_mb:+.1f} MB against the most of the first half (at most {RESIDENT_MOST_MB:+g}); open files: "
+            f"two standard errors): in use, as Python's allocator and malloc count it, {grown.in_use} (at most "
+            f"{SLOPE_MOST_MB_H:g}: {grown.verdict}); resident {grown.resident}, {grown.resident_over_mb:+.1f} MB against the most of the first half (at most {RESIDENT_MOST_MB:+g}); open files: "
             f"{grown.files_grown:+d}."
         )
     if soak.found is not None:

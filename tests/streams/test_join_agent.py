@@ -30,7 +30,7 @@ def make_agent(**partitions):
     ("verdicts", "words"),
     [
         (3, "verdicts has 3 partitions"),
-        (0, "verdicts did not exist when partitions were assigned. Restore it"),
+        (0, "verdicts did not exist when partitions were assigned: .* Restore it"),
     ],
 )
 async def test_inputs_without_one_number_of_partitions_are_refused(verdicts, words):

@@ -231,7 +231,6 @@ def _state(found: Found, progress: Mapping[str, Mapping[Any, LetterProgress]]) -
 
 
 def _row(found: Found) -> dict[str, Any]:
-
     record, letter = found.record, found.letter
     row: dict[str, Any] = {
         "letter": f"{record.topic}/{record.partition}/{record.offset}",

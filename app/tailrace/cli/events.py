@@ -101,7 +101,6 @@ def print_sent(sent: Sent, output_format: output.Format | None) -> None:
 
 
 def _shown(record: Seen, *, is_prediction: bool) -> dict[str, Any]:
-
     value = _object(record.value)
     if is_prediction and isinstance(value, dict):
         return value

@@ -377,7 +377,6 @@ async def _checked(shelf: Shelf, entry: Entry, domain: LoopDomain) -> tuple[str,
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-
     manifest = entry.manifest
     return {
         "number": manifest.number,

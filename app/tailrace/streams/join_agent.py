@@ -16,6 +16,7 @@ from tailrace.streams.join_writer import JoinParts, JoinTopics
 from tailrace.streams.letting_go import let_go
 from tailrace.streams.log import RecordBatch, Source, TopicPartition
 from tailrace.streams.partition_join import PartitionJoin
+from tailrace.streams.topic_watch import RESTORE_IT
 
 __all__ = ["JoinAgent", "JoinParts", "JoinTopics"]
 
@@ -83,8 +84,8 @@ class JoinAgent(Service):
         gone = [name for name, count in counts.items() if not count]
         if gone:
             raise LogError(
-                f"{', '.join(gone)} did not exist when partitions were assigned. Restore it with what it held, or "
-                "begin a loop with another name: one that is only created anew has lost what others rest on"
+                f"{', '.join(gone)} did not exist when partitions were assigned: it was deleted, or is being created "
+                f"anew. {RESTORE_IT}"
             )
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{name} has {count} partitions" for name, count in counts.items())

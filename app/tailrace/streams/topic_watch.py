@@ -31,6 +31,11 @@ SURE_AFTER_S: Final = 4.0
 SILENT_AFTER_S: Final = 5.0
 # Clients ask for ever for a partition that was deleted meanwhile.
 ANSWER_S: Final = 3.0
+RESTORE_IT: Final = (
+    "Restore it with what it held, or begin a loop with another name: one that is only made again has lost what "
+    "others rest on"
+)
+"""What to do about a topic that is gone with what others rest on."""
 _CAN_BE_EMPTY: Final = (
     Purpose.PREDICTIONS,
     Purpose.COMMANDS,
@@ -128,10 +133,7 @@ def furthest(before: Look, now: Look) -> Look:
 def _next_step(spec: TopicSpec) -> str:
     if spec.purpose in _CAN_BE_EMPTY:
         return "Nothing rests on what it held: `tailrace topics apply --yes` makes it again, then start this process"
-    return (
-        "Restore it with what it held, or begin a loop with another name: one that is only made again has lost what "
-        "others rest on"
-    )
+    return RESTORE_IT
 
 
 def _gone_back(at: TopicPartition, was: Range | None, now: Range | None) -> list[str]:
